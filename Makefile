@@ -1,0 +1,48 @@
+# Two commands do everything on a machine with Python >= 3.11: `make demo` and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+.PHONY: help demo test check format bench figures wheel clean
+
+help:            ## list the targets
+	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
+
+$(VENV)/base: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rsam-ref needs Python >= 3.11; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/test: $(VENV)/base
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,torch,dev]"
+	@touch $@
+
+demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a minute)
+	$(BIN)/rsam-ref compare --quick
+
+test: $(VENV)/test  ## set up, then run all tests
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+
+check: $(VENV)/test ## lint, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/test ## put the code in form
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/test ## what the tape costs, against PyTorch
+	$(BIN)/python -m benchmarks.overhead
+
+figures: $(VENV)/base ## make the README's pictures anew
+	$(BIN)/rsam-ref explain --save docs/step.png
+	$(BIN)/rsam-ref compare --out runs/readme
+	cp runs/readme/compare.png docs/compare.png
+
+wheel: $(VENV)/test ## build the wheel and the source archive into dist/
+	$(BIN)/python -m build
+
+clean:           ## remove the virtual environment and caches
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis .coverage

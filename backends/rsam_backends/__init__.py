@@ -1,0 +1,55 @@
+"""The backend switch: one code, any device.
+
+Array code is written once against ``xp``, which has NumPy's names; the backend in
+force decides whose arrays they make::
+
+    from rsam_backends import use_backend, xp
+
+    xp.zeros(3)                       # a NumPy array
+    with use_backend("cupy"):
+        xp.zeros(3)                   # the same line, a CuPy array on the GPU
+
+What differs between the libraries beyond the standard names is a function of this
+package: `to_device`, `to_host`, `scatter_add`, `sliding_windows`, `erf`, `Stream`
+(random draws), `synchronize`, `memory_used`.
+
+The choice belongs to the thread that makes it; a new thread starts with
+``RSAM_REF_BACKEND``, or NumPy.
+"""
+
+from rsam_backends.base import Backend, BackendError
+from rsam_backends.random import Stream
+from rsam_backends.switch import (
+    available_backends,
+    current_backend,
+    erf,
+    freeze,
+    get_backend,
+    memory_used,
+    scatter_add,
+    sliding_windows,
+    synchronize,
+    to_device,
+    to_host,
+    use_backend,
+    xp,
+)
+
+__all__ = [
+    "Backend",
+    "BackendError",
+    "Stream",
+    "available_backends",
+    "current_backend",
+    "erf",
+    "freeze",
+    "get_backend",
+    "memory_used",
+    "scatter_add",
+    "sliding_windows",
+    "synchronize",
+    "to_device",
+    "to_host",
+    "use_backend",
+    "xp",
+]

@@ -1,0 +1,69 @@
+"""What a backend is: a namespace of NumPy's names, and the few functions beyond it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+Array = Any  # an array of whichever library is in force
+
+
+class BackendError(RuntimeError):
+    """A backend cannot be used on this machine; the message says why and what to install."""
+
+
+class Backend(ABC):
+    """One array library on one device.
+
+    A backend is made by ``Backend(device)``, which raises `BackendError` where the
+    library, the driver or the device is missing.
+    """
+
+    name: str
+    namespace: Any
+    """The module (or object) that holds the arrays' functions under NumPy's names."""
+
+    kernels: dict[str, Callable[..., Any]]
+    """Faster versions of single ops by the op's name; each has the signature of its definition."""
+
+    def __init__(self, device: int = 0) -> None:
+        self.device = device
+        self.kernels = {}
+
+    def activate(self) -> None:  # noqa: B027 - a hook: most backends need nothing here
+        """Called when a thread switches to this backend (to select the device, say)."""
+
+    @abstractmethod
+    def to_device(self, array: Any, dtype: Any = None) -> Array:
+        """The backend's own array with the values of ``array``, which may be on the host."""
+
+    @abstractmethod
+    def to_host(self, array: Array) -> Any:
+        """A NumPy array with the values of ``array``. Waits for the device."""
+
+    @abstractmethod
+    def scatter_add(self, target: Array, index: Any, values: Array) -> None:
+        """``target[index] += values``, where an index that occurs twice counts twice."""
+
+    @abstractmethod
+    def sliding_windows(self, x: Array, window: tuple[int, int], stride: tuple[int, int]) -> Array:
+        """Views of ``x`` (N, C, H, W) under a moving window: (N, C, Ho, Wo, kH, kW), not a copy."""
+
+    @abstractmethod
+    def erf(self, x: Array) -> Array:
+        """The error function, element by element."""
+
+    def freeze(self, array: Array) -> None:  # noqa: B027 - a hook: a library may lack the flag
+        """Forbid in-place changes of ``array``, where the library can."""
+
+    def synchronize(self) -> None:  # noqa: B027 - a hook: nothing to wait for on the host
+        """Wait until the device has done all that was asked of it."""
+
+    def memory_used(self) -> int:
+        """Bytes of device memory held by arrays; 0 where the host's memory is the device's."""
+        return 0
+
+    def describe(self) -> dict[str, str]:
+        """What ``rsam-ref doctor`` prints: library, version, device."""
+        return {"library": self.name}

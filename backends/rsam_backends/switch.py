@@ -1,0 +1,142 @@
+"""Which backend is in force: `use_backend`, and `xp`, the namespace that follows it."""
+
+from __future__ import annotations
+
+import os
+import threading
+from importlib.metadata import entry_points
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rsam_backends.base import Array, Backend, BackendError
+
+ENTRY_POINTS = "rsam_ref.backends"
+ENVIRONMENT = "RSAM_REF_BACKEND"
+
+_instances: dict[tuple[str, int], Backend] = {}
+
+
+def available_backends() -> dict[str, str]:
+    """Every registered backend, by name: where its class is (``module:Class``)."""
+    return {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
+
+
+def get_backend(name: str, device: int = 0) -> Backend:
+    """The backend of that name on that device, made at first use.
+
+    Raises ValueError for an unknown name, `BackendError` for one that cannot work here.
+    """
+    key = (name, device)
+    if key not in _instances:
+        if name == "numpy":  # needs no look-up of entry points, which costs milliseconds
+            from rsam_backends.numpy_backend import NumpyBackend
+
+            _instances[key] = NumpyBackend(device)
+        else:
+            found = [entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == name]
+            if not found:
+                names = ", ".join(sorted({"numpy", *available_backends()}))
+                raise ValueError(f"unknown backend {name!r}: the registered ones are {names}")
+            _instances[key] = found[0].load()(device)
+    return _instances[key]
+
+
+class _Namespace(threading.local):
+    """NumPy's names, each bound to the function of the backend that this thread uses.
+
+    A thread-local object has one dictionary per thread; switching fills it anew. So a name is
+    found by a plain attribute access (about 50 ns), and no other thread notices the switch.
+    """
+
+    def __init__(self) -> None:
+        # Runs once in every thread that touches it.
+        _enter(self, get_backend(os.environ.get(ENVIRONMENT, "numpy")))
+
+
+def _enter(namespace: _Namespace, backend: Backend) -> None:
+    backend.activate()
+    names = namespace.__dict__
+    names.clear()
+    names.update(vars(backend.namespace))
+    names["_backend"] = backend
+    names["_kernels"] = backend.kernels
+
+
+_local = _Namespace()
+
+if TYPE_CHECKING:
+    import numpy as xp
+else:
+    xp = _local
+
+
+def current_backend() -> Backend:
+    """The backend in force in this thread."""
+    return _local._backend
+
+
+class use_backend:  # noqa: N801 - reads as the function that it also is
+    """Switch this thread to the backend ``name``: as a call for good, in a ``with`` for its block.
+
+    Arrays do not move by themselves: what was made under one backend is given to another with
+    `to_host` and `to_device`.
+    """
+
+    def __init__(self, name: str, device: int = 0) -> None:
+        backend = get_backend(name, device)
+        self._before = current_backend()
+        _enter(_local, backend)
+
+    def __enter__(self) -> Backend:
+        return current_backend()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _enter(_local, self._before)
+
+
+def to_device(array: Any, dtype: Any = None) -> Array:
+    """``array`` (on the host, or already here) as an array of the backend in force."""
+    return _local._backend.to_device(array, dtype)
+
+
+def to_host(array: Array) -> Any:
+    """``array`` as a NumPy array. Waits for the device, so it has no place inside a step."""
+    return _local._backend.to_host(array)
+
+
+def scatter_add(target: Array, index: Any, values: Array) -> None:
+    """``target[index] += values`` in place, where an index that occurs twice counts twice."""
+    _local._backend.scatter_add(target, index, values)
+
+
+def sliding_windows(x: Array, window: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> Array:
+    """Views of images ``x`` (N, C, H, W) under a moving window: (N, C, Ho, Wo, kH, kW)."""
+    return _local._backend.sliding_windows(x, window, stride)
+
+
+def erf(x: Array) -> Array:
+    """The error function, element by element."""
+    return _local._backend.erf(x)
+
+
+def freeze(array: Array) -> None:
+    """Make an in-place change of ``array`` an error, where the library can."""
+    _local._backend.freeze(array)
+
+
+def synchronize() -> None:
+    """Wait until the device has done all that was asked of it (for timing)."""
+    _local._backend.synchronize()
+
+
+def memory_used() -> int:
+    """Bytes of device memory held by arrays."""
+    return _local._backend.memory_used()
+
+
+__all__ = ["BackendError", "available_backends", "get_backend", "use_backend", "xp"]

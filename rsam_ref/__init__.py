@@ -1,0 +1,42 @@
+"""rsam-ref: the reference for SAM and R-SAM that you can read, run, and check yours against.
+
+::
+
+    from rsam_ref import RSAM, SGD, models, objective
+
+    model = models.mlp([64, 256, 10], seed=0)
+    optimizer = RSAM(SGD(lr=0.1, momentum=0.9), rho=0.5, sigma=1e-3)
+    for x, y in batches:
+        trace = optimizer.step(objective(model, x, y), model.weights.flat)
+
+Start reading at ``sam.py``.
+"""
+
+from rsam_backends import use_backend
+from rsam_ref import models
+from rsam_ref.objective import objective
+from rsam_ref.optim import RSAM, SAM, SGD, AdamW, NoiseOnly
+from rsam_ref.sam import Trace, rsam_gradient, sam_gradient
+from rsam_ref.tensor import GraphError, ShapeError, Tensor, no_grad
+from rsam_ref.variants import asam_gradient
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "RSAM",
+    "SAM",
+    "SGD",
+    "AdamW",
+    "GraphError",
+    "NoiseOnly",
+    "ShapeError",
+    "Tensor",
+    "Trace",
+    "asam_gradient",
+    "models",
+    "no_grad",
+    "objective",
+    "rsam_gradient",
+    "sam_gradient",
+    "use_backend",
+]

@@ -1,0 +1,296 @@
+"""The command line: ``rsam-ref compare``, ``rsam-ref explain``.
+
+Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+import rsam_ref
+from rsam_backends import BackendError, use_backend
+
+app = typer.Typer(
+    name="rsam-ref",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="SAM and R-SAM, to read, to run, and to hold your own implementation against.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+Backend = Annotated[
+    str, typer.Option(help="Where arrays live: numpy, or a GPU's cupy.", envvar="RSAM_REF_BACKEND")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.print(f"rsam-ref {rsam_ref.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def compare(
+    out: Annotated[Path, typer.Option(help="The folder for results and finished runs.")] = Path(
+        "runs/compare"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer radii, seeds and epochs: under a minute.")
+    ] = False,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="sgd, sam, sam2, noise or rsam; repeat for several.  [default: all]"),
+    ] = None,
+    rho: Annotated[
+        list[float] | None,
+        typer.Option(help="A radius to try; repeat for several.  [default: nine from 0.1 to 1.3]"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds for every setting.  [default: 5; quick: 3]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of every run.  [default: 60; quick: 40]")
+    ] = None,
+    label_noise: Annotated[
+        float, typer.Option(help="Share of training labels replaced at random, 0 to 1.")
+    ] = 0.4,
+    sigma: Annotated[float, typer.Option(help="R-SAM's noise scale at the start of a run.")] = 1e-3,
+    lam: Annotated[
+        float, typer.Option(help="R-SAM's weight of the gradient against the draw.")
+    ] = 2.0,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes at a time.  [default: one a core]")
+    ] = None,
+    backend: Backend = "numpy",
+) -> None:
+    """Compare SGD, SAM, 2-step SAM, noise alone and R-SAM on handwritten digits.
+
+    Each method's one setting (rho, sigma or the learning rate) is tuned over equally many values on
+    validation samples. Ctrl-C keeps the finished runs; the same command goes on from them.
+    """
+    from rsam_ref import compare as c
+
+    use_backend(backend)
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"--jobs must be at least 1, not {jobs}")
+    settings = c.Settings(
+        label_noise=label_noise,
+        epochs=epochs if epochs is not None else 40 if quick else 60,
+        sigma=sigma,
+        lam=lam,
+        backend=backend,
+    )
+    rhos = rho or list(c.QUICK_RHOS if quick else c.RHOS)
+    seeds = seeds if seeds is not None else 3 if quick else 5
+    runs = c.plan(method or list(c.METHODS), rhos, seeds)
+    out.mkdir(parents=True, exist_ok=True)
+    file = c.RunFile(out / "runs.jsonl", settings)
+    done = sum(run in file.finished for run in runs)
+    if done:
+        console.print(f"{done} of {len(runs)} runs were finished before and are kept.")
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task("training", total=len(runs), completed=done)
+
+        def show(run: c.Run, record: dict[str, Any]) -> None:
+            progress.update(task, advance=1, description=f"{c.METHODS[run.method].label:>10}")
+
+        try:
+            c.carry_out(settings, runs, file, jobs=jobs or os.cpu_count() or 1, on_run=show)
+        except KeyboardInterrupt:
+            progress.stop()
+            kept = sum(run in file.finished for run in runs)
+            errors.print(
+                f"Interrupted. {kept} of {len(runs)} runs are kept in {file.path}; "
+                "run the same command to go on.",
+                soft_wrap=True,
+            )
+            raise typer.Exit(1) from None
+
+    results = c.write_results(out, settings, [file.finished[run] for run in runs])
+    from rsam_ref import plot
+
+    plot.save(plot.compare_figure(results), out / "compare.png")
+    _show_sweep(results)
+    _show_best(results)
+    console.print(f"Wrote results.json, results.csv and compare.png to {out}/", soft_wrap=True)
+
+
+def _percent(point: dict[str, Any]) -> str:
+    """Mean and standard deviation of a setting's test accuracy, in per cent."""
+    return f"{100 * point['test_accuracy']:.1f} ± {100 * point['test_deviation']:.1f}"
+
+
+def _show_sweep(results: dict[str, Any]) -> None:
+    methods = {name: m for name, m in results["summary"]["methods"].items() if m["knob"] == "rho"}
+    if not methods:
+        return
+    table = Table(title="Test accuracy (%) by radius: mean and standard deviation over seeds")
+    table.add_column("rho", justify="right")
+    for m in methods.values():
+        table.add_column(m["label"], justify="right")
+    columns = {name: {p["value"]: p for p in m["sweep"]} for name, m in methods.items()}
+    for value in next(iter(columns.values())):
+        table.add_row(
+            f"{value:g}",
+            *(_percent(points[value]) for points in columns.values()),
+        )
+    console.print(table)
+
+
+def _show_best(results: dict[str, Any]) -> None:
+    summary = results["summary"]
+    table = Table(title="Each method at the setting that validation chose")
+    for column in ("method", "setting", "test accuracy (%)", "against SGD", "against SAM"):
+        table.add_column(column, justify="left" if column in ("method", "setting") else "right")
+    verdicts = {(d["method"], d["against"]): d for d in summary["differences"]}
+
+    def verdict(name: str, other: str) -> str:
+        d = verdicts.get((name, other))
+        if d is None:
+            return ""
+        if d["low"] is None:
+            return f"{100 * d['mean']:+.1f} (one seed)"
+        text = f"{100 * d['mean']:+.1f} [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}]"
+        return text + (" within noise" if d["within_noise"] else "")
+
+    for name, m in summary["methods"].items():
+        best = m["best"]
+        table.add_row(
+            m["label"],
+            f"{m['knob']} = {best['value']:g}",
+            _percent(best),
+            verdict(name, "sgd"),
+            verdict(name, "sam"),
+        )
+    console.print(table)
+    console.print(
+        "Differences are means over seeds, in points, with their 95 % interval (paired t); "
+        "'within noise' means that the interval holds 0.",
+        soft_wrap=True,
+    )
+
+
+@app.command()
+def explain(
+    save: Annotated[
+        Path | None, typer.Option(help="Draw the two-weight step to this file (.png, .svg, .pdf).")
+    ] = None,
+    rho: Annotated[float, typer.Option(help="Radius on the two-weight problem.")] = 0.5,
+    sigma: Annotated[float, typer.Option(help="Noise scale on the two-weight problem.")] = 0.25,
+    lam: Annotated[float, typer.Option(help="Weight of the gradient against the draw.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Which draw.")] = 4,
+    backend: Backend = "numpy",
+) -> None:
+    """Tell one R-SAM step in numbers and in a picture: on two weights, and on a network."""
+    from rsam_ref import explain as e
+    from rsam_ref.sam import norm
+
+    use_backend(backend)
+    step = e.two_weights(rho=rho, sigma=sigma, lam=lam, seed=seed)
+    network = e.digits_network()
+    if save is not None:
+        from rsam_ref import plot
+
+        plot.save(plot.step_figure(step), save)
+    table = Table(
+        title=f"On two weights (rho {rho:g}, sigma {sigma:g}, lam {lam:g}, lr {step.lr:g})"
+    )
+    for column in ("", "what it is", "value", "length"):
+        table.add_column(column, justify="right" if column == "length" else "left")
+    for symbol, text, vector in e.quantities(step):
+        table.add_row(symbol, text, e.as_text(vector), f"{float(norm(vector)):.3f}")
+    console.print(table)
+    console.print(
+        f"The loss is {float(step.trace.loss):.3f} at w + D and "
+        f"{float(step.trace.adversarial_loss):.3f} at w + eps.\n",
+        soft_wrap=True,
+    )
+
+    s = network.step
+    table = Table(
+        title=f"On the digits MLP, {network.weights:,} weights, after 5 epochs of SGD "
+        f"(rho {s.rho:g}, sigma {s.sigma:g}, lam {s.lam:g}, lr {s.lr:g})"
+    )
+    for column in ("", "what it is", "length"):
+        table.add_column(column, justify="right" if column == "length" else "left")
+    for symbol, text, vector in e.quantities(s):
+        table.add_row(symbol, text, f"{float(norm(vector)):.4g}")
+    console.print(table)
+    losses = {
+        "at w": network.loss_before,
+        "at w + D": float(s.trace.loss),
+        "at w + eps": float(s.trace.adversarial_loss),
+        "at w'": network.loss_after,
+    }
+    table = Table(*losses, title="The batch's loss")
+    table.add_row(*(f"{value:.4f}" for value in losses.values()))
+    console.print(table)
+    for text, degrees in e.angles(network):
+        console.print(f"{degrees:6.1f} degrees {text}", highlight=False)
+    if save is not None:
+        console.print(f"Wrote {save}", soft_wrap=True)
+    else:
+        console.print("To see the two-weight step drawn: rsam-ref explain --save step.png")
+
+
+def main() -> None:
+    """The command; turns expected errors into one line on standard error and exit code 1."""
+    try:
+        app()
+    except (
+        ValueError,
+        TypeError,
+        ArithmeticError,
+        OSError,
+        BackendError,
+        RuntimeError,
+    ) as error:
+        message = (
+            f"{error.strerror}: {error.filename}"
+            if isinstance(error, OSError) and error.filename
+            else str(error)
+        )
+        errors.print(
+            f"rsam-ref: {message}", style="red", highlight=False, soft_wrap=True, markup=False
+        )
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

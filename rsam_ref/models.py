@@ -1,0 +1,52 @@
+"""The models: each a function of its sizes and a seed that returns a built `Module`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+from rsam_ref.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
+
+
+def mlp(sizes: Sequence[int], *, seed: int = 0, dtype: Any = "float32") -> Module:
+    """Linear layers of these sizes with ReLU between: ``mlp([64, 256, 10])`` maps 64 values to 10.
+
+    Inputs (..., sizes[0]), outputs (..., sizes[-1]). PyTorch's counterpart is
+    ``nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))``, with the same state_dict.
+    """
+    if len(sizes) < 2 or any(n < 1 for n in sizes):
+        raise ValueError(f"mlp: give at least two sizes >= 1, inputs to outputs, not {list(sizes)}")
+    layers: list[Module] = []
+    for inputs, outputs in itertools.pairwise(sizes):
+        layers += [Linear(inputs, outputs), ReLU()]
+    return Sequential(*layers[:-1]).build(seed, dtype)
+
+
+def cnn(
+    *,
+    channels: int = 1,
+    size: int = 28,
+    classes: int = 10,
+    width: int = 32,
+    seed: int = 0,
+    dtype: Any = "float32",
+) -> Module:
+    """Two 3 x 3 convolutions, each with ReLU and 2 x 2 max pooling, then one linear layer.
+
+    Images (N, channels, size, size) to (N, classes); the second convolution is twice as wide.
+    """
+    if size % 4:
+        raise ValueError(
+            f"cnn: the image size is halved twice and must be divisible by 4, not {size}"
+        )
+    return Sequential(
+        Conv2d(channels, width, 3, padding=1),
+        ReLU(),
+        MaxPool2d(2),
+        Conv2d(width, 2 * width, 3, padding=1),
+        ReLU(),
+        MaxPool2d(2),
+        Flatten(),
+        Linear(2 * width * (size // 4) ** 2, classes),
+    ).build(seed, dtype)

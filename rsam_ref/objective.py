@@ -1,0 +1,102 @@
+"""From a model, a loss and a batch to ``loss_and_grad(w)``: the function that an optimizer sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rsam_backends import Stream, to_device, xp
+from rsam_backends.base import Array
+from rsam_ref.nn import Module, current_pass
+from rsam_ref.ops_nn import cross_entropy
+from rsam_ref.tensor import ShapeError, Tensor
+
+
+class Objective:
+    """The mean loss of a model on one mini-batch, as a function of the flat weights.
+
+    Calling it with w (P,) gives the loss (a scalar on the device) and its gradient, a new vector
+    (P,). The weights are *looked at* where the caller says, not changed: there is nothing to
+    restore, and so nothing to restore wrongly.
+
+    All calls between two `begin_step` see the same mini-batch and the same dropout masks; batch
+    norm's running statistics move in the first of them only. Optimizers call `begin_step`.
+    """
+
+    def __init__(
+        self, model: Module, x: Any, y: Any, loss: Callable[..., Tensor], seed: int
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.seed = seed
+        self.shapes = model.weights.shapes
+        self.x = Tensor.over(to_device(x))
+        self.y = Tensor.over(to_device(y))
+        if self.x.ndim == 0 or self.y.shape[:1] != self.x.shape[:1]:
+            raise ShapeError(
+                f"objective: inputs of shape {self.x.shape} and targets of shape {self.y.shape}: "
+                "give one target for every input, along the first axis"
+            )
+        if self.x.dtype.kind == "f" and self.x.dtype != model.weights.flat.dtype:
+            self.x = Tensor.over(self.x._data.astype(model.weights.flat.dtype))
+        self._step = -1
+        self.begin_step()
+
+    def begin_step(self) -> None:
+        """The next call is the first pass of a new step."""
+        self._step += 1
+        self._first = True
+
+    def __call__(self, w: Array) -> tuple[Array, Array]:
+        weights = self.model.weights
+        if getattr(w, "shape", None) != weights.flat.shape:
+            raise ShapeError(
+                f"objective: weights of shape {getattr(w, 'shape', type(w))}, but this model has "
+                f"{weights.flat.size} in one flat vector: give a vector like model.weights.flat"
+            )
+        gradient = xp.empty_like(weights.flat)
+        buffers = weights.views(gradient)
+        leaves = [p.leaf for p in weights.parameters]
+        before = current_pass.move_statistics, current_pass.stream, current_pass.guarded
+        weights.bind(w)
+        try:
+            for leaf, buffer in zip(leaves, buffers):
+                leaf.buffer = buffer
+            current_pass.move_statistics = self._first and before[0]
+            current_pass.stream = Stream(self.seed, self._step)
+            current_pass.guarded = False
+            loss = self.loss(self.model(self.x), self.y)
+            loss.backward()
+            self._first = False
+            for leaf, buffer in zip(leaves, buffers):
+                if leaf.buffer is not None:  # the loss does not depend on this parameter
+                    buffer[...] = 0
+        finally:
+            for leaf in leaves:
+                leaf.buffer = None
+            current_pass.move_statistics, current_pass.stream, current_pass.guarded = before
+            weights.bind(weights.flat)
+        return loss._data, gradient
+
+
+def objective(
+    model: Module,
+    x: Any,
+    y: Any,
+    loss: Callable[..., Tensor] = cross_entropy,
+    *,
+    seed: int = 0,
+) -> Objective:
+    """``loss_and_grad`` for ``loss(model(x), y)``.
+
+    Parameters
+    ----------
+    x, y:
+        One mini-batch: inputs (N, ...) and targets (N,) or (N, K), on the host or the device.
+    loss:
+        A function of the model's output and the targets that gives a scalar, the mean over the
+        batch (`ops_nn.cross_entropy`).
+    seed:
+        Names the dropout masks: step t of this objective draws from ``Stream(seed, t)``.
+    """
+    return Objective(model, x, y, loss, seed)

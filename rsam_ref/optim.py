@@ -1,0 +1,317 @@
+"""Optimizers on one flat vector: the base ones (SGD, AdamW), and SAM and RSAM around them.
+
+All share ``step(loss_and_grad, w) -> Trace``: find a gradient, move ``w`` in place by it, return
+every quantity of the step. The wrappers find another gradient and leave the move to their base
+(momentum, weight decay and the learning rate act at w), so with ``rho = 0`` they are their base.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from rsam_backends import Stream, to_device, xp
+from rsam_backends.base import Array
+from rsam_ref.noise import ball_noise, check_sigma, filter_noise
+from rsam_ref.sam import LossAndGrad, Trace, check_step, norm, rsam_gradient, sam_gradient
+from rsam_ref.schedules import Schedule, at
+from rsam_ref.variants import (
+    asam_gradient,
+    gradient_rsam_gradient,
+    noise_gradient,
+    stacked_rsam_gradient,
+)
+
+Number = float | Schedule
+
+
+class Optimizer(ABC):
+    """Something that takes steps. ``steps`` counts those taken; schedules are read at it."""
+
+    steps: int = 0
+
+    @abstractmethod
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        """The gradient to move by, and how it was found; w is not changed."""
+
+    @abstractmethod
+    def move(self, w: Array, gradient: Array) -> None:
+        """Change w in place by a gradient."""
+
+    def step(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        """One step on the flat weights w (P,), in place.
+
+        An `Objective` is told that a new step begins, so that its batch-norm statistics move once
+        and its dropout masks are the same in both passes.
+        """
+        begin = getattr(loss_and_grad, "begin_step", None)
+        if begin is not None:
+            begin()
+        trace = self.find(loss_and_grad, w)
+        self.move(w, trace.gradient)
+        self.steps += 1
+        return trace
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, besides w and the settings."""
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = int(state["steps"])
+
+
+class _Base(Optimizer):
+    """A base optimizer: its gradient is the one at w, perhaps clipped."""
+
+    def __init__(self, lr: Number, weight_decay: float, clip_norm: float | None) -> None:
+        if not callable(lr):
+            _at_least_zero(lr=lr)
+        _at_least_zero(weight_decay=weight_decay)
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"clip_norm must be > 0, or None for no clipping, not {clip_norm}")
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.clip_norm = clip_norm
+
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        return Trace(*loss_and_grad(w))
+
+    def clip(self, gradient: Array) -> Array:
+        """The gradient, shortened to ``clip_norm`` where it is longer.
+
+        This is the gradient of the second pass: clipping the first would do nothing to SAM, which
+        takes only its direction.
+        """
+        if self.clip_norm is None:
+            return gradient
+        return gradient * xp.minimum(self.clip_norm / (norm(gradient) + 1e-6), 1.0)
+
+
+class SGD(_Base):
+    """Stochastic gradient descent, as in PyTorch.
+
+    g <- g + weight_decay w;  v <- momentum v + (1 - dampening) g (at the first step v <- g);
+    w <- w - lr v, or with Nesterov's momentum w <- w - lr (g + momentum v).
+    """
+
+    def __init__(
+        self,
+        lr: Number,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        dampening: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay, clip_norm)
+        _at_least_zero(momentum=momentum)
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov's momentum needs momentum > 0 and dampening = 0")
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.dampening = dampening
+        self.velocity: Array | None = None
+
+    def move(self, w: Array, gradient: Array) -> None:
+        g = self.clip(gradient)
+        if self.weight_decay:
+            g = g + self.weight_decay * w
+        if self.momentum:
+            if self.velocity is None:
+                self.velocity = g.copy()
+            else:
+                self.velocity *= self.momentum
+                self.velocity += g if self.dampening == 0 else (1 - self.dampening) * g
+            g = g + self.momentum * self.velocity if self.nesterov else self.velocity
+        w -= at(self.lr, self.steps) * g
+
+    def state_dict(self) -> dict[str, Any]:
+        velocity = None if self.velocity is None else self.velocity.copy()
+        return {"steps": self.steps, "velocity": velocity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.velocity = (
+            None if state["velocity"] is None else xp.array(to_device(state["velocity"]))
+        )
+
+
+class AdamW(_Base):
+    """Adam with weight decay of its own (Loshchilov and Hutter, ICLR 2019), as in PyTorch.
+
+    w <- w - lr weight_decay w;  m, v: running means of g and g^2, corrected for their start at 0;
+    w <- w - lr m / (sqrt(v) + eps).
+    """
+
+    def __init__(
+        self,
+        lr: Number = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay, clip_norm)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must lie in [0, 1), not {betas}")
+        self.betas = betas
+        self.eps = eps
+        self.mean: Array | None = None
+        self.square: Array | None = None
+
+    def move(self, w: Array, gradient: Array) -> None:
+        g = self.clip(gradient)
+        lr = at(self.lr, self.steps)
+        beta1, beta2 = self.betas
+        if self.mean is None or self.square is None:
+            self.mean, self.square = xp.zeros_like(w), xp.zeros_like(w)
+        self.mean += (1 - beta1) * (g - self.mean)
+        self.square *= beta2
+        self.square += (1 - beta2) * g * g
+        t = self.steps + 1
+        denominator = xp.sqrt(self.square) / (1 - beta2**t) ** 0.5 + self.eps
+        w *= 1 - lr * self.weight_decay
+        w -= lr / (1 - beta1**t) * self.mean / denominator
+
+    def state_dict(self) -> dict[str, Any]:
+        moments = {"mean": self.mean, "square": self.square}
+        copies = {name: None if m is None else m.copy() for name, m in moments.items()}
+        return {"steps": self.steps, **copies}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        for name in ("mean", "square"):
+            moment = state[name]
+            setattr(self, name, None if moment is None else xp.array(to_device(moment)))
+
+
+class _Wrapper(Optimizer):
+    """Finds its own gradient, and leaves the move to its base."""
+
+    def __init__(self, base: Optimizer) -> None:
+        if not isinstance(base, Optimizer):
+            raise TypeError(
+                f"{type(self).__name__} wraps a base optimizer such as SGD(lr=0.1), "
+                f"not {type(base).__name__}"
+            )
+        self.base = base
+
+    def move(self, w: Array, gradient: Array) -> None:
+        self.base.move(w, gradient)
+        self.base.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "base": self.base.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.base.load_state_dict(state["base"])
+
+
+class SAM(_Wrapper):
+    """Sharpness-aware minimization around a base optimizer (see `sam_gradient`).
+
+    ``adaptive`` makes it ASAM, with ``eta`` (see `asam_gradient`).
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rho: Number = 0.05,
+        ascent_steps: int = 1,
+        adaptive: bool = False,
+        eta: float = 0.01,
+    ) -> None:
+        super().__init__(base)
+        check_step(rho=at(rho, 0), ascent_steps=ascent_steps)
+        if adaptive and ascent_steps != 1:
+            raise ValueError("ASAM is defined with one ascent step; drop ascent_steps or adaptive")
+        self.rho = rho
+        self.ascent_steps = ascent_steps
+        self.adaptive = adaptive
+        self.eta = eta
+
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        rho = at(self.rho, self.steps)
+        if self.adaptive:
+            return asam_gradient(loss_and_grad, w, rho=rho, eta=self.eta)
+        return sam_gradient(loss_and_grad, w, rho=rho, ascent_steps=self.ascent_steps)
+
+
+class _Noisy(_Wrapper):
+    """Draws noise around w: step t's draw is that of the stream (seed, t), wherever it runs.
+
+    ``shapes`` are the parameters' shapes, which say what a filter is. They are taken from the
+    objective; for a plain function of a bare vector, the vector is one parameter with one axis.
+    """
+
+    def __init__(
+        self, base: Optimizer, sigma: Number, seed: int, shapes: Any, ball: bool = False
+    ) -> None:
+        super().__init__(base)
+        check_sigma(at(sigma, 0))
+        self.sigma = sigma
+        self.seed = seed
+        self.shapes = shapes
+        self.ball = ball
+
+    def draw(self, loss_and_grad: LossAndGrad, w: Array) -> Array:
+        sigma, stream = at(self.sigma, self.steps), Stream(self.seed, self.steps)
+        if self.ball:
+            return ball_noise(w, sigma=sigma, stream=stream)
+        shapes = self.shapes or getattr(loss_and_grad, "shapes", None) or [w.shape]
+        return filter_noise(w, shapes, sigma=sigma, stream=stream)
+
+
+class RSAM(_Noisy):
+    """Random sharpness-aware minimization around a base optimizer (see `rsam_gradient`).
+
+    ``variant`` chooses another reading of the name that is found in public code: ``stacked``,
+    ``gradient`` (both in variants.py, without lam) or ``ball`` (in noise.py).
+    """
+
+    VARIANTS = ("rsam", "stacked", "gradient", "ball")
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rho: Number = 0.05,
+        sigma: Number = 5e-4,
+        lam: float = 2.0,
+        seed: int = 0,
+        shapes: Any = None,
+        variant: str = "rsam",
+    ) -> None:
+        super().__init__(base, sigma, seed, shapes, ball=variant == "ball")
+        check_step(rho=at(rho, 0), lam=lam)
+        if variant not in self.VARIANTS:
+            raise ValueError(f"unknown variant {variant!r}; there are {', '.join(self.VARIANTS)}")
+        self.rho = rho
+        self.lam = lam
+        self.variant = variant
+
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        rho, noise = at(self.rho, self.steps), self.draw(loss_and_grad, w)
+        if self.variant == "stacked":
+            return stacked_rsam_gradient(loss_and_grad, w, noise, rho=rho)
+        if self.variant == "gradient":
+            return gradient_rsam_gradient(loss_and_grad, w, noise, rho=rho)
+        return rsam_gradient(loss_and_grad, w, noise, rho=rho, lam=self.lam)
+
+
+class NoiseOnly(_Noisy):
+    """Random smoothing without an ascent: the gradient at w + noise (see `noise_gradient`)."""
+
+    def __init__(
+        self, base: Optimizer, sigma: Number = 5e-4, seed: int = 0, shapes: Any = None
+    ) -> None:
+        super().__init__(base, sigma, seed, shapes)
+
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        return noise_gradient(loss_and_grad, w, self.draw(loss_and_grad, w))
+
+
+def _at_least_zero(**settings: float) -> None:
+    for name, value in settings.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be a finite number >= 0, not {value}")

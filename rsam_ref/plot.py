@@ -1,0 +1,205 @@
+"""The figures. Each function takes results and returns a Matplotlib figure; `save` writes it.
+
+Matplotlib wants host arrays, so figures are made under the numpy backend, whichever computed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rsam_backends import to_host, use_backend, xp
+from rsam_ref.explain import Step, valley
+from rsam_ref.tensor import Tensor, no_grad
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart.
+COLOURS = {
+    "sgd": "#000000",
+    "sam": "#0072B2",
+    "sam2": "#56B4E9",
+    "noise": "#CC79A7",
+    "rsam": "#D55E00",
+}
+DRAW, GRADIENT, EPS, DESCENT = "#CC79A7", "#0072B2", "#D55E00", "#009E73"
+STYLE: dict[Any, Any] = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "figure.dpi": 150,
+    "svg.fonttype": "none",
+}
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write a figure as PNG, SVG or PDF, by the file's ending; never half of a file."""
+    path = Path(path)
+    kinds = figure.canvas.get_supported_filetypes()
+    kind = path.suffix.lower().lstrip(".")
+    if kind not in kinds:
+        raise ValueError(
+            f"{path}: cannot write a picture of kind {path.suffix!r}; use .png, .svg or .pdf"
+        )
+    partial = path.with_name(path.name + ".partial")
+    try:
+        figure.savefig(partial, format=kind, bbox_inches="tight")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def compare_figure(results: dict[str, Any]) -> Figure:
+    """Test accuracy against the radius, a line a method, and the chosen runs' course."""
+    with matplotlib.rc_context(STYLE), use_backend("numpy"):
+        figure = Figure(figsize=(11, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        settings, methods = results["settings"], results["summary"]["methods"]
+        for name, method in methods.items():
+            if method["knob"] == "rho":
+                _sweep(left, name, method)
+        for name, method in methods.items():
+            if method["knob"] != "rho":
+                _level(left, name, method)
+        seeds = max(len(m["best"]["seeds"]) for m in methods.values())
+        left.set(
+            xlabel="radius rho",
+            ylabel="test accuracy (%)",
+            ylim=(0, 101),
+            title=f"{settings['label_noise']:.0%} label noise; mean and standard deviation, "
+            f"{seeds} seed{'s' if seeds > 1 else ''}",
+        )
+        left.legend(loc="lower left", fontsize=8.5)
+        for name, method in methods.items():
+            _course(right, name, method, results["runs"])
+        right.set(
+            xlabel="epoch",
+            ylabel="validation accuracy (%)",
+            title="training, each at the setting that validation chose",
+        )
+        right.legend(loc="lower right", fontsize=8.5)
+        return figure
+
+
+def _sweep(axes: Axes, name: str, method: dict[str, Any]) -> None:
+    points = method["sweep"]
+    x = [p["value"] for p in points]
+    y = xp.array([p["test_accuracy"] for p in points]) * 100
+    spread = xp.array([p["test_deviation"] for p in points]) * 100
+    axes.plot(x, y, "o-", color=COLOURS[name], label=method["label"], ms=4)
+    axes.fill_between(x, y - spread, y + spread, color=COLOURS[name], alpha=0.15, lw=0)
+    best = method["best"]
+    axes.plot(
+        best["value"], best["test_accuracy"] * 100, "o", ms=10, mfc="none", color=COLOURS[name]
+    )
+
+
+def _level(axes: Axes, name: str, method: dict[str, Any]) -> None:
+    """A method without a radius, tuned, as a horizontal line."""
+    best = method["best"]
+    label = f"{method['label']} (best {method['knob']}, {best['value']:g})"
+    y, spread = best["test_accuracy"] * 100, best["test_deviation"] * 100
+    axes.axhline(y, color=COLOURS[name], ls="--", lw=1.2, label=label)
+    axes.axhspan(y - spread, y + spread, color=COLOURS[name], alpha=0.08, lw=0)
+
+
+def _course(axes: Axes, name: str, method: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+    value = method["best"]["value"]
+    curves = [r["val_curve"] for r in runs if r["method"] == name and r["value"] == value]
+    length = min(map(len, curves))
+    if length == 0:  # every run diverged in its first epoch
+        return
+    curve = xp.mean([c[:length] for c in curves], axis=0) * 100
+    label = f"{method['label']}, {method['knob']} = {value:g}"
+    axes.plot(xp.arange(1, length + 1), curve, color=COLOURS[name], label=label, lw=1.4)
+
+
+def step_figure(step: Step) -> Figure:
+    """One R-SAM step on the contours of the two-weight problem: every quantity as an arrow."""
+    vectors = (
+        to_host(v)
+        for v in (
+            step.w,
+            step.after,
+            step.trace.noise,
+            step.trace.perturbation,
+            step.trace.ascent_gradient,
+            step.ascent,
+            step.trace.gradient,
+        )
+    )
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}), use_backend("numpy"):
+        figure = Figure(figsize=(7.4, 6.4), layout="constrained")
+        axes = figure.subplots()
+        w, after, noise, eps, g0, ascent, g = vectors
+        points = xp.array([w, w + noise, w + eps, after, w + ascent, w + noise + step.lam * g0])
+        centre = (points.min(0) + points.max(0)) / 2
+        half = xp.ptp(points, axis=0).max() / 2 * 1.3 + 0.1
+        x, y = (xp.linspace(c - half, c + half, 241) for c in centre)
+        grid = xp.stack(xp.meshgrid(x, y), axis=-1)
+        with no_grad():
+            heights = valley(Tensor(grid)).data
+        drawn = axes.contourf(x, y, heights, levels=24, cmap="Greys", alpha=0.55)
+        axes.contour(x, y, heights, levels=24, colors="white", linewidths=0.5)
+        figure.colorbar(drawn, ax=axes, label="loss", shrink=0.8)
+
+        def arrow(start: Any, along: Any, colour: str, label: str, style: str = "-") -> None:
+            axes.annotate(
+                "",
+                xy=start + along,
+                xytext=start,
+                arrowprops={
+                    "arrowstyle": "-|>",
+                    "color": colour,
+                    "lw": 2,
+                    "ls": style,
+                    "shrinkA": 0,
+                    "shrinkB": 0,
+                    "mutation_scale": 14,
+                },
+            )
+            axes.plot([], [], color=colour, ls=style, lw=2, label=label)
+
+        arrow(w, noise, DRAW, "1  D: the draw around w")
+        arrow(w + noise, step.lam * g0, GRADIENT, r"2  lam $g_0$: the gradient at w + D")
+        arrow(w, ascent, EPS, r"3  a = lam $g_0$ + D", "--")
+        arrow(w, eps, EPS, "4  eps: a at length rho, from w")
+        arrow(w + eps, -step.lr * g, DESCENT, "5  -lr g: the descent, found at w + eps ...", ":")
+        arrow(w, -step.lr * g, DESCENT, "6  ... and taken at w")
+        circle = xp.linspace(0, 2 * xp.pi, 200)
+        axes.plot(
+            w[0] + step.rho * xp.cos(circle),
+            w[1] + step.rho * xp.sin(circle),
+            color=EPS,
+            lw=0.8,
+            ls=":",
+        )
+        labels = {"w": w, "w + D": w + noise, "w + eps": w + eps, "w'": after}
+        middle = xp.mean(list(labels.values()), axis=0)
+        for text, point in labels.items():
+            axes.plot(*point, "o", color="black", ms=5)
+            right, up = xp.where(point >= middle, 1, -1)  # write on the side away from the others
+            axes.annotate(
+                text,
+                point,
+                xytext=(7 * right, 7 * up),
+                textcoords="offset points",
+                ha="left" if right > 0 else "right",
+                va="bottom" if up > 0 else "top",
+                weight="bold",
+            )
+        axes.set(
+            xlabel="first weight",
+            ylabel="second weight",
+            xlim=(x[0], x[-1]),
+            ylim=(y[0], y[-1]),
+            title=f"One R-SAM step: rho = {step.rho:g}, sigma = {step.sigma:g}, lam = {step.lam:g}",
+        )
+        axes.set_aspect("equal")
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        return figure

@@ -1,0 +1,90 @@
+"""SAM and R-SAM: the two update rules, as pure functions of flat vectors.
+
+``loss_and_grad(w)`` gives the mean loss on one mini-batch at the weights w, one flat vector, and
+its gradient. Nothing here changes w, and nothing here knows an array library: with ``+ * @ **``
+alone the same lines run on NumPy, CuPy, PyTorch and JAX vectors.
+
+Both rules ask for the gradient twice: once to look where the loss rises, once at the place they
+looked at. The weights then move by that second gradient, from where they were. ``||.||`` is the
+norm over all weights together, and ``TINY`` keeps a zero gradient from dividing zero by zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Vector = Any  # a one-dimensional array of any library
+LossAndGrad = Callable[[Vector], tuple[Any, Vector]]
+
+TINY = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """Every quantity of one step. What a method does not have is None."""
+
+    loss: Any
+    """The first pass's loss: at w; for R-SAM at w + noise."""
+    gradient: Vector
+    """g, what the base optimizer moves the weights by."""
+    noise: Vector | None = None
+    """D, the random draw around w (R-SAM)."""
+    ascent_gradient: Vector | None = None
+    """g0, the first pass's gradient."""
+    perturbation: Vector | None = None
+    """eps, from w to where the second gradient is taken."""
+    adversarial_loss: Any = None
+    """The loss at w + eps."""
+
+
+def sam_gradient(
+    loss_and_grad: LossAndGrad, w: Vector, *, rho: float, ascent_steps: int = 1
+) -> Trace:
+    """Sharpness-aware minimization (Foret, Kleiner, Mobahi, Neyshabur, ICLR 2021).
+
+    ``rho`` is the radius of the ascent, in units of the weights. ``ascent_steps`` = k climbs in k
+    steps of rho / k each and costs k + 1 gradients.
+    """
+    check_step(rho=rho, ascent_steps=ascent_steps)
+    radius = rho / ascent_steps
+    loss, ascent_gradient = loss_and_grad(w)
+    perturbation = radius / (norm(ascent_gradient) + TINY) * ascent_gradient
+    for _ in range(ascent_steps - 1):
+        _, g = loss_and_grad(w + perturbation)
+        perturbation = perturbation + radius / (norm(g) + TINY) * g
+    adversarial_loss, gradient = loss_and_grad(w + perturbation)
+    return Trace(loss, gradient, None, ascent_gradient, perturbation, adversarial_loss)
+
+
+def rsam_gradient(
+    loss_and_grad: LossAndGrad, w: Vector, noise: Vector, *, rho: float, lam: float = 2.0
+) -> Trace:
+    """Random sharpness-aware minimization (Liu, Mai, Cheng, Chen, Hsieh, You, NeurIPS 2022).
+
+    ``noise`` is the draw D around w (see noise.py). The loss on the smoothed weights w + D is less
+    rugged than at w, so its gradient says better where the loss rises; ``lam`` weighs it against
+    the draw itself. The perturbation is measured from w, not from w + D.
+    """
+    check_step(rho=rho, lam=lam)
+    loss, ascent_gradient = loss_and_grad(w + noise)
+    ascent = lam * ascent_gradient + noise
+    perturbation = rho / (norm(ascent) + TINY) * ascent
+    adversarial_loss, gradient = loss_and_grad(w + perturbation)
+    return Trace(loss, gradient, noise, ascent_gradient, perturbation, adversarial_loss)
+
+
+def norm(v: Vector) -> Any:
+    """The Euclidean length of a vector."""
+    return (v @ v) ** 0.5
+
+
+def check_step(*, rho: float = 0.0, lam: float = 1.0, ascent_steps: int = 1) -> None:
+    """Raise ValueError for a radius below 0, a weight of the gradient not above 0, no ascent."""
+    if not 0 <= rho < float("inf"):
+        raise ValueError(f"rho is a radius and must be a finite number >= 0, not {rho}")
+    if not 0 < lam < float("inf"):
+        raise ValueError(f"lam weighs the gradient and must be a finite number > 0, not {lam}")
+    if ascent_steps < 1:
+        raise ValueError(f"ascent_steps must be a whole number >= 1, not {ascent_steps}")
