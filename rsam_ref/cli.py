@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -39,6 +41,23 @@ errors = Console(stderr=True)
 Backend = Annotated[
     str, typer.Option(help="Where arrays live: numpy, or a GPU's cupy.", envvar="RSAM_REF_BACKEND")
 ]
+
+
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def _fail(message: str) -> None:
+    errors.print(f"rsam-ref: {message}", highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Settings that make no sense end in one line and exit code 2."""
+    try:
+        yield
+    except ValueError as error:
+        _fail(str(error))
+        raise typer.Exit(2) from None
 
 
 def _version(asked: bool) -> None:
@@ -97,19 +116,20 @@ def compare(
     """
     from rsam_ref import compare as c
 
-    use_backend(backend)
-    if jobs is not None and jobs < 1:
-        raise ValueError(f"--jobs must be at least 1, not {jobs}")
-    settings = c.Settings(
-        label_noise=label_noise,
-        epochs=epochs if epochs is not None else 40 if quick else 60,
-        sigma=sigma,
-        lam=lam,
-        backend=backend,
-    )
-    rhos = rho or list(c.QUICK_RHOS if quick else c.RHOS)
-    seeds = seeds if seeds is not None else 3 if quick else 5
-    runs = c.plan(method or list(c.METHODS), rhos, seeds)
+    with usage_errors():
+        use_backend(backend)
+        if jobs is not None and jobs < 1:
+            raise ValueError(f"--jobs must be at least 1, not {jobs}")
+        settings = c.Settings(
+            label_noise=label_noise,
+            epochs=epochs if epochs is not None else 40 if quick else 60,
+            sigma=sigma,
+            lam=lam,
+            backend=backend,
+        )
+        rhos = rho or list(c.QUICK_RHOS if quick else c.RHOS)
+        seeds = seeds if seeds is not None else 3 if quick else 5
+        runs = c.plan(method or list(c.METHODS), rhos, seeds)
     out.mkdir(parents=True, exist_ok=True)
     file = c.RunFile(out / "runs.jsonl", settings)
     done = sum(run in file.finished for run in runs)
@@ -221,8 +241,11 @@ def explain(
     from rsam_ref import explain as e
     from rsam_ref.sam import norm
 
-    use_backend(backend)
-    step = e.two_weights(rho=rho, sigma=sigma, lam=lam, seed=seed)
+    with usage_errors():
+        use_backend(backend)
+        if save is not None and save.suffix.lower() not in PICTURES:
+            raise ValueError(f"--save {save}: give a file ending in {', '.join(PICTURES)}")
+        step = e.two_weights(rho=rho, sigma=sigma, lam=lam, seed=seed)
     network = e.digits_network()
     if save is not None:
         from rsam_ref import plot
@@ -270,26 +293,17 @@ def explain(
 
 
 def main() -> None:
-    """The command; turns expected errors into one line on standard error and exit code 1."""
+    """The command. Errors that a user can mend end in one line and exit code 1."""
     try:
         app()
-    except (
-        ValueError,
-        TypeError,
-        ArithmeticError,
-        OSError,
-        BackendError,
-        RuntimeError,
-    ) as error:
-        message = (
-            f"{error.strerror}: {error.filename}"
-            if isinstance(error, OSError) and error.filename
-            else str(error)
-        )
-        errors.print(
-            f"rsam-ref: {message}", style="red", highlight=False, soft_wrap=True, markup=False
-        )
-        sys.exit(1)
+    except OSError as error:
+        what = error.strerror or str(error)
+        _fail(f"{error.filename}: {what}" if error.filename else what)
+    except (BackendError, ValueError, ArithmeticError, RuntimeError) as error:
+        _fail(str(error))
+    else:
+        return
+    sys.exit(1)
 
 
 if __name__ == "__main__":

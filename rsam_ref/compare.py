@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import math
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +184,7 @@ def execute(settings: Settings, run: Run) -> dict[str, Any]:
         "test_accuracy": test.accuracy,
         "train_accuracy": evaluate(model, split.x_train, split.y_train).accuracy,
         "val_accuracy": evaluate(model, split.x_val, split.y_val).accuracy,
-        "test_loss": test.loss,
+        "test_loss": test.loss if math.isfinite(test.loss) else None,  # JSON has no NaN
         "seconds": time.perf_counter() - start,
         "diverged": diverged,
         "val_curve": curve,
@@ -201,7 +204,9 @@ class RunFile:
             json.dumps(asdict(settings), sort_keys=True).encode()
         ).hexdigest()[:16]
         self.finished: dict[Run, dict[str, Any]] = {}
+        self._cut = False  # whether the last line was cut short
         if path.exists():
+            self._cut = path.read_bytes()[-1:] not in (b"", b"\n")
             for record in self._read():
                 if record.pop("settings", None) == self.fingerprint:
                     key = Run(record["method"], record["value"], record["seed"])
@@ -217,15 +222,34 @@ class RunFile:
                 yield record
 
     def add(self, run: Run, record: dict[str, Any]) -> None:
-        self.finished[run] = record
-        cut = self.path.exists() and self.path.read_bytes()[-1:] not in (b"", b"\n")
+        line = json.dumps({"settings": self.fingerprint, **record}) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
-            line = json.dumps({"settings": self.fingerprint, **record})
-            file.write(("\n" if cut else "") + line + "\n")
+            file.write("\n" + line if self._cut else line)
+        self._cut = False
+        self.finished[run] = record
 
 
-def _prepare_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+@contextmanager
+def _workers_environment() -> Iterator[None]:
+    """Processes started inside have one BLAS thread each, and leave Ctrl-C to the parent.
+
+    They inherit both: NumPy reads the variables when it is loaded.
+    """
+    threads = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
+    before = {name: os.environ.get(name) for name in threads}
+    os.environ.update(threads)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+    try:
+        yield
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def carry_out(
@@ -243,16 +267,12 @@ def carry_out(
     todo = [run for run in runs if run not in file.finished]
     if not todo:
         return
-    threads = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
-    before = {name: os.environ.get(name) for name in threads}
-    os.environ.update(threads)  # workers inherit it, and read it when they load NumPy
-    pool = ProcessPoolExecutor(
-        min(jobs, len(todo)), multiprocessing.get_context("spawn"), _prepare_worker
-    )
+    pool = ProcessPoolExecutor(min(jobs, len(todo)), multiprocessing.get_context("spawn"))
     waiting: dict[Future[dict[str, Any]], Run] = {}
     try:
-        for run in todo:
-            waiting[pool.submit(execute, settings, run)] = run
+        with _workers_environment():
+            for run in todo:
+                waiting[pool.submit(execute, settings, run)] = run
         while waiting:
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 run = waiting.pop(future)
@@ -271,11 +291,6 @@ def carry_out(
         if waiting:  # interrupted: what is under way is given up
             for worker in workers:
                 worker.terminate()
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 @dataclass(frozen=True)
@@ -372,13 +387,11 @@ def write_results(
     results = {"settings": asdict(settings), "runs": records, "summary": summarise(records)}
     _write_whole(folder / "results.json", json.dumps(results, indent=1))
     columns = [key for key in records[0] if key != "val_curve"]
-    path = folder / "results.csv"
-    partial = path.with_suffix(".csv.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns, extrasaction="ignore")
-        writer.writeheader()
-        writer.writerows(records)
-    partial.replace(path)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    _write_whole(folder / "results.csv", table.getvalue())
     return results
 
 
@@ -387,8 +400,3 @@ def _write_whole(path: Path, text: str) -> None:
     partial = path.with_name(path.name + ".partial")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
-
-
-def quick(settings: Settings) -> Settings:
-    """The settings of ``--quick``: fewer epochs."""
-    return replace(settings, epochs=40)

@@ -2,8 +2,8 @@
 
 `Module.build` lays the parameters of a model end to end in one vector, ``model.weights.flat``, and
 makes each a view into it. The order is that in which the layers, and the parameters in a layer,
-were assigned (weight before bias), depth first: PyTorch's ``parameters()`` order. Within a parameter
-the order is C order with the output axis first, so every filter is a contiguous run.
+were assigned (weight before bias), depth first: PyTorch's ``parameters()`` order. Within a
+parameter it is C order with the output axis first, so every filter is a contiguous run.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class Module:
         return out
 
     def build(self, seed: int = 0, dtype: Any = "float32") -> Module:
-        """Draw all weights from ``Stream(seed)``, in order, into a new flat vector. Returns self."""
+        """Draw all weights from ``Stream(seed)``, in order, into one flat vector. Returns self."""
         modules = list(self.modules().values())
         for module in modules:
             module._built, module._weights = True, None

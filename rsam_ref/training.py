@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from rsam_backends import Stream, to_device, to_host, xp
+from rsam_backends import Stream, quiet, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.nn import Module, first_not_finite, frozen_statistics
 from rsam_ref.objective import objective
@@ -74,21 +74,23 @@ def train(
     for epoch in range(epochs):
         model.train()
         start = model.state_dict(), optimizer.state_dict()
-        losses = [optimizer.step(batch, w).loss for _, batch, _ in steps(epoch)]
-        values = to_host(xp.stack(losses))
-        if not (xp.isfinite(xp.stack(losses)).all() and xp.isfinite(w).all()):
-            model.load_state_dict(start[0])
-            optimizer.load_state_dict(start[1])
-            for i, batch, index in steps(epoch):
-                before = w.copy()
-                trace = optimizer.step(batch, w)
-                fault = _fault(model, before, trace, x[index])
-                if fault or not bool(xp.isfinite(w).all()):
-                    w[...] = before
-                    raise DivergedError(
-                        f"step {i + 1} of epoch {epoch + 1}: {fault or 'the weights overflowed'}. "
-                        "Lower the learning rate or rho, warm up, or clip the gradient"
-                    )
+        with quiet():  # values that are not finite are looked for below
+            losses = xp.stack([optimizer.step(batch, w).loss for _, batch, _ in steps(epoch)])
+            values = to_host(losses)
+            if not (xp.isfinite(losses).all() and xp.isfinite(w).all()):
+                model.load_state_dict(start[0])
+                optimizer.load_state_dict(start[1])
+                for i, batch, index in steps(epoch):
+                    before = w.copy()
+                    trace = optimizer.step(batch, w)
+                    fault = _fault(model, before, trace, x[index])
+                    if fault or not bool(xp.isfinite(w).all()):
+                        w[...] = before
+                        raise DivergedError(
+                            f"step {i + 1} of epoch {epoch + 1}: "
+                            f"{fault or 'the weights overflowed'}. Lower the learning rate or "
+                            "rho, warm up, or clip the gradient"
+                        )
         history.append(Epoch(epoch + 1, float(values.mean())))
         if on_epoch is not None:
             on_epoch(history[-1])
@@ -137,7 +139,7 @@ def evaluate(
     model.eval()
     total = correct = 0.0
     try:
-        with no_grad(), frozen_statistics():
+        with no_grad(), frozen_statistics(), quiet():
             for start in range(0, len(x), batch_size):
                 part = slice(start, start + batch_size)
                 scores = model(Tensor.over(x[part]))

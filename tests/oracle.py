@@ -23,6 +23,22 @@ from rsam_ref import Tensor
 from rsam_ref.tensor import Leaf
 
 
+def normal(seed: int, *shapes: Any) -> list[np.ndarray]:
+    """Normal draws, an array for each shape."""
+    rng = np.random.default_rng(seed)
+    return [np.asarray(rng.normal(size=shape)) for shape in shapes]
+
+
+def tied(seed: int, *shapes: Any) -> list[np.ndarray]:
+    """Whole numbers from -2 to 2: many are equal, or 0, and whole rows may be constant."""
+    return [np.asarray(np.clip(np.round(x), -2, 2)) for x in normal(seed, *shapes)]
+
+
+def positive(seed: int, *shapes: Any) -> list[np.ndarray]:
+    """Between 0.5 and about 4."""
+    return [np.asarray(np.abs(x) + 0.5) for x in normal(seed, *shapes)]
+
+
 def backwards_with_gaps(array: np.ndarray) -> np.ndarray:
     """The same values in every second place of a larger array, from its end."""
     room = np.empty([2 * n for n in array.shape], array.dtype)
@@ -56,7 +72,9 @@ def with_ours(f: Callable[..., Tensor], inputs: list[Any]) -> list[np.ndarray]:
     out = f(*given)
     out.backward(cotangent(out.shape, out.dtype))
     leaves = [x for x in given if isinstance(x, Tensor)]
-    return [np.asarray(out.data)] + [np.zeros(x.shape) if x.grad is None else x.grad for x in leaves]
+    return [np.asarray(out.data)] + [
+        np.zeros(x.shape) if x.grad is None else x.grad for x in leaves
+    ]
 
 
 def with_torch(f: Callable[..., torch.Tensor], inputs: list[Any]) -> list[np.ndarray]:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from oracle import compare
+from oracle import compare, normal, positive, tied
 
 from rsam_ref import ShapeError, Tensor, ops
 
@@ -19,22 +19,6 @@ TRIPLES = hnp.mutually_broadcastable_shapes(num_shapes=3, max_dims=3, max_side=3
 PRODUCTS = hnp.mutually_broadcastable_shapes(
     signature="(m?,k),(k,n?)->(m?,n?)", max_dims=2, max_side=4
 )
-
-
-def normal(seed, *shapes):
-    """Normal draws, an array for each shape."""
-    rng = np.random.default_rng(seed)
-    return [np.asarray(rng.normal(size=shape)) for shape in shapes]
-
-
-def tied(seed, *shapes):
-    """Whole numbers from -2 to 2, so that many are equal, or 0."""
-    return [np.asarray(np.clip(np.round(x), -2, 2)) for x in normal(seed, *shapes)]
-
-
-def positive(seed, *shapes):
-    """Between 0.5 and about 4."""
-    return [np.asarray(np.abs(x) + 0.5) for x in normal(seed, *shapes)]
 
 
 # Elementwise
@@ -224,7 +208,9 @@ def test_concatenate(data, seed):
         shapes.append([*shape])
         shapes[-1][axis] = data.draw(st.integers(1, 3))
     ours = lambda *xs: ops.concatenate(*xs, axis=axis)
-    compare(f"concatenate along {axis}", ours, lambda *xs: torch.cat(xs, axis), *normal(seed, *shapes))
+    compare(
+        f"concatenate along {axis}", ours, lambda *xs: torch.cat(xs, axis), *normal(seed, *shapes)
+    )
 
 
 @given(data=st.data(), seed=SEEDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 Array = Any  # an array of whichever library is in force
@@ -56,6 +57,10 @@ class Backend(ABC):
 
     def freeze(self, array: Array) -> None:  # noqa: B027 - a hook: a library may lack the flag
         """Forbid in-place changes of ``array``, where the library can."""
+
+    def quiet(self) -> AbstractContextManager[Any]:
+        """A block in which overflow and invalid values make no warnings."""
+        return nullcontext()
 
     def synchronize(self) -> None:  # noqa: B027 - a hook: nothing to wait for on the host
         """Wait until the device has done all that was asked of it."""

@@ -46,6 +46,9 @@ class NumpyBackend(Backend):
     def freeze(self, array: Any) -> None:
         array.setflags(write=False)
 
+    def quiet(self) -> np.errstate:
+        return np.errstate(all="ignore")
+
     def describe(self) -> dict[str, str]:
         return {"library": f"NumPy {np.__version__}", "device": "CPU"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -127,6 +128,11 @@ def erf(x: Array) -> Array:
 def freeze(array: Array) -> None:
     """Make an in-place change of ``array`` an error, where the library can."""
     _local._backend.freeze(array)
+
+
+def quiet() -> AbstractContextManager[Any]:
+    """A block without warnings of overflow, for code that looks for such values itself."""
+    return _local._backend.quiet()
 
 
 def synchronize() -> None:

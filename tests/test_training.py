@@ -1,0 +1,111 @@
+"""The training loop: it learns, it repeats, and it explains what went wrong and where."""
+
+import numpy as np
+import pytest
+
+from rsam_ref import RSAM, SAM, SGD, models
+from rsam_ref.data import digits_split
+from rsam_ref.nn import BatchNorm2d, Conv2d, Flatten, Linear, Module, ReLU, Sequential
+from rsam_ref.training import DivergedError, batches, evaluate, train
+
+
+def small() -> Module:
+    return models.mlp([64, 32, 10], seed=0)
+
+
+@pytest.mark.parametrize(
+    "wrap", [lambda base: base, lambda base: SAM(base, 0.05), lambda base: RSAM(base, 0.05)]
+)
+def test_it_learns_clean_digits(wrap):
+    split = digits_split(0)
+    model = small()
+    history = train(
+        model, wrap(SGD(0.1, momentum=0.9)), split.x_train, split.y_train, epochs=15, seed=1
+    )
+    assert [epoch.number for epoch in history] == list(range(1, 16))
+    assert history[-1].loss < 0.1 < history[0].loss
+    assert evaluate(model, split.x_test, split.y_test).accuracy > 0.93
+
+
+def test_equal_seeds_give_equal_weights():
+    split = digits_split(0)
+    weights = []
+    for seed in (0, 0, 1):
+        model = small()
+        train(model, RSAM(SGD(0.1), 0.1), split.x_train, split.y_train, epochs=1, seed=seed)
+        weights.append(model.weights.flat)
+    assert weights[0].tobytes() == weights[1].tobytes()
+    assert weights[0].tobytes() != weights[2].tobytes()
+
+
+def test_batches_hold_every_sample_once_and_differ_by_epoch():
+    order = np.concatenate(list(batches(10, 4, seed=0, epoch=0)))
+    assert sorted(order) == list(range(10))
+    assert [len(b) for b in batches(10, 4, 0, 0)] == [4, 4, 2]
+    assert order.tolist() != np.concatenate(list(batches(10, 4, seed=0, epoch=1))).tolist()
+
+
+class Explosive(Module):
+    """Infinite as soon as its input holds the value 99."""
+
+    def forward(self, x):
+        return x * np.where(x.data == 99, np.inf, 1).astype(x.dtype)
+
+
+def test_a_loss_that_is_not_finite_names_its_step_and_layer():
+    model = Sequential(Linear(4, 3), ReLU(), Explosive(), Linear(3, 2)).build(seed=0)
+    weights = model.weights.views(model.weights.flat)
+    weights[0][...] = 1
+    weights[1][...] = 0
+    x = np.ones((12, 4), "float32")
+    x[list(batches(12, 4, 0, 0))[1][0]] = 99 / 4  # a sample of the epoch's second batch
+    with pytest.raises(
+        DivergedError, match=r"step 2 of epoch 1: the loss is .*: the output of 2 \(Explosive\)"
+    ):
+        train(model, SGD(0.0), x, np.zeros(12, int), epochs=3, batch_size=4, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (lambda: SGD(1e30), r"step [12] of epoch 1: .*(weights|gradient|loss)"),
+        (lambda: SAM(SGD(0.1), 1e38), r"step 1 of epoch 1: the loss at the perturbed weights is"),
+    ],
+)
+def test_a_diverging_run_stops_and_leaves_finite_weights(optimizer, message):
+    split = digits_split(0)
+    model = small()
+    with pytest.raises(DivergedError, match=message) as caught:
+        train(model, optimizer(), split.x_train, split.y_train, epochs=2)
+    assert "\n" not in str(caught.value)
+    assert "Lower the learning rate" in str(caught.value)
+    assert np.isfinite(model.weights.flat).all()
+
+
+def test_nothing_is_read_back_inside_an_epoch(monkeypatch):
+    """The losses of an epoch are read together, after its last step."""
+    from rsam_ref import training
+
+    reads = []
+    monkeypatch.setattr(training, "to_host", lambda a: reads.append(a.shape) or np.asarray(a))
+    split = digits_split(0)
+    train(small(), SGD(0.1), split.x_train, split.y_train, epochs=2, batch_size=100)
+    assert reads == [(9,), (9,)]
+
+
+def test_evaluation_leaves_no_trace():
+    model = Sequential(Conv2d(1, 2, 3), BatchNorm2d(2), ReLU(), Flatten(), Linear(72, 10)).build(0)
+    x = np.random.default_rng(0).standard_normal((20, 1, 8, 8), dtype="float32")
+    before = {name: value.tobytes() for name, value in model.state_dict().items()}
+    score = evaluate(model, x, np.zeros(20, int), batch_size=7)
+    assert score == evaluate(model, x, np.zeros(20, int), batch_size=7)
+    assert {name: value.tobytes() for name, value in model.state_dict().items()} == before
+    assert model.training
+    whole = evaluate(model, x, np.zeros(20, int))
+    assert whole.loss == pytest.approx(score.loss, rel=1e-5)
+
+
+def test_a_prediction_that_is_not_finite_is_wrong():
+    model = models.mlp([2, 2], seed=0)
+    model.weights.flat[...] = np.nan
+    assert evaluate(model, np.ones((4, 2), "float32"), np.zeros(4, int)).accuracy == 0
