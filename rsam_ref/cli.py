@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -22,7 +23,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 import rsam_ref
 from rsam_backends import BackendError, use_backend
@@ -195,9 +196,15 @@ def _show_sweep(results: dict[str, Any]) -> None:
 
 def _show_best(results: dict[str, Any]) -> None:
     summary = results["summary"]
-    table = Table(title="Each method at the setting that validation chose")
-    for column in ("method", "setting", "test accuracy (%)", "against SGD", "against SAM"):
-        table.add_column(column, justify="left" if column in ("method", "setting") else "right")
+    table = Table(
+        "method",
+        Column("setting", no_wrap=True),
+        Column("test (%)", justify="right", no_wrap=True),
+        Column("against SGD", justify="right", no_wrap=True),
+        Column("against SAM", justify="right", no_wrap=True),
+        title="Each method at the setting that validation chose",
+        box=box.SIMPLE_HEAD,
+    )
     verdicts = {(d["method"], d["against"]): d for d in summary["differences"]}
 
     def verdict(name: str, other: str) -> str:
@@ -207,21 +214,21 @@ def _show_best(results: dict[str, Any]) -> None:
         if d["low"] is None:
             return f"{100 * d['mean']:+.1f} (one seed)"
         text = f"{100 * d['mean']:+.1f} [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}]"
-        return text + (" within noise" if d["within_noise"] else "")
+        return text + ("\nwithin noise" if d["within_noise"] else "\nclear")
 
     for name, m in summary["methods"].items():
         best = m["best"]
         table.add_row(
             m["label"],
-            f"{m['knob']} = {best['value']:g}",
+            f"{m['knob']} {best['value']:g}",
             _percent(best),
             verdict(name, "sgd"),
             verdict(name, "sam"),
         )
     console.print(table)
     console.print(
-        "Differences are means over seeds, in points, with their 95 % interval (paired t); "
-        "'within noise' means that the interval holds 0.",
+        "Differences are means over seeds, in points, with their 95 % interval (paired t). "
+        "'Within noise' means that the interval holds 0, 'clear' that it does not.",
         soft_wrap=True,
     )
 

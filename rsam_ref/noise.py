@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rsam_backends import Stream, xp
+from rsam_backends import Stream, replaceable, xp
 from rsam_backends.base import Array
 
 Shapes = Sequence[tuple[int, ...]]
@@ -17,6 +17,7 @@ Shapes = Sequence[tuple[int, ...]]
 TINY = 1e-16
 
 
+@replaceable
 def filter_scale(w: Array, shapes: Shapes) -> Array:
     """s: for every weight of the flat vector w (P,), the norm of the filter it belongs to: (P,).
 

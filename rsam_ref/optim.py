@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
-from rsam_backends import Stream, to_device, xp
+from rsam_backends import Stream, replaceable, to_device, xp
 from rsam_backends.base import Array
 from rsam_ref.noise import ball_noise, check_sigma, filter_noise
 from rsam_ref.sam import LossAndGrad, Trace, check_step, norm, rsam_gradient, sam_gradient
@@ -90,8 +90,7 @@ class _Base(Optimizer):
 class SGD(_Base):
     """Stochastic gradient descent, as in PyTorch.
 
-    g <- g + weight_decay w;  v <- momentum v + (1 - dampening) g (at the first step v <- g);
-    w <- w - lr v, or with Nesterov's momentum w <- w - lr (g + momentum v).
+    The update is `sgd_update`. Nesterov's momentum needs momentum > 0 and no dampening.
     """
 
     def __init__(
@@ -113,17 +112,16 @@ class SGD(_Base):
         self.velocity: Array | None = None
 
     def move(self, w: Array, gradient: Array) -> None:
-        g = self.clip(gradient)
-        if self.weight_decay:
-            g = g + self.weight_decay * w
-        if self.momentum:
-            if self.velocity is None:
-                self.velocity = g.copy()
-            else:
-                self.velocity *= self.momentum
-                self.velocity += g if self.dampening == 0 else (1 - self.dampening) * g
-            g = g + self.momentum * self.velocity if self.nesterov else self.velocity
-        w -= at(self.lr, self.steps) * g
+        self.velocity = sgd_update(
+            w,
+            self.clip(gradient),
+            self.velocity,
+            lr=at(self.lr, self.steps),
+            momentum=self.momentum,
+            dampening=self.dampening,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         velocity = None if self.velocity is None else self.velocity.copy()
@@ -134,6 +132,37 @@ class SGD(_Base):
         self.velocity = (
             None if state["velocity"] is None else xp.array(to_device(state["velocity"]))
         )
+
+
+@replaceable
+def sgd_update(
+    w: Array,
+    gradient: Array,
+    velocity: Array | None,
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> Array | None:
+    """One step of SGD: w and the velocity change in place; returns the velocity.
+
+    g <- g + weight_decay w;  v <- momentum v + (1 - dampening) g, at the first step v <- g;
+    w <- w - lr v, or with Nesterov's momentum w <- w - lr (g + momentum v).
+    """
+    g = gradient
+    if weight_decay:
+        g = g + weight_decay * w
+    if momentum:
+        if velocity is None:
+            velocity = g.copy()
+        else:
+            velocity *= momentum
+            velocity += (1 - dampening) * g if dampening else g
+        g = g + momentum * velocity if nesterov else velocity
+    w -= lr * g
+    return velocity
 
 
 class AdamW(_Base):

@@ -299,8 +299,8 @@ def op(definition: Callable[..., tuple[Array, Any]]) -> Callable[..., Tensor]:
     """Make a definition on arrays, ``f(*arrays, **options) -> (value, vjps)``, an op on tensors.
 
     Positional arguments are the inputs: tensors, arrays (copied, as constants), Python numbers.
-    Keyword arguments are options and have no gradient. A backend's kernel of the same name, where
-    there is one, is run in place of the definition.
+    Keyword arguments are options and have no gradient. A backend's kernel of the same name runs in
+    place of the definition, where there is one that does not return NotImplemented.
     """
     name = definition.__name__
 
@@ -316,7 +316,9 @@ def op(definition: Callable[..., tuple[Array, Any]]) -> Callable[..., Tensor]:
                 arrays.append(x if isinstance(x, (int, float)) else xp.array(x))
                 parents.append(None)
         try:
-            value, vjps = _backend._kernels.get(name, definition)(*arrays, **options)
+            kernel = _backend._kernels.get(name)
+            result = NotImplemented if kernel is None else kernel(*arrays, **options)
+            value, vjps = definition(*arrays, **options) if result is NotImplemented else result
         except (ValueError, IndexError) as error:
             raise _explained(error, name, arrays) from None
         out = _new(Tensor)

@@ -26,7 +26,10 @@ class Backend(ABC):
     """The module (or object) that holds the arrays' functions under NumPy's names."""
 
     kernels: dict[str, Callable[..., Any]]
-    """Faster versions of single ops by the op's name; each has the signature of its definition."""
+    """Faster versions of single ops, by the op's name; each has its definition's signature.
+
+    A kernel that cannot do what it is asked returns NotImplemented; then the definition runs.
+    """
 
     def __init__(self, device: int = 0) -> None:
         self.device = device
@@ -60,6 +63,10 @@ class Backend(ABC):
 
     def quiet(self) -> AbstractContextManager[Any]:
         """A block in which overflow and invalid values make no warnings."""
+        return nullcontext()
+
+    def forbid_waiting(self) -> AbstractContextManager[Any]:
+        """A block in which an unasked wait for the device is an error, where it can be told."""
         return nullcontext()
 
     def synchronize(self) -> None:  # noqa: B027 - a hook: nothing to wait for on the host

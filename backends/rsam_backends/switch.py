@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from importlib.metadata import entry_points
 from types import TracebackType
@@ -100,6 +102,22 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
         _enter(_local, self._before)
 
 
+def replaceable(definition: Callable[..., Any]) -> Callable[..., Any]:
+    """A function on arrays that a backend may replace by a kernel of the same name."""
+    name = definition.__name__
+
+    @functools.wraps(definition)
+    def apply(*arguments: Any, **options: Any) -> Any:
+        kernel = _local._kernels.get(name)
+        if kernel is not None:
+            value = kernel(*arguments, **options)
+            if value is not NotImplemented:
+                return value
+        return definition(*arguments, **options)
+
+    return apply
+
+
 def to_device(array: Any, dtype: Any = None) -> Array:
     """``array`` (on the host, or already here) as an array of the backend in force."""
     return _local._backend.to_device(array, dtype)
@@ -133,6 +151,11 @@ def freeze(array: Array) -> None:
 def quiet() -> AbstractContextManager[Any]:
     """A block without warnings of overflow, for code that looks for such values itself."""
     return _local._backend.quiet()
+
+
+def forbid_waiting() -> AbstractContextManager[Any]:
+    """A block in which an unasked wait for the device is an error, where it can be told."""
+    return _local._backend.forbid_waiting()
 
 
 def synchronize() -> None:
