@@ -1,4 +1,4 @@
-"""The command line: ``rsam-ref compare``, ``rsam-ref explain``.
+"""The command line: ``rsam-ref compare``, ``rsam-ref explain``, ``rsam-ref doctor``.
 
 Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage.
 """
@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage.
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -297,6 +298,33 @@ def explain(
         console.print(f"Wrote {save}", soft_wrap=True)
     else:
         console.print("To see the two-weight step drawn: rsam-ref explain --save step.png")
+
+
+@app.command()
+def doctor() -> None:
+    """Say which backends work here, on what, and what to do about those that do not."""
+    from rsam_backends import available_backends, current_backend, get_backend
+
+    console.print(
+        f"rsam-ref {rsam_ref.__version__}, Python {platform.python_version()}, "
+        f"{platform.system()} {platform.machine()}; in force: {current_backend().name}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for name in sorted(available_backends(), key=lambda name: (name != "numpy", name)):
+        try:
+            backend = get_backend(name)
+            described = backend.describe()
+            trial = backend.to_host(backend.to_device([1.0, 2.0]) * 2)
+            described["trial"] = "2 * (1, 2) = " + str(tuple(trial.tolist()))
+            mark, lines = "works", [f"{key}: {value}" for key, value in described.items()]
+        except BackendError as error:
+            mark, lines = "not here", [str(error)]
+        except Exception as error:  # another package's backend may fail in any way
+            mark, lines = "broken", [f"{type(error).__name__}: {error}"]
+        console.print(f"{name}: {mark}", highlight=False)
+        for line in lines:
+            console.print(f"    {line}", highlight=False, soft_wrap=True, markup=False)
 
 
 def main() -> None:

@@ -61,7 +61,7 @@ def two_weights(
         return loss.data, leaf.grad
 
     w = xp.array([0.45, 1.1])
-    noise = filter_noise(w, [w.shape], sigma=sigma, stream=Stream(seed))
+    noise = filter_noise(w, [w.shape], sigma=sigma, stream=Stream("noise", seed))
     trace = rsam_gradient(loss_and_grad, w, noise, rho=rho, lam=lam)
     return Step(w, trace, w - lr * trace.gradient, lr, rho, sigma, lam)
 

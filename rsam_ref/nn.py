@@ -8,6 +8,7 @@ parameter it is C order with the output axis first, so every filter is a contigu
 
 from __future__ import annotations
 
+import copy
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -85,6 +86,15 @@ class Weights:
         for p, view in zip(self.parameters, self.views(vector)):
             p._data = view
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Weights:
+        """A copy whose parameters are views into its own vector."""
+        copied = copy.copy(self)
+        memo[id(self)] = copied
+        copied.parameters = copy.deepcopy(self.parameters, memo)
+        copied.flat = self.flat.copy()
+        copied.bind(copied.flat)
+        return copied
+
     @property
     def gradient(self) -> Array:
         """The parameters' gradients after `backward`, in one new vector (P,); 0 where none came."""
@@ -120,13 +130,13 @@ class Module:
         return out
 
     def build(self, seed: int = 0, dtype: Any = "float32") -> Module:
-        """Draw all weights from ``Stream(seed)``, in order, into one flat vector. Returns self."""
+        """Draw all weights from ``Stream("weights", seed)``, into one flat vector. Returns self."""
         modules = list(self.modules().values())
         for module in modules:
             module._built, module._weights = True, None
             module.reset(dtype)
         self._weights = Weights(self.parameters(), dtype)
-        stream = Stream(seed)
+        stream = Stream("weights", seed)
         for p in self._weights.parameters:
             p._data[...] = p.init(stream, p.declared, dtype)
         return self
@@ -163,11 +173,11 @@ class Module:
         return found
 
     def parameters(self) -> dict[str, Parameter]:
-        """Every parameter by its name, in the order of the flat vector."""
+        """Every parameter by its (first) name, in the order of the flat vector."""
         found: dict[str, Parameter] = {}
         for prefix, module in self.modules().items():
             for name, value in vars(module).items():
-                if isinstance(value, Parameter):
+                if isinstance(value, Parameter) and value not in found.values():
                     found[f"{prefix}.{name}" if prefix else name] = value
         return found
 
@@ -225,7 +235,7 @@ def _guard(out: Tensor, weights: Weights) -> None:
     before = weights.flat.copy()
 
     def vjp(g: Array) -> Array:
-        if not (before == weights.flat).all():
+        if not ((before == weights.flat) | (before != before)).all():  # nan is not equal to nan
             raise GraphError(
                 "backward: the weights were changed in place after the forward pass, so the "
                 "gradient would belong to neither; call backward before the optimizer's step"
@@ -353,7 +363,7 @@ class Dropout(Module):
         if not self.training or self.p == 0:
             return x
         if current_pass.stream is None:
-            current_pass.stream = Stream(0)
+            current_pass.stream = Stream("dropout", 0)
         return ops_nn.dropout(x, self.p, current_pass.stream)
 
 

@@ -7,6 +7,7 @@ the flat vector. A parameter with one axis (a bias, a scale) is one filter as a 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from rsam_backends import Stream, replaceable, xp
@@ -23,6 +24,12 @@ def filter_scale(w: Array, shapes: Shapes) -> Array:
 
     ``shapes`` are the parameters' shapes, in the order in which they lie in w.
     """
+    total = sum(math.prod(shape) for shape in shapes)
+    if total != w.size:
+        raise ValueError(
+            f"the shapes {list(shapes)} hold {total} weights, the vector {w.size}; give the shapes "
+            "of all parameters in their order in w (model.weights.shapes)"
+        )
     scale = xp.empty_like(w)
     start = 0
     for shape in shapes:
@@ -32,11 +39,6 @@ def filter_scale(w: Array, shapes: Shapes) -> Array:
         norms = xp.sqrt((rows * rows).sum(axis=1, keepdims=True))
         scale[part].reshape(filters, width)[...] = norms + TINY if len(shape) == 1 else norms
         start += filters * width
-    if start != w.size:
-        raise ValueError(
-            f"the shapes {list(shapes)} hold {start} weights, the vector {w.size}; give the shapes "
-            "of all parameters in their order in w (model.weights.shapes)"
-        )
     return scale
 
 
@@ -65,8 +67,5 @@ def check_sigma(sigma: float) -> None:
 
 def _rows(shape: tuple[int, ...]) -> tuple[int, int]:
     """A parameter as (filters, weights of a filter)."""
-    size = 1
-    for n in shape:
-        size *= n
     filters = shape[0] if len(shape) > 1 else 1
-    return filters, size // filters
+    return filters, math.prod(shape) // filters

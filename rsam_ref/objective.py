@@ -30,8 +30,8 @@ class Objective:
         self.loss = loss
         self.seed = seed
         self.shapes = model.weights.shapes
-        self.x = Tensor.over(to_device(x))
-        self.y = Tensor.over(to_device(y))
+        self.x = Tensor.over(to_device(x)[...])  # views, so that the caller's arrays stay writeable
+        self.y = Tensor.over(to_device(y)[...])
         if self.x.ndim == 0 or self.y.shape[:1] != self.x.shape[:1]:
             raise ShapeError(
                 f"objective: inputs of shape {self.x.shape} and targets of shape {self.y.shape}: "
@@ -63,7 +63,7 @@ class Objective:
             for leaf, buffer in zip(leaves, buffers):
                 leaf.buffer = buffer
             current_pass.move_statistics = self._first and before[0]
-            current_pass.stream = Stream(self.seed, self._step)
+            current_pass.stream = Stream("dropout", self.seed, self._step)
             current_pass.guarded = False
             loss = self.loss(self.model(self.x), self.y)
             loss.backward()
@@ -97,6 +97,6 @@ def objective(
         A function of the model's output and the targets that gives a scalar, the mean over the
         batch (`ops_nn.cross_entropy`).
     seed:
-        Names the dropout masks: step t of this objective draws from ``Stream(seed, t)``.
+        Names the dropout masks: step t of this objective draws from ``Stream("dropout", seed, t)``.
     """
     return Objective(model, x, y, loss, seed)

@@ -78,7 +78,7 @@ def minimum(x, y):
     )
 
 
-@op
+@op(constants=(0,))
 def where(condition, x, y):
     """``x`` where the condition holds, else ``y``."""
     sx, sy = shape_of(x), shape_of(y)
@@ -100,6 +100,8 @@ def neg(x):
 @op
 def power(x, *, exponent: float):
     """``x ** exponent`` for a constant exponent."""
+    if exponent == 0:
+        return x**0, (lambda g: xp.zeros_like(g),)
     return x**exponent, (lambda g: g * (exponent * x ** (exponent - 1)),)
 
 
@@ -140,10 +142,14 @@ def clip(x, *, low: float, high: float):
 
 # Reductions
 
+AXES = "give axes that the array has, counted from 0, or from the end as -1, -2, ..."
+
 
 def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
     """``axis`` as a tuple of axes counted from the front."""
     axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    if wrong := [a for a in axes if not -ndim <= a < ndim]:
+        raise ValueError(f"there is no axis {wrong[0]}")
     return tuple(a % ndim for a in axes)
 
 
@@ -152,7 +158,7 @@ def _spread(g: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
     return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
 
 
-@op
+@op(remedy=AXES)
 def sum(x, *, axis: Axes = None, keepdims: bool = False):
     shape, axes = x.shape, _axes(axis, x.ndim)
     return x.sum(axis=axes, keepdims=keepdims), (
@@ -160,7 +166,7 @@ def sum(x, *, axis: Axes = None, keepdims: bool = False):
     )
 
 
-@op
+@op(remedy=AXES)
 def mean(x, *, axis: Axes = None, keepdims: bool = False):
     shape, axes = x.shape, _axes(axis, x.ndim)
     value = x.mean(axis=axes, keepdims=keepdims)
@@ -168,7 +174,7 @@ def mean(x, *, axis: Axes = None, keepdims: bool = False):
     return value, (lambda g: xp.broadcast_to(_spread(g / count, shape, axes), shape),)
 
 
-@op
+@op(remedy=AXES)
 def var(x, *, axis: Axes = None, keepdims: bool = False):
     """The biased variance: the mean squared distance from the mean."""
     axes = _axes(axis, x.ndim)
@@ -187,13 +193,13 @@ def _extreme(x: Array, value: Array, axes: tuple[int, ...], keepdims: bool) -> t
     return value, (lambda g: share * _spread(g, shape, axes),)
 
 
-@op
+@op(remedy=AXES)
 def amax(x, *, axis: Axes = None, keepdims: bool = False):
     axes = _axes(axis, x.ndim)
     return _extreme(x, x.max(axis=axes, keepdims=True), axes, keepdims)
 
 
-@op
+@op(remedy=AXES)
 def amin(x, *, axis: Axes = None, keepdims: bool = False):
     axes = _axes(axis, x.ndim)
     return _extreme(x, x.min(axis=axes, keepdims=True), axes, keepdims)
@@ -202,13 +208,13 @@ def amin(x, *, axis: Axes = None, keepdims: bool = False):
 # Shapes
 
 
-@op
+@op(remedy="give a shape of as many elements")
 def reshape(x, *, shape: tuple[int, ...]):
     before = x.shape
     return x.reshape(shape), (lambda g: g.reshape(before),)
 
 
-@op
+@op(remedy="give every axis of the array once")
 def transpose(x, *, axes: tuple[int, ...] | None = None):
     """The axes in the order given; reversed where none is."""
     order = tuple(range(x.ndim))[::-1] if axes is None else _axes(axes, x.ndim)
@@ -222,14 +228,16 @@ def broadcast_to(x, *, shape: tuple[int, ...]):
     return xp.broadcast_to(x, shape), (lambda g: unbroadcast(g, before),)
 
 
-@op
+@op(remedy="give a pair (before, after) for every axis")
 def pad(x, *, widths: tuple[tuple[int, int], ...]):
     """Zeros around ``x``: (before, after) for each axis."""
+    if len(widths) != x.ndim:
+        raise ValueError(f"{len(widths)} pairs for {x.ndim} axes")
     inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))
     return xp.pad(x, widths), (lambda g: g[inside],)
 
 
-@op
+@op(remedy="give arrays that are equal in all axes but the one they are joined along")
 def concatenate(*xs, axis: int = 0):
     value = xp.concatenate(xs, axis=axis)
     lead = (slice(None),) * (axis % value.ndim)
@@ -241,14 +249,14 @@ def concatenate(*xs, axis: int = 0):
     return value, tuple(vjps)
 
 
-@op
+@op(remedy="give arrays of equal shapes, and an axis of the result")
 def stack(*xs, axis: int = 0):
     value = xp.stack(xs, axis=axis)
     lead = (slice(None),) * (axis % value.ndim)
     return value, tuple([lambda g, i=i: g[(*lead, i)] for i in range(len(xs))])
 
 
-@op
+@op(remedy="give an index that fits the array's axes")
 def getitem(x, *, index: Any):
     """``x[index]``: numbers, slices, None, Ellipsis, and arrays of whole numbers or of truths.
 
@@ -285,12 +293,12 @@ def _index_part(part: Any) -> Any:
 @op
 def matmul(x, y):
     """The product of matrices in the last two axes, (..., m, k) @ (..., k, n); others broadcast."""
-    if not x.ndim or not y.ndim or x.shape[-1] != y.shape[-2 if y.ndim > 1 else 0]:
+    sx, sy = shape_of(x), shape_of(y)
+    if not sx or not sy or sx[-1] != sy[-2 if len(sy) > 1 else 0]:
         raise ShapeError(
-            f"matmul: shapes {x.shape} and {y.shape} do not fit: the last axis of the first must "
+            f"matmul: shapes {sx or x} and {sy or y} do not fit: the last axis of the first must "
             "equal the last but one of the second; transpose or reshape one of them"
         )
-    sx, sy = x.shape, y.shape
     a = x[None, :] if x.ndim == 1 else x  # (k,) -> (1, k)
     b = y[:, None] if y.ndim == 1 else y  # (k,) -> (k, 1)
     product = a @ b

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rsam_backends import Stream, erf, sliding_windows, xp
+from rsam_backends import Stream, all_within, erf, sliding_windows, xp
 from rsam_backends.base import Array
 from rsam_ref.ops import getitem, mul, reshape, transpose
 from rsam_ref.tensor import ShapeError, Tensor, op
@@ -85,7 +85,12 @@ def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
     """Targets as one distribution a row: whole-number labels (N,) become one-hot rows (N, K)."""
     n, k = logits.shape if logits.ndim == 2 else (-1, -1)
     if targets.shape == (n,) and targets.dtype.kind in "iu":
-        return (targets[:, None] == xp.arange(k)).astype(logits.dtype)
+        if not all_within(targets, 0, k - 1):
+            raise ValueError(f"a label is none of the {k} classes 0 .. {k - 1}")
+        # Where looking at the labels would make the host wait, a wrong one makes its loss nan.
+        right = (targets >= 0) & (targets < k)
+        one_hot = (targets[:, None] == xp.arange(k)).astype(logits.dtype)
+        return xp.where(right[:, None], one_hot, math.nan)
     if targets.shape == (n, k) and targets.dtype.kind == "f":
         return targets.astype(logits.dtype, copy=False)
     raise ShapeError(
@@ -95,7 +100,7 @@ def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
     )
 
 
-@op
+@op(constants=(1,))
 def cross_entropy(logits, targets, *, label_smoothing: float = 0.0):
     """The mean over the batch of -sum_k target_k log softmax(logits)_k.
 
@@ -115,7 +120,7 @@ def cross_entropy(logits, targets, *, label_smoothing: float = 0.0):
     return -(target * log_p).sum() / n, (vjp, None)
 
 
-@op
+@op(constants=(1,))
 def sigmoid_cross_entropy(logits, targets):
     """Every class a yes-or-no question: summed over the classes, averaged over the batch.
 
@@ -138,6 +143,7 @@ def sigmoid_cross_entropy(logits, targets):
 @op
 def linear(x, weight, bias=None):
     """``x @ weight.T + bias``: x (..., in), weight (out, in), bias (out,)."""
+    _check_bias("linear", bias, weight)
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
         raise ShapeError(
             f"linear: inputs of shape {x.shape} do not fit a weight of shape {weight.shape}: the "
@@ -154,6 +160,14 @@ def linear(x, weight, bias=None):
         lambda g: g.reshape(-1, out).T @ rows,
         lambda g: g.reshape(-1, out).sum(axis=0),
     )
+
+
+def _check_bias(name: str, bias: Array | None, weight: Array) -> None:
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(
+            f"{name}: a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}; "
+            f"give one of shape {weight.shape[:1]}"
+        )
 
 
 def pair(value: int | tuple[int, int]) -> tuple[int, int]:
@@ -199,6 +213,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups: int = 1):
     and filters are split into ``groups`` that do not see each other.
     """
     stride, padding = pair(stride), pair(padding)
+    _check_bias("conv2d", bias, weight)
     if (
         x.ndim != 4
         or weight.ndim != 4
@@ -313,6 +328,7 @@ def batch_norm(x, gamma, beta, *, mean, var, eps: float = 1e-5, constant: bool =
     ``mean`` and ``var`` (C,) are those of this very batch, from `batch_statistics`, and then the
     gradient flows through them; or they are ``constant`` (the running ones, in evaluation).
     """
+    _check_bias("batch_norm", beta, gamma)
     if x.ndim not in (2, 4) or x.shape[1:2] != gamma.shape:
         raise ShapeError(
             f"batch_norm: inputs of shape {x.shape} do not fit {gamma.shape[0]} channels: give "
@@ -339,6 +355,7 @@ def batch_norm(x, gamma, beta, *, mean, var, eps: float = 1e-5, constant: bool =
 @op
 def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
     """Every row (the last axis) normalised by its own mean and variance (Ba et al. 2016)."""
+    _check_bias("layer_norm", beta, gamma)
     if x.shape[-1:] != gamma.shape:
         raise ShapeError(
             f"layer_norm: inputs of shape {x.shape} do not fit a scale of shape {gamma.shape}: the "
@@ -357,6 +374,7 @@ def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
 @op
 def group_norm(x, gamma, beta, *, groups: int, eps: float = 1e-5):
     """Channels of (N, C, H, W) normalised in ``groups``, sample by sample (Wu and He 2018)."""
+    _check_bias("group_norm", beta, gamma)
     if x.ndim != 4 or x.shape[1:2] != gamma.shape or x.shape[1] % groups:
         raise ShapeError(
             f"group_norm: inputs of shape {x.shape} do not fit {gamma.shape[0]} channels in "
@@ -383,7 +401,7 @@ def group_norm(x, gamma, beta, *, groups: int, eps: float = 1e-5):
 # Attention
 
 
-@op
+@op(constants=(3,))
 def scaled_dot_product_attention(q, k, v, mask=None):
     """softmax(q k^T / sqrt(d)) v over the last two axes (Vaswani et al. 2017).
 
@@ -402,7 +420,13 @@ def scaled_dot_product_attention(q, k, v, mask=None):
     scale = 1 / math.sqrt(q.shape[-1])
     scores = (q @ k.swapaxes(-1, -2)) * scale  # (..., L, S)
     if mask is not None:
+        shape = scores.shape
         scores = xp.where(mask, scores, -math.inf)
+        if scores.shape != shape:
+            raise ShapeError(
+                f"scaled_dot_product_attention: a mask {mask.shape} does not fit scores {shape}; "
+                "give one that broadcasts to them"
+            )
     p = _softmax(scores, axis=-1)
 
     def vjps(g):

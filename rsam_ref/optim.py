@@ -17,6 +17,7 @@ from rsam_ref.sam import LossAndGrad, Trace, check_step, norm, rsam_gradient, sa
 from rsam_ref.schedules import Schedule, at
 from rsam_ref.variants import (
     asam_gradient,
+    check_eta,
     gradient_rsam_gradient,
     noise_gradient,
     stacked_rsam_gradient,
@@ -66,12 +67,13 @@ class _Base(Optimizer):
     def __init__(self, lr: Number, weight_decay: float, clip_norm: float | None) -> None:
         if not callable(lr):
             _at_least_zero(lr=lr)
+        # float(): NumPy's float64 scalars, as a sweep over linspace has them, would widen float32.
         _at_least_zero(weight_decay=weight_decay)
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm must be > 0, or None for no clipping, not {clip_norm}")
         self.lr = lr
-        self.weight_decay = weight_decay
-        self.clip_norm = clip_norm
+        self.weight_decay = float(weight_decay)
+        self.clip_norm = None if clip_norm is None else float(clip_norm)
 
     def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
         return Trace(*loss_and_grad(w))
@@ -104,11 +106,13 @@ class SGD(_Base):
     ) -> None:
         super().__init__(lr, weight_decay, clip_norm)
         _at_least_zero(momentum=momentum)
+        if not 0 <= dampening <= 1:
+            raise ValueError(f"dampening must lie in [0, 1], not {dampening}")
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov's momentum needs momentum > 0 and dampening = 0")
-        self.momentum = momentum
+        self.momentum = float(momentum)
         self.nesterov = nesterov
-        self.dampening = dampening
+        self.dampening = float(dampening)
         self.velocity: Array | None = None
 
     def move(self, w: Array, gradient: Array) -> None:
@@ -183,8 +187,9 @@ class AdamW(_Base):
         super().__init__(lr, weight_decay, clip_norm)
         if not all(0 <= beta < 1 for beta in betas):
             raise ValueError(f"betas must lie in [0, 1), not {betas}")
-        self.betas = betas
-        self.eps = eps
+        _at_least_zero(eps=eps)
+        self.betas = float(betas[0]), float(betas[1])
+        self.eps = float(eps)
         self.mean: Array | None = None
         self.square: Array | None = None
 
@@ -253,12 +258,13 @@ class SAM(_Wrapper):
     ) -> None:
         super().__init__(base)
         check_step(rho=at(rho, 0), ascent_steps=ascent_steps)
+        check_eta(eta)
         if adaptive and ascent_steps != 1:
             raise ValueError("ASAM is defined with one ascent step; drop ascent_steps or adaptive")
         self.rho = rho
         self.ascent_steps = ascent_steps
         self.adaptive = adaptive
-        self.eta = eta
+        self.eta = float(eta)
 
     def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
         rho = at(self.rho, self.steps)
@@ -268,7 +274,7 @@ class SAM(_Wrapper):
 
 
 class _Noisy(_Wrapper):
-    """Draws noise around w: step t's draw is that of the stream (seed, t), wherever it runs.
+    """Draws noise around w: in step t from ``Stream("noise", seed, t)``, wherever it runs.
 
     ``shapes`` are the parameters' shapes, which say what a filter is. They are taken from the
     objective; for a plain function of a bare vector, the vector is one parameter with one axis.
@@ -285,7 +291,7 @@ class _Noisy(_Wrapper):
         self.ball = ball
 
     def draw(self, loss_and_grad: LossAndGrad, w: Array) -> Array:
-        sigma, stream = at(self.sigma, self.steps), Stream(self.seed, self.steps)
+        sigma, stream = at(self.sigma, self.steps), Stream("noise", self.seed, self.steps)
         if self.ball:
             return ball_noise(w, sigma=sigma, stream=stream)
         shapes = self.shapes or getattr(loss_and_grad, "shapes", None) or [w.shape]
@@ -316,7 +322,7 @@ class RSAM(_Noisy):
         if variant not in self.VARIANTS:
             raise ValueError(f"unknown variant {variant!r}; there are {', '.join(self.VARIANTS)}")
         self.rho = rho
-        self.lam = lam
+        self.lam = float(lam)
         self.variant = variant
 
     def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:

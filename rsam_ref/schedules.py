@@ -12,8 +12,8 @@ Schedule = Callable[[int], float]
 
 
 def at(value: float | Schedule, step: int) -> float:
-    """The value at a step of what may be a number or a schedule."""
-    return value(step) if callable(value) else value
+    """The value at a step of what may be a number or a schedule, as a Python number."""
+    return float(value(step) if callable(value) else value)
 
 
 def warmup(peak: float, steps: int, after: Schedule) -> Schedule:

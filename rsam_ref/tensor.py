@@ -30,7 +30,7 @@ import functools
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, overload
 
 from rsam_backends import freeze, xp
 from rsam_backends.base import Array
@@ -81,7 +81,7 @@ class Leaf(Node):
         elif self.total is None:
             self.total = xp.array(grad, dtype=self.dtype)  # a copy: `grad` may have other owners
         else:
-            self.total = self.total + grad
+            self.total = xp.array(self.total + grad, dtype=self.dtype)
 
 
 class Tensor:
@@ -282,8 +282,11 @@ _mode = _Mode()
 class no_grad:  # noqa: N801 - used as a block, `with no_grad():`
     """Inside this block ops leave nothing on the tape (evaluation, running statistics)."""
 
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
     def __enter__(self) -> None:
-        self._before = _mode.recording
+        self._before.append(_mode.recording)
         _mode.recording = False
 
     def __exit__(
@@ -292,16 +295,42 @@ class no_grad:  # noqa: N801 - used as a block, `with no_grad():`
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _mode.recording = self._before
+        _mode.recording = self._before.pop()
 
 
-def op(definition: Callable[..., tuple[Array, Any]]) -> Callable[..., Tensor]:
+BROADCAST = "axes are matched from the last, and must be equal or 1: reshape one of them"
+
+
+Definition = Callable[..., tuple[Array, Any]]
+
+
+@overload
+def op(definition: Definition) -> Callable[..., Tensor]: ...
+
+
+@overload
+def op(
+    *, remedy: str = BROADCAST, constants: tuple[int, ...] = ()
+) -> Callable[[Definition], Callable[..., Tensor]]: ...
+
+
+def op(
+    definition: Definition | None = None,
+    *,
+    remedy: str = BROADCAST,
+    constants: tuple[int, ...] = (),
+) -> Callable[..., Any]:
     """Make a definition on arrays, ``f(*arrays, **options) -> (value, vjps)``, an op on tensors.
 
     Positional arguments are the inputs: tensors, arrays (copied, as constants), Python numbers.
     Keyword arguments are options and have no gradient. A backend's kernel of the same name runs in
     place of the definition, where there is one that does not return NotImplemented.
+
+    ``remedy`` is what to do about inputs that do not fit; ``constants`` are the places of inputs
+    that have no gradient (targets, masks): a tensor that requires one there is an error.
     """
+    if definition is None:
+        return functools.partial(op, remedy=remedy, constants=constants)
     name = definition.__name__
 
     @functools.wraps(definition)
@@ -320,11 +349,14 @@ def op(definition: Callable[..., tuple[Array, Any]]) -> Callable[..., Tensor]:
             result = NotImplemented if kernel is None else kernel(*arrays, **options)
             value, vjps = definition(*arrays, **options) if result is NotImplemented else result
         except (ValueError, IndexError) as error:
-            raise _explained(error, name, arrays) from None
+            raise _explained(error, name, arrays, options, remedy) from None
         out = _new(Tensor)
         out._data = value
         if any(parents) and _mode.recording:
-            if None in parents and type(vjps) is tuple:
+            for i in constants:
+                if i < len(parents) and parents[i] is not None:
+                    raise TypeError(f"{name} has no gradient at input {i + 1}; detach() it")
+            if type(vjps) is tuple and (None in parents or len(vjps) > len(parents)):
                 # Drop what nobody needs, and with it the arrays that it had saved.
                 vjps = tuple([parent and vjp for parent, vjp in zip(parents, vjps)])
             out.node = Node(tuple(parents), vjps)
@@ -338,12 +370,14 @@ def op(definition: Callable[..., tuple[Array, Any]]) -> Callable[..., Tensor]:
 _new = object.__new__
 
 
-def _explained(error: Exception, name: str, arrays: list[Any]) -> Exception:
-    """The library's complaint, with the op, the shapes and a remedy."""
+def _explained(
+    error: Exception, name: str, arrays: list[Any], options: dict[str, Any], remedy: str
+) -> Exception:
+    """The library's complaint, with the op, the shapes, the options and a remedy."""
     if isinstance(error, ShapeError):
         return error
+    if not isinstance(error, ValueError):
+        return IndexError(f"{name}: {error}")
     shapes = " and ".join(str(getattr(a, "shape", a)) for a in arrays)
-    return ShapeError(
-        f"{name}: cannot take {shapes} ({error}); axes are matched from the last, and must be "
-        "equal or 1: reshape one of them"
-    )
+    given = "".join(f", {key}={value}" for key, value in options.items())
+    return ShapeError(f"{name}: cannot take {shapes}{given} ({error}); {remedy}")

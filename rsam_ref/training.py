@@ -38,7 +38,7 @@ class Score:
 
 def batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Any]:
     """The samples' numbers 0 .. n-1 in the random order of (seed, epoch), a batch at a time."""
-    order = Stream(seed, epoch).permutation(n)
+    order = Stream("order", seed, epoch).permutation(n)
     for start in range(0, n, batch_size):
         yield order[start : start + batch_size]
 
@@ -99,7 +99,7 @@ def train(
 
 def _mix(*parts: int) -> int:
     """One seed from several whole numbers."""
-    return int(Stream(*parts).integers(0, 2**31, 1)[0])
+    return int(Stream("mix", *parts).integers(0, 2**31, 1)[0])
 
 
 def _fault(model: Module, w: Array, trace: Trace, x: Array) -> str | None:

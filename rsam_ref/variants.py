@@ -15,8 +15,7 @@ def asam_gradient(loss_and_grad: LossAndGrad, w: Vector, *, rho: float, eta: flo
     the next one down. Its radii are larger than SAM's (the paper's are about ten times as large).
     """
     check_step(rho=rho)
-    if not eta >= 0:
-        raise ValueError(f"eta keeps weights of 0 movable and must be >= 0, not {eta}")
+    check_eta(eta)
     loss, ascent_gradient = loss_and_grad(w)
     scale = abs(w) + eta
     scaled = scale * ascent_gradient
@@ -57,3 +56,9 @@ def gradient_rsam_gradient(
     perturbation = rho / (norm(ascent_gradient) + TINY) * ascent_gradient
     adversarial_loss, gradient = loss_and_grad(w + perturbation)
     return Trace(loss, gradient, noise, ascent_gradient, perturbation, adversarial_loss)
+
+
+def check_eta(eta: float) -> None:
+    """Raise ValueError for an eta below 0 or not finite."""
+    if not 0 <= eta < float("inf"):
+        raise ValueError(f"eta keeps weights of 0 movable; it must be finite and >= 0, not {eta}")

@@ -8,7 +8,7 @@ import torch
 from hypothesis import settings
 
 settings.register_profile(
-    "rsam-ref", deadline=None, max_examples=20, derandomize=bool(os.environ.get("CI"))
+    "rsam-ref", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("rsam-ref")
 torch.set_num_threads(1)  # the arrays are small, and tests may run side by side

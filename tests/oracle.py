@@ -1,10 +1,10 @@
 """The judge of the ops: the same function computed by someone else, and by finite differences.
 
-`compare` runs an op and its reference (a torch function, or a composition of our own ops) on the same
-numbers, then both backward passes from the same random gradient at the result. It does so in both
-precisions, and for arrays that lie in memory in order, in Fortran order, and backwards with gaps. Inputs
-are frozen, so an op that writes into them fails. Where the backend has a kernel of its own for the op,
-the kernel and the readable definition are both judged.
+`compare` runs an op and its reference (a torch function, or a composition of our own ops) on the
+same numbers, then both backward passes from the same random gradient at the result. It does so in
+both precisions, and for arrays that lie in memory in order, in Fortran order, and backwards with
+gaps. Inputs are frozen, so an op that writes into them fails. Where the backend brings kernels of
+its own, they and the readable definitions are both judged.
 
 Errors are measured against the scale of the whole array, and against 1 where the scale is smaller.
 """
@@ -55,7 +55,7 @@ PASSES = (
 
 
 def is_float(x: Any) -> bool:
-    """Whether an input has a gradient: float arrays do; numbers, labels, masks and indices do not."""
+    """Whether an input has a gradient: numbers, labels, masks and indices have none."""
     return isinstance(x, np.ndarray) and x.dtype.kind == "f"
 
 
@@ -94,23 +94,23 @@ def compare(
     *inputs: Any,
     by: Callable[..., list[np.ndarray]] = with_torch,
 ) -> None:
-    """Fail unless ``f`` and ``reference`` agree in value and in the gradient at every float input."""
+    """Fail unless ``f`` and ``reference`` agree in value and in all float inputs' gradients."""
     for dtype, tolerance, lay_out in PASSES:
         given = [lay_out(x.astype(dtype)) if is_float(x) else x for x in inputs]
         for x in given:
             if isinstance(x, np.ndarray):
                 x.setflags(write=False)
         expected = by(reference, given)
-        for kernels in [xp._kernels, {}][: 1 + bool(xp._kernels)]:
+        labels = ["value"] + [f"gradient at input {i}" for i, x in enumerate(given) if is_float(x)]
+        for kind, kernels in (("definition", {}), ("kernel", xp._kernels)):
+            if kind == "kernel" and not kernels:
+                continue
             with backend_kernels(kernels):
                 found = with_ours(f, given)
-            at = f"{name} of {describe(given)}" + (" (the definition)" if not kernels else "")
-            labels = ["value"] + [
-                f"gradient at input {i}" for i, x in enumerate(given) if is_float(x)
-            ]
             for label, a, b in zip(labels, found, expected, strict=True):
-                assert a.dtype == dtype, f"{at}: {label} is {a.dtype}"
-                assert_close(f"{at}: {label}", a, b, tolerance)
+                label = f"{name} ({kind}) of {describe(given)}: {label}"
+                assert a.dtype == dtype, f"{label} is {a.dtype}"
+                assert_close(label, a, b, tolerance)
 
 
 @contextmanager
@@ -137,17 +137,17 @@ def assert_close(label: str, found: Any, expected: Any, tolerance: float = 1e-10
         return
     allowed = tolerance * max(1.0, float(np.abs(b).max()))
     errors = np.abs(a.astype("float64") - b)
-    worst = np.unravel_index(errors.argmax(), errors.shape)
+    worst = tuple(map(int, np.unravel_index(errors.argmax(), errors.shape)))
     assert errors[worst] <= allowed, (
-        f"{label}: {a[worst]} at {tuple(map(int, worst))}, expected {b[worst]} (allowed: {allowed:.0e})"
+        f"{label}: {a[worst]} at {worst}, expected {b[worst]} to within {allowed:.0e}"
     )
 
 
 def check_finite_differences(name: str, f: Callable[..., Tensor], *arrays: Any) -> None:
     """Hold the gradient at each float input against a central difference along a random direction.
 
-    Everything is float64; inputs must lie away from kinks (points without a derivative) by more than
-    the step of 1e-5.
+    Everything is float64; inputs must lie away from kinks (points without a derivative) by more
+    than the step of 1e-5.
     """
     rng, step = np.random.default_rng(len(name)), 1e-5
     value, *gradients = with_ours(f, list(arrays))

@@ -1,8 +1,8 @@
 """The small problems that the optimizers are tested on.
 
-A net with every kind of parameter and of state (filters, a matrix that is not square, biases, running
-statistics, dropout), batches for it, a plain function of a bare vector, and a witness that remembers
-where a ``loss_and_grad`` was asked.
+A net with every kind of parameter and of state (filters, matrices that are not square, biases,
+running statistics, dropout), batches for it, a plain function of a bare vector, and a witness that
+remembers where a ``loss_and_grad`` was asked.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def train(model, optimizer, steps=4, first=0):
 
 
 def bumpy(c):
-    """A function of vectors like ``c``, of any array library: neither convex nor flat anywhere near."""
+    """A function of vectors like ``c``, of any array library; it is not convex."""
 
     def loss_and_grad(w):
         along = c @ w

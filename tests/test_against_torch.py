@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import batches
 
+from rsam_backends import Stream
 from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Trace, nn, objective
 from rsam_ref.schedules import at, cosine, linear, rsam_sigma, warmup
-from rsam_backends import Stream
 
 STEPS = 10
 TOLERANCE = 1e-12
@@ -34,6 +34,7 @@ class Case:
     nesterov: bool = False
     dampening: float = 0.0
     weight_decay: float = 0.01
+    adam_eps: float = 1e-5  # a smaller one magnifies the rounding of vanishing gradients
     clip_norm: float | None = None
     rho: float = 0.3
     sigma: float = 0.02
@@ -64,6 +65,7 @@ def cases(draw):
         nesterov=nesterov,
         dampening=0.0 if nesterov else draw(st.sampled_from([0.0, 0.3])),
         weight_decay=draw(st.sampled_from([0.0, 0.01, 0.1])),
+        adam_eps=draw(st.sampled_from([1e-5, 1e-3])),
         clip_norm=draw(st.sampled_from([None, 0.2, 5.0])),
         rho=draw(st.floats(0.01, 1.0)),
         sigma=draw(st.floats(0.0, 0.1)),
@@ -88,8 +90,8 @@ BASES = {
         ),
     ),
     "adamw": (
-        lambda c, lr: AdamW(lr, weight_decay=c.weight_decay, clip_norm=c.clip_norm),
-        lambda c, p: torch.optim.AdamW(p, lr=1.0, weight_decay=c.weight_decay),
+        lambda c, lr: AdamW(lr, eps=c.adam_eps, weight_decay=c.weight_decay, clip_norm=c.clip_norm),
+        lambda c, p: torch.optim.AdamW(p, lr=1.0, eps=c.adam_eps, weight_decay=c.weight_decay),
     ),
 }
 
@@ -169,7 +171,9 @@ def compare(model, twin, inputs, classes, method, base, case):
     torch_optimizer = their_base(case, parameters)
 
     for t, (x, y) in enumerate(batches(STEPS, inputs, classes, seed=case.seed)):
-        draws = torch.as_tensor(Stream(case.seed, t).normal(sum(sizes), "float64")).split(sizes)
+        draws = torch.as_tensor(Stream("noise", case.seed, t).normal(sum(sizes), "float64")).split(
+            sizes
+        )
         z = [draw.view_as(p) for draw, p in zip(draws, parameters)]
 
         def draw(kind, z=z, t=t):

@@ -41,7 +41,7 @@ def test_help_and_version():
         (["explain", "--rho", "-1"], 2, "rho is a radius"),
         (["explain", "--sigma", "-1"], 2, "sigma scales the noise"),
         (["explain", "--lam", "-1"], 2, "lam weighs the gradient"),
-        (["explain", "--seed", "-1"], 2, "whole numbers >= 0"),
+        (["explain", "--seed", "-1"], 2, "a seed must be a whole number >= 0, not -1"),
         (["explain", "--save", "step.jpeg"], 2, "give a file ending in .png, .svg, .pdf"),
         (["explain", "--backend", "abacus"], 2, "unknown backend 'abacus'"),
         (["explain", "--save", "/nowhere/step.png"], 1, "No such file or directory"),

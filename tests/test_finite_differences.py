@@ -11,7 +11,6 @@ from oracle import check_finite_differences, normal, positive
 
 from rsam_ref import ops, ops_nn
 
-
 OPS = {
     f.__name__: f
     for module in (ops, ops_nn)

@@ -226,7 +226,7 @@ def test_stack(data, seed):
 
 
 def index_of_arrays(shape):
-    """Whole-number arrays for the leading axes (elements may repeat), or a mask over some of them."""
+    """A mask over some leading axes, or whole-number arrays for them (elements may repeat)."""
     masks = st.integers(1, len(shape)).flatmap(lambda n: hnp.arrays(bool, shape[:n]))
     ranks = st.integers(1, len(shape))
     return masks | ranks.flatmap(lambda n: hnp.integer_array_indices(shape[:n]))

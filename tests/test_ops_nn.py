@@ -1,7 +1,7 @@
 """Every op of ``ops_nn.py`` against PyTorch, and the fused ones against their parts.
 
-The parts are the ops of ``ops.py``: what a fused op computes, and its hand-written gradient, must be
-what the tape makes of the formula.
+The parts are the ops of ``ops.py``: what a fused op computes, and its hand-written gradient, must
+be what the tape makes of the formula.
 """
 
 from __future__ import annotations

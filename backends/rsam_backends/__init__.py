@@ -20,6 +20,7 @@ The choice belongs to the thread that makes it; a new thread starts with
 from rsam_backends.base import Backend, BackendError
 from rsam_backends.random import Stream
 from rsam_backends.switch import (
+    all_within,
     available_backends,
     current_backend,
     erf,
@@ -42,6 +43,7 @@ __all__ = [
     "Backend",
     "BackendError",
     "Stream",
+    "all_within",
     "available_backends",
     "current_backend",
     "erf",

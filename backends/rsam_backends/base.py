@@ -3,15 +3,40 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 Array = Any  # an array of whichever library is in force
 
 
 class BackendError(RuntimeError):
     """A backend cannot be used on this machine; the message says why and what to install."""
+
+
+class Missing:
+    """Stands for a backend that was asked for by the environment and cannot work here.
+
+    Loading a library must not fail, so that `rsam-ref doctor` can say what is wrong. The first use
+    of anything raises the `BackendError` that said why.
+    """
+
+    kernels: ClassVar[dict[str, Callable[..., Any]]] = {}
+
+    def __init__(self, name: str, reason: str, names: Iterable[str]) -> None:
+        self.name = name
+        self.reason = reason
+        self.namespace = SimpleNamespace(**dict.fromkeys(names, self._fail))
+
+    def activate(self) -> None:
+        pass
+
+    def _fail(self, *_: Any, **__: Any) -> Any:
+        raise BackendError(self.reason)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._fail
 
 
 class Backend(ABC):
@@ -57,6 +82,10 @@ class Backend(ABC):
     @abstractmethod
     def erf(self, x: Array) -> Array:
         """The error function, element by element."""
+
+    def all_within(self, array: Array, low: int, high: int) -> bool:
+        """Whether all values lie in [low, high]; True where looking would make it wait."""
+        return True
 
     def freeze(self, array: Array) -> None:  # noqa: B027 - a hook: a library may lack the flag
         """Forbid in-place changes of ``array``, where the library can."""

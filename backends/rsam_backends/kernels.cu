@@ -156,13 +156,12 @@ extern "C" __global__ void cross_entropy_labels(
     sum += x[k] - largest;
   }
   index_t label = labels[row];
-  T at_label = label >= 0 && label < classes ? T(1) - smoothing : T(0);
-  T weight = at_label + smoothing;  // a label that is no class has no share, as in the definition
+  bool right = label >= 0 && label < classes;  // a label that is no class makes its loss nan
+  T shifted = right ? x[label] - largest : T(NAN);
   T uniform = smoothing / classes;
-  T shifted = at_label != 0 ? x[label] - largest : T(0);
-  losses[row] = weight * log(total) - at_label * shifted - uniform * sum;
+  losses[row] = log(total) - (1 - smoothing) * shifted - uniform * sum;
   for (int k = 0; k < classes; ++k)
-    d[k] = weight * d[k] / total - uniform - (k == label ? at_label : T(0));
+    d[k] = right ? d[k] / total - uniform - (k == label ? 1 - smoothing : T(0)) : T(NAN);
 }
 
 // The norm of every filter: filter f is the run starts[f] .. starts[f + 1] of w. One block a filter.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,9 @@ class NumpyBackend(Backend):
 
         return erf(x)
 
+    def all_within(self, array: np.ndarray, low: int, high: int) -> bool:
+        return array.size == 0 or (array.min() >= low and array.max() <= high)
+
     def freeze(self, array: Any) -> None:
         array.setflags(write=False)
 
@@ -50,7 +54,18 @@ class NumpyBackend(Backend):
         return np.errstate(all="ignore")
 
     def describe(self) -> dict[str, str]:
-        return {"library": f"NumPy {np.__version__}", "device": "CPU"}
+        from threadpoolctl import threadpool_info
+
+        blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        threads = ", ".join(
+            f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads"
+            for pool in blas
+        )
+        return {
+            "library": f"NumPy {np.__version__}",
+            "device": f"CPU, {platform.machine()}, {os.cpu_count()} cores",
+            "BLAS": threads or "unknown",
+        }
 
 
 def keep_freed_memory() -> None:

@@ -6,6 +6,7 @@ per cent of a convolutional network's step, so it is made by NumPy and transferr
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,19 @@ from rsam_backends.switch import to_device
 
 
 class Stream:
-    """A stream of random numbers, fixed by its key: whole numbers such as ``Stream(seed, step)``.
+    """A stream of random numbers, fixed by its key: names and whole numbers.
 
-    Two streams of the same key give the same numbers, on every backend; streams whose keys differ
-    are independent. A step's draws can so be named by its number, and need no state to resume.
+    ``Stream("noise", seed, step)`` gives the same numbers whenever and on whichever backend it is
+    made, so a step's draws need no state to be resumed. Streams of different keys are independent.
     """
 
-    def __init__(self, *key: int) -> None:
-        if any(part < 0 for part in key):
-            raise ValueError(f"a random stream's key is made of whole numbers >= 0, not {key}")
-        self._generator = np.random.default_rng(key)
+    def __init__(self, *key: str | int) -> None:
+        parts = tuple(part if isinstance(part, str) else operator.index(part) for part in key)
+        if wrong := [part for part in parts if not isinstance(part, str) and part < 0]:
+            raise ValueError(f"a seed must be a whole number >= 0, not {wrong[0]}")
+        # No two keys are written alike, so no two have the same number.
+        number = int.from_bytes(repr(parts).encode(), "little")
+        self._generator = np.random.default_rng(number)
 
     def normal(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Array:
         """Standard normal draws, N(0, 1), on the device."""

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rsam_backends.base import Array, Backend, BackendError
+from rsam_backends.base import Array, Backend, BackendError, Missing
 
 ENTRY_POINTS = "rsam_ref.backends"
 ENVIRONMENT = "RSAM_REF_BACKEND"
@@ -53,10 +53,18 @@ class _Namespace(threading.local):
 
     def __init__(self) -> None:
         # Runs once in every thread that touches it.
-        _enter(self, get_backend(os.environ.get(ENVIRONMENT, "numpy")))
+        _enter(self, _of_environment())
 
 
-def _enter(namespace: _Namespace, backend: Backend) -> None:
+def _of_environment() -> Backend | Missing:
+    name = os.environ.get(ENVIRONMENT, "numpy")
+    try:
+        return get_backend(name)
+    except (BackendError, ValueError) as error:
+        return Missing(name, f"{ENVIRONMENT}={name}: {error}", vars(get_backend("numpy").namespace))
+
+
+def _enter(namespace: _Namespace, backend: Backend | Missing) -> None:
     backend.activate()
     names = namespace.__dict__
     names.clear()
@@ -141,6 +149,11 @@ def sliding_windows(x: Array, window: tuple[int, int], stride: tuple[int, int] =
 def erf(x: Array) -> Array:
     """The error function, element by element."""
     return _local._backend.erf(x)
+
+
+def all_within(array: Array, low: int, high: int) -> bool:
+    """Whether all values lie in [low, high]; True where finding out would make the host wait."""
+    return _local._backend.all_within(array, low, high)
 
 
 def freeze(array: Array) -> None:

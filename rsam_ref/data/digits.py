@@ -45,7 +45,7 @@ def digits_split(seed: int, label_noise: float = 0.0, dtype: str = "float32") ->
         raise ValueError(f"label noise is a share and lies in [0, 1], not {label_noise}")
     images, labels = digits()
     x = images.reshape(len(images), -1).astype(dtype)  # (1797, 64)
-    stream = Stream(seed, 0)
+    stream = Stream("split", seed)
     order = stream.permutation(len(x))
     train, val, test = np.split(order, [len(x) // 2, len(x) * 3 // 4])
     x = (x - x[train].mean()) / x[train].std()

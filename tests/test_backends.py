@@ -1,0 +1,403 @@
+"""The switch between array libraries, tried with a backend that is registered for the occasion.
+
+``mirror`` is NumPy under another name, found as any installed backend is: through an entry point of
+a distribution on the path. ``broken`` is one whose library is missing.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import rsam_ref
+from rsam_backends import (
+    BackendError,
+    Stream,
+    available_backends,
+    current_backend,
+    erf,
+    forbid_waiting,
+    freeze,
+    get_backend,
+    memory_used,
+    quiet,
+    scatter_add,
+    sliding_windows,
+    synchronize,
+    to_device,
+    to_host,
+    use_backend,
+    xp,
+)
+from rsam_ref import ops, ops_nn
+from rsam_ref.noise import filter_scale
+
+MODULE = """
+import types
+
+import numpy
+
+from rsam_backends import BackendError
+from rsam_backends.numpy_backend import NumpyBackend
+
+
+class Mirror(NumpyBackend):
+    name = "mirror"
+    namespace = types.SimpleNamespace(**vars(numpy), mirrored=lambda: "mirrored")
+
+    def __init__(self, device=0):
+        super().__init__(0)
+        self.device = device
+        self.activated = 0
+        self.kernels = {
+            "relu": lambda x: (x * 0 + 7, (lambda g: g,)),
+            "tanh": lambda x: NotImplemented,
+            "filter_scale": lambda w, shapes: 0 * w + 7 if len(shapes) == 1 else NotImplemented,
+        }
+
+    def activate(self):
+        self.activated += 1
+
+
+class Broken(Mirror):
+    def __init__(self, device=0):
+        raise BackendError("the library is missing: install it")
+"""
+
+ENTRY_POINTS = """
+[rsam_ref.backends]
+mirror = mirror_backend:Mirror
+broken = mirror_backend:Broken
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder that looks like an installation of the two backends; on the path."""
+    folder = tmp_path_factory.mktemp("backends")
+    (folder / "mirror_backend.py").write_text(MODULE)
+    info = folder / "mirror_backend-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: mirror-backend\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(ENTRY_POINTS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def home(folder):
+    """Every test begins and ends with NumPy."""
+    use_backend("numpy")
+    yield
+    use_backend("numpy")
+
+
+def name():
+    return current_backend().name
+
+
+# Choosing
+
+
+def test_numpy_is_there_from_the_start():
+    assert name() == "numpy"
+    assert xp.zeros is np.zeros
+    assert available_backends()["numpy"] == "rsam_backends.numpy_backend:NumpyBackend"
+
+
+def test_as_a_call_it_switches_for_good():
+    use_backend("mirror")
+    assert name() == "mirror"
+    assert xp.mirrored() == "mirrored"
+    use_backend("numpy")
+    assert name() == "numpy"
+
+
+def test_as_a_block_it_switches_for_its_length_also_nested():
+    seen = []
+    with use_backend("mirror") as backend:
+        seen.append((name(), backend is current_backend()))
+        with use_backend("numpy"):
+            seen.append(name())
+            with use_backend("mirror", device=1):
+                seen.append((name(), current_backend().device))
+            seen.append(name())
+        seen.append((name(), current_backend().device))
+    assert seen == [("mirror", True), "numpy", ("mirror", 1), "numpy", ("mirror", 0)]
+    assert name() == "numpy"
+
+
+def test_a_block_that_fails_switches_back():
+    with pytest.raises(ZeroDivisionError), use_backend("mirror"):
+        _ = 1 / 0
+    assert name() == "numpy"
+
+
+def test_names_of_one_backend_do_not_stay_with_the_next():
+    with use_backend("mirror"):
+        assert xp.mirrored() == "mirrored"
+    with pytest.raises(AttributeError, match="mirrored"):
+        xp.mirrored()
+    with pytest.raises(AttributeError, match="no_such_function"):
+        xp.no_such_function()
+
+
+def test_the_choice_belongs_to_the_thread():
+    found = {}
+
+    def work():
+        found["at first"] = name()
+        with use_backend("mirror", device=2):
+            found["inside"] = current_backend().device
+            switched.set()
+            checked.wait(10)
+        found["after"] = name()
+
+    switched, checked = threading.Event(), threading.Event()
+    use_backend("mirror")
+    thread = threading.Thread(target=work)
+    thread.start()
+    switched.wait(10)
+    assert (name(), current_backend().device) == ("mirror", 0)
+    checked.set()
+    thread.join()
+    assert found == {"at first": "numpy", "inside": 2, "after": "numpy"}
+
+
+def test_every_switch_activates():
+    backend = get_backend("mirror")
+    before = backend.activated
+    with use_backend("mirror"), use_backend("numpy"):
+        pass  # entered once, and come back to once
+    assert backend.activated == before + 2
+
+
+# Finding
+
+
+def test_a_backend_is_made_once_for_each_device():
+    assert get_backend("numpy") is get_backend("numpy", 0)
+    assert get_backend("mirror") is get_backend("mirror")
+    assert get_backend("mirror", 1) is not get_backend("mirror")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error", "match"),
+    [
+        (("nonsense",), ValueError, "unknown backend 'nonsense'.*mirror.*numpy"),
+        (("",), ValueError, "unknown backend ''"),
+        (("broken",), BackendError, "install it"),
+        (("numpy", 3), ValueError, "device 3"),
+    ],
+)
+def test_a_backend_that_cannot_be_had_changes_nothing(wanted, error, match):
+    use_backend("mirror")
+    for _ in range(2):  # a failure is not remembered as a success
+        with pytest.raises(error, match=match):
+            use_backend(*wanted)
+    assert name() == "mirror"
+
+
+def run(code, folder, **environment):
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env={**os.environ, "PYTHONPATH": path, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_environment_names_the_backend_that_every_thread_starts_with(folder):
+    code = """
+import threading
+from rsam_backends import current_backend, use_backend, xp
+names = [current_backend().name, xp.mirrored()]
+use_backend("numpy")
+thread = threading.Thread(target=lambda: names.append(current_backend().name))
+thread.start(); thread.join()
+print(*names, current_backend().name)
+"""
+    done = run(code, folder, RSAM_REF_BACKEND="mirror")
+    assert done.stdout.split() == ["mirror", "mirrored", "mirror", "numpy"], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("nonsense", "unknown backend 'nonsense'"), ("broken", "the library is missing")]
+)
+def test_a_backend_of_the_environment_that_fails_says_so_at_first_use(folder, name, reason):
+    """The import succeeds, so that the command line can say in one line what is wrong."""
+    code = (
+        "import rsam_ref, rsam_backends as b; print(b.current_backend().name)\n"
+        "for use in (lambda: b.xp.zeros(3), lambda: b.to_device([1.0]), b.synchronize):\n"
+        "    try: use()\n"
+        "    except b.BackendError as error: print(error)\n"
+        "b.use_backend('numpy'); print(b.xp.zeros(1))"
+    )
+    done = run(code, folder, RSAM_REF_BACKEND=name)
+    lines = done.stdout.splitlines()
+    assert lines[0] == name, done.stderr
+    assert len(lines) == 5
+    assert all(f"RSAM_REF_BACKEND={name}" in line and reason in line for line in lines[1:4])
+    assert lines[4] == "[0.]"
+
+
+@pytest.mark.parametrize("package", ["rsam_ref", "rsam_backends"])
+def test_an_import_brings_nothing_heavy(folder, package):
+    done = run(f"import sys, {package}; print(*sys.modules)", folder, RSAM_REF_BACKEND="numpy")
+    modules = set(done.stdout.split())
+    assert package in modules, done.stderr
+    assert not modules & {"matplotlib", "torch", "cupy", "scipy.special", "mirror_backend"}
+    if package == "rsam_backends":
+        assert "rsam_ref" not in modules
+
+
+# What a backend does
+
+
+@pytest.mark.parametrize("backend", ["numpy", "mirror"])
+def test_the_functions_beyond_the_standard_names(backend):
+    use_backend(backend)
+    a = to_device([1, 2, 3], "float32")
+    assert a.dtype == np.float32
+    assert isinstance(to_host(a), np.ndarray)
+    target = xp.zeros(3)
+    scatter_add(target, xp.array([0, 2, 2]), xp.array([1.0, 2.0, 4.0]))
+    assert target.tolist() == [1.0, 0.0, 6.0]
+    images = xp.arange(2 * 3 * 5 * 4.0).reshape(2, 3, 5, 4)
+    windows = sliding_windows(images, (3, 2), (2, 1))
+    assert windows.shape == (2, 3, 2, 3, 3, 2)
+    assert np.shares_memory(windows, images)
+    assert windows[1, 2, 1, 2].tolist() == images[1, 2, 2:5, 2:4].tolist()
+    assert erf(xp.array([0.0, 1.0])).tolist() == pytest.approx([0.0, 0.8427007929497149])
+    freeze(a)
+    with pytest.raises(ValueError, match="read-only"):
+        a[0] = 5
+    with quiet(), forbid_waiting():
+        assert xp.isinf(a * 3e38).tolist() == [False, True, True]
+    synchronize()
+    assert memory_used() == 0
+
+
+def test_xp_has_numpys_names():
+    for function in (
+        "zeros",
+        "empty_like",
+        "exp",
+        "sqrt",
+        "where",
+        "einsum",
+        "argmax",
+        "pi",
+        "nan",
+    ):
+        assert getattr(xp, function) is getattr(np, function)
+    assert xp.float32 is np.float32
+    assert xp.linalg.norm is np.linalg.norm
+
+
+def test_a_backends_kernel_runs_in_place_of_the_definition():
+    x, w = rsam_ref.Tensor([-1.0, 2.0]), np.array([3.0, 4.0])
+    with use_backend("mirror"):
+        assert ops_nn.relu(x).data.tolist() == [7.0, 7.0]
+        assert filter_scale(w, [(1, 2)]).tolist() == [7.0, 7.0]
+    assert ops_nn.relu(x).data.tolist() == [0.0, 2.0]
+    assert filter_scale(w, [(1, 2)]).tolist() == [5.0, 5.0]
+
+
+def test_a_kernel_that_declines_leaves_the_work_to_the_definition():
+    x, w = rsam_ref.Tensor([0.0]), np.array([3.0, 4.0])
+    with use_backend("mirror"):
+        assert ops.tanh(x).data.tolist() == [0.0]
+        assert filter_scale(w, [(1, 1), (1, 1)]).tolist() == [3.0, 4.0]
+
+
+# Streams
+
+# The numbers of one key: runs of earlier versions can be repeated only as long as they stay.
+KEY = ("noise", 7, 3)
+GOLDEN = {
+    "normal, double": (
+        lambda s: s.normal(4, "float64"),
+        [1.2337533225271202, -0.11218205931817478, -1.775145373813331, -1.495638994311801],
+    ),
+    "normal": (
+        lambda s: s.normal(4),
+        [0.06220271438360214, -1.6643338203430176, -0.5149866342544556, 2.0588340759277344],
+    ),
+    "uniform": (
+        lambda s: s.uniform(4, -1.0, 1.0),
+        [-0.9132769107818604, 0.46501243114471436, -0.20793402194976807, 0.7715673446655273],
+    ),
+    "keep mask": (lambda s: s.keep_mask((12,), 0.5), [1, 0, 1, 0, 1, 1, 1, 1, 1, 0, 1, 1]),
+    "permutation": (lambda s: s.permutation(8), [4, 7, 2, 0, 6, 3, 5, 1]),
+    "integers": (lambda s: s.integers(0, 100, 6), [4, 73, 39, 88, 37, 20]),
+}
+
+
+@pytest.mark.parametrize("backend", ["numpy", "mirror"])
+@pytest.mark.parametrize(("draw", "expected"), GOLDEN.values(), ids=GOLDEN.keys())
+def test_a_streams_numbers_are_these(draw, expected, backend):
+    use_backend(backend)
+    assert to_host(draw(Stream(*KEY))).tolist() == expected
+
+
+def test_a_stream_goes_on_and_begins_again():
+    stream = Stream(*KEY)
+    first, second = stream.normal(5), stream.normal(5)
+    assert first.tobytes() != second.tobytes()
+    assert first.tobytes() == Stream(*KEY).normal(5).tobytes()
+    both = Stream(*KEY).normal((2, 5))
+    assert both.tobytes() == first.tobytes() + second.tobytes()
+
+
+KEYS = [
+    (),
+    ("a",),
+    ("a", 0),
+    ("b", 0),
+    (0,),
+    (0, 0),
+    (7,),
+    (7, 0),
+    (7, 0, 0),
+    (7, 3),
+    (3, 7),
+    (73,),
+    (7 + 3 * 2**32,),
+]
+
+
+def test_streams_of_different_keys_are_different():
+    drawn = {}
+    for key in KEYS:
+        drawn.setdefault(Stream(*key).normal(8).tobytes(), []).append(key)
+    assert [keys for keys in drawn.values() if len(keys) > 1] == []
+
+
+@pytest.mark.parametrize("key", [(-1,), (0, -3)])
+def test_a_key_below_zero_is_an_error(key):
+    with pytest.raises(ValueError, match=r"whole number >= 0, not -"):
+        Stream(*key)
+
+
+def test_the_shapes_and_types_of_the_draws():
+    stream = Stream(1)
+    assert stream.normal((2, 3)).dtype == np.float32
+    assert stream.normal((2, 3), "float64").shape == (2, 3)
+    uniform = stream.uniform(10_000, -0.5, 1.5, "float64")
+    assert -0.5 <= uniform.min() < -0.49
+    assert 1.49 < uniform.max() < 1.5
+    mask = stream.keep_mask((100, 100), 0.8, "float64")
+    assert set(mask.ravel().tolist()) == {0.0, 1.0}
+    assert abs(mask.mean() - 0.8) < 0.02
+    assert sorted(stream.permutation(9).tolist()) == list(range(9))
+    integers = stream.integers(2, 5, 1000)
+    assert set(integers.tolist()) == {2, 3, 4}
