@@ -3,12 +3,68 @@
 from __future__ import annotations
 
 import os
+import shutil
 
+import pytest
 import torch
+from device.double import COUNTS, DoubleBackend
+from device.emulator import Emulator
 from hypothesis import settings
+
+from rsam_backends import BackendError, current_backend, get_backend, switch, use_backend
+from rsam_backends.cupy_kernels import make_kernels
 
 settings.register_profile(
     "rsam-ref", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("rsam-ref")
 torch.set_num_threads(1)  # the arrays are small, and tests may run side by side
+
+
+def why_no_gpu() -> str | None:
+    """Why the tests marked `gpu` cannot run here; None where they can."""
+    try:
+        get_backend("cupy")
+    except BackendError as error:
+        return str(error)
+    return None
+
+
+def pytest_collection_modifyitems(items):
+    marked = [item for item in items if item.get_closest_marker("gpu")]
+    reason = why_no_gpu() if marked else None
+    for item in marked if reason else []:
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def emulator(tmp_path_factory):
+    """The CUDA kernels, compiled for the CPU."""
+    if shutil.which("g++") is None:
+        pytest.skip("no g++ to compile the CUDA kernels for the CPU with")
+    return Emulator(tmp_path_factory.mktemp("kernels"))
+
+
+@pytest.fixture(scope="session")
+def double_backend(tmp_path_factory):
+    """The device double, registered as a backend; it runs the CUDA kernels where there is a g++."""
+    backend = DoubleBackend()
+    if shutil.which("g++") is not None:
+        emulator = Emulator(tmp_path_factory.mktemp("kernels"))
+        backend.kernels = make_kernels(backend.namespace, emulator.launch)
+    switch._instances["double", 0] = backend
+    return backend
+
+
+@pytest.fixture(
+    scope="module", params=["numpy", "double", pytest.param("cupy", marks=pytest.mark.gpu)]
+)
+def device(request):
+    """Every backend in turn: the host, the device double, and a GPU where there is one."""
+    if request.param == "double":
+        request.getfixturevalue("double_backend")
+    before = current_backend().name
+    use_backend(request.param)
+    COUNTS.reset()
+    yield request.param
+    use_backend(before)

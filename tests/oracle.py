@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from rsam_backends import xp
+from rsam_backends import to_device, to_host, xp
 from rsam_ref import Tensor
 from rsam_ref.tensor import Leaf
 
@@ -68,12 +68,12 @@ def cotangent(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
 
 def with_ours(f: Callable[..., Tensor], inputs: list[Any]) -> list[np.ndarray]:
     """The value of ``f``, and its gradients at the float inputs."""
-    given = [Tensor.over(x, Leaf(x.dtype)) if is_float(x) else x for x in inputs]
+    given = [Tensor.over(to_device(x), Leaf(x.dtype)) if is_float(x) else x for x in inputs]
     out = f(*given)
-    out.backward(cotangent(out.shape, out.dtype))
+    out.backward(to_device(cotangent(out.shape, out.dtype)))
     leaves = [x for x in given if isinstance(x, Tensor)]
-    return [np.asarray(out.data)] + [
-        np.zeros(x.shape) if x.grad is None else x.grad for x in leaves
+    return [np.asarray(to_host(out.data))] + [
+        np.zeros(x.shape) if x.grad is None else to_host(x.grad) for x in leaves
     ]
 
 
@@ -159,7 +159,7 @@ def check_finite_differences(name: str, f: Callable[..., Tensor], *arrays: Any) 
         def along(t, place=place, direction=direction):
             moved = [Tensor(x) if is_float(x) else x for x in arrays]
             moved[place] = Tensor(arrays[place] + t * direction)
-            return float((f(*moved).data * weights).sum())
+            return float((to_host(f(*moved).data) * weights).sum())
 
         slope = (along(step) - along(-step)) / (2 * step)
         expected = float((gradient * direction).sum())

@@ -230,7 +230,8 @@ print(*names, current_backend().name)
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("nonsense", "unknown backend 'nonsense'"), ("broken", "the library is missing")]
+    ("name", "reason"),
+    [("nonsense", "unknown backend 'nonsense'"), ("broken", "the library is missing")],
 )
 def test_a_backend_of_the_environment_that_fails_says_so_at_first_use(folder, name, reason):
     """The import succeeds, so that the command line can say in one line what is wrong."""

@@ -11,6 +11,8 @@ from oracle import check_finite_differences, normal, positive
 
 from rsam_ref import ops, ops_nn
 
+pytestmark = pytest.mark.usefixtures("device")
+
 OPS = {
     f.__name__: f
     for module in (ops, ops_nn)

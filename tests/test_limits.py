@@ -383,6 +383,17 @@ def test_a_large_lam_tends_to_the_variant_gradient():
     np.testing.assert_allclose(shrinking, 0.1, rtol=0.2)
 
 
+def test_the_defaults_are_one_ascent_and_lam_two():
+    f, w = points()
+    pairs = [
+        (sam_gradient(f, w, rho=0.3), sam_gradient(f, w, rho=0.3, ascent_steps=1)),
+        (rsam_gradient(f, w, NOISE, rho=0.3), rsam_gradient(f, w, NOISE, rho=0.3, lam=2.0)),
+        (RSAM(SGD(0.1)).step(f, w.copy()), RSAM(SGD(0.1), lam=2.0).step(f, w.copy())),
+    ]
+    for default, told in pairs:
+        assert default.gradient.tobytes() == told.gradient.tobytes()
+
+
 def test_a_small_lam_tends_to_the_draw_alone():
     f, w = points()
     trace = rsam_gradient(f, w, NOISE, rho=0.3, lam=1e-12)

@@ -12,6 +12,8 @@ from oracle import compare, normal, positive, tied
 
 from rsam_ref import ShapeError, Tensor, ops
 
+pytestmark = pytest.mark.usefixtures("device")
+
 SEEDS = st.integers(0, 2**16)
 SHAPES = hnp.array_shapes(min_dims=0, max_dims=4, max_side=4)
 PAIRS = hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=4, max_side=4)

@@ -106,11 +106,9 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         return out, (vjp,)
 
     def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False):
-        if (
-            x.ndim not in (2, 4)
-            or x.shape[1:2] != gamma.shape
-            or not _real(x, gamma, beta, mean, var)
-        ):
+        by_channel = gamma, beta, mean, var
+        fits = x.ndim in (2, 4) and all(a.shape == x.shape[1:2] for a in by_channel)
+        if not fits or not _real(x, *by_channel):
             return NotImplemented
         x, gamma, beta, mean, var = contiguous(x, gamma, beta, mean, var)
         channels = x.shape[1]
@@ -149,7 +147,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
     layouts: dict[Any, tuple[Array, Array]] = {}
 
     def filter_scale(w, shapes):
-        if not _real(w):
+        if not _real(w) or not w.flags.c_contiguous:
             return NotImplemented
         key = (tuple(map(tuple, shapes)), w.dtype)
         if key not in layouts:
@@ -172,7 +170,9 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         return scale
 
     def sgd_update(w, gradient, velocity, *, lr, momentum, dampening, weight_decay, nesterov):
-        if not _real(w, gradient):
+        vectors = (w, gradient) if velocity is None else (w, gradient, velocity)
+        fits = all(a.shape == w.shape and a.flags.c_contiguous for a in vectors)
+        if not fits or not _real(*vectors):
             return NotImplemented
         first = velocity is None
         if first:

@@ -1,12 +1,12 @@
 """A stand-in for a GPU: arrays that offer only what CuPy offers, and count what crosses the bus.
 
 A `DeviceArray` holds a NumPy array where nobody can see it. It has CuPy's members, functions and
-keywords and no others (cupy_surface.json, read off CuPy itself), refuses what CuPy refuses (implicit
-conversion, mixing with host arrays), and counts uploads, downloads, waits and kernels. In strict mode
-what makes the host wait is an error.
+keywords and no others (cupy_surface.json, read off CuPy itself), refuses what CuPy refuses
+(implicit conversion, mixing with host arrays), and counts uploads, downloads, waits and kernels. In
+strict mode what makes the host wait is an error.
 
-What it cannot see: asynchrony, the order of atomics, rounding of a GPU, running out of memory. The tests
-marked `gpu` run the same lists on real CuPy.
+What it cannot see: asynchrony, the order of atomics, rounding of a GPU, running out of memory. The
+tests marked `gpu` run the same lists on real CuPy.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _device(value: Any) -> Any:
 
 
 def _index(index: Any) -> Any:
-    """An index as NumPy takes it; host arrays are copied to the device silently, masks make wait."""
+    """An index as NumPy takes it; host arrays are copied to the device silently, masks wait."""
     if isinstance(index, tuple):
         return tuple(_index(part) for part in index)
     if isinstance(index, DeviceArray):
@@ -179,9 +179,11 @@ def _operator(name: str) -> Callable[..., Any]:
 
 for _name in SURFACE["ndarray"]:
     if (
-        (_name.startswith("__")
-        and _name not in DeviceArray.__dict__
-        and _name not in object.__dict__)
+        (
+            _name.startswith("__")
+            and _name not in DeviceArray.__dict__
+            and _name not in object.__dict__
+        )
         or _name in ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__")
     ) and callable(getattr(np.ndarray, _name, None)):
         setattr(DeviceArray, _name, _operator(_name))

@@ -1,9 +1,9 @@
 """CUDA kernels on the CPU: ``kernels.cu`` compiled as C++ and run thread by thread.
 
-The same source is compiled with a dozen lines of prelude that give CUDA's words a meaning on a CPU. A
-kernel without ``__syncthreads`` runs its threads one after another; one with it runs each block on as
-many threads of the CPU. Arguments are checked against the kernel's declaration, type by type, so what
-would be a silent mess on a GPU is an error here.
+The same source is compiled with a dozen lines of prelude that give CUDA's words a meaning on a CPU.
+A kernel without ``__syncthreads`` runs its threads one after another; one with it runs each block
+on as many threads of the CPU. Arguments are checked against the kernel's declaration, type by type,
+so what would be a silent mess on a GPU is an error here.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from device.double import COUNTS, DeviceArray
 from rsam_backends.cupy_kernels import SOURCE, THREADS, Long, Real
-
-from .double import COUNTS, DeviceArray
 
 PRELUDE = """
 #include <barrier>

@@ -16,7 +16,7 @@ PATH = Path(__file__).with_name("cupy_surface.json")
 
 
 def signature(function: Any) -> list[Any] | None:
-    """[names of the arguments, whether it takes **keywords, whether *positional]; None if unknown."""
+    """[names of the arguments, whether **keywords, whether *positional]; None if unknown."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
