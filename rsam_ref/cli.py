@@ -334,6 +334,8 @@ def main() -> None:
     except OSError as error:
         what = error.strerror or str(error)
         _fail(f"{error.filename}: {what}" if error.filename else what)
+    except MemoryError as error:
+        _fail(f"out of memory ({error}); use smaller batches or models, or fewer --jobs")
     except (BackendError, ValueError, ArithmeticError, RuntimeError) as error:
         _fail(str(error))
     else:

@@ -144,7 +144,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         over("cross_entropy_labels", n, logits, labels, losses, difference, *sizes)
         return losses.sum() / n, (lambda g: difference * (g / n), None)
 
-    layouts: dict[Any, tuple[Array, Array]] = {}
+    layouts: dict[Any, tuple[int, Array, Array]] = {}
 
     def filter_scale(w, shapes):
         if not _real(w) or not w.flags.c_contiguous:
@@ -160,10 +160,10 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
                 for _ in range(filters):
                     starts.append(starts[-1] + size // filters)
                     tiny.append(1e-16 if len(shape) == 1 else 0.0)
-            if starts[-1] != w.size:
-                return NotImplemented
-            layouts[key] = xp.asarray(starts, "int64"), xp.asarray(tiny, w.dtype)
-        starts, tiny = layouts[key]
+            layouts[key] = starts[-1], xp.asarray(starts, "int64"), xp.asarray(tiny, w.dtype)
+        total, starts, tiny = layouts[key]
+        if total != w.size:
+            return NotImplemented
         norms, scale = xp.empty_like(tiny), xp.empty_like(w)
         launch("filter_norms", norms.size, w, starts, tiny, norms)
         launch("filter_spread", norms.size, norms, starts, scale)

@@ -1,0 +1,438 @@
+"""One code, any device: the same training on the host, on the device double, and on a GPU.
+
+The double shows without a GPU that a step neither leaves the device nor waits for it. What the
+double takes and refuses is itself a list, `HABITS`, which the tests marked `gpu` hold against real CuPy.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from device.double import COUNTS, SURFACE, DeviceArray, HiddenSyncError
+from device.emulator import declarations
+
+from rsam_backends import (
+    Stream,
+    current_backend,
+    forbid_waiting,
+    memory_used,
+    synchronize,
+    to_device,
+    to_host,
+    use_backend,
+    xp,
+)
+from rsam_backends.cupy_kernels import SOURCE
+from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Tensor, models, nn, objective, ops
+from rsam_ref.noise import filter_scale
+from rsam_ref.optim import sgd_update
+from rsam_ref.training import train
+
+OPTIMIZERS = {
+    "sgd": lambda: SGD(0.1, momentum=0.9, weight_decay=1e-3),
+    "nesterov": lambda: SGD(0.1, momentum=0.9, nesterov=True, clip_norm=0.5),
+    "adamw": lambda: AdamW(1e-2),
+    "sam": lambda: SAM(SGD(0.1, momentum=0.9), 0.1),
+    "2-step sam": lambda: SAM(SGD(0.1), 0.1, ascent_steps=2),
+    "asam": lambda: SAM(SGD(0.1), 0.5, adaptive=True),
+    "noise": lambda: NoiseOnly(SGD(0.1), 0.01),
+    "rsam": lambda: RSAM(SGD(0.1, momentum=0.9), 0.1, 0.01),
+    "rsam around adamw": lambda: RSAM(AdamW(1e-2, clip_norm=1.0), 0.1, 0.01),
+    "ball": lambda: RSAM(SGD(0.1), 0.1, 0.01, variant="ball"),
+}
+
+
+def batch_norm_net():
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1, bias=False),
+        nn.BatchNorm2d(4),
+        nn.ReLU(),
+        nn.Dropout(0.2),
+        nn.GlobalAvgPool2d(),
+        nn.LayerNorm(4),
+        nn.GELU(),
+        nn.Linear(4, 10),
+    ).build(seed=1)
+
+
+MODELS = {
+    "mlp": lambda: nn.Sequential(nn.Flatten(), *models.mlp([64, 8, 10], seed=1).layers).build(1),
+    "cnn": lambda: models.cnn(size=8, width=2, seed=1),
+    "batch norm": batch_norm_net,
+}
+
+
+def five_steps(make_model, make_optimizer, seen=None):
+    """Train; returns the losses, weights and buffers. ``seen`` collects the counts of each step."""
+    model, optimizer = make_model(), make_optimizer()
+    stream = np.random.default_rng(0)
+    losses = []
+    for _ in range(5):
+        x = stream.standard_normal((6, 1, 8, 8), dtype="float32")
+        y = stream.integers(0, 10, 6)
+        COUNTS.reset()
+        with forbid_waiting():
+            losses.append(optimizer.step(objective(model, x, y), model.weights.flat).loss)
+        if seen is not None:
+            seen.append((COUNTS.uploads, COUNTS.downloads, COUNTS.waits))
+    return [float(loss) for loss in losses], model.state_dict()
+
+
+@pytest.fixture
+def plain_double(double_backend):
+    """The double with the definitions alone."""
+    kernels, double_backend.kernels = double_backend.kernels, {}
+    with use_backend("double"):
+        yield
+    double_backend.kernels = kernels
+
+
+@pytest.fixture
+def double(double_backend):
+    """The double with the CUDA kernels."""
+    with use_backend("double") as backend:
+        if not backend.kernels:
+            pytest.skip("no g++ to compile the CUDA kernels for the CPU with")
+        yield
+
+
+EVERY = [(m, "sgd") for m in MODELS] + [(m, "rsam") for m in MODELS]
+EVERY += [("cnn", o) for o in OPTIMIZERS if o not in ("sgd", "rsam")]
+
+
+@pytest.mark.parametrize(("model", "optimizer"), EVERY)
+def test_a_step_is_the_same_on_the_double_and_stays_there(model, optimizer, plain_double):
+    seen = []
+    losses, state = five_steps(MODELS[model], OPTIMIZERS[optimizer], seen)
+    uploads = {step[0] for step in seen}
+    assert len(uploads) == 1, f"uploads differ from step to step: {seen}"
+    passes = {"sgd": 1, "nesterov": 1, "adamw": 1, "noise": 1, "2-step sam": 3}.get(optimizer, 2)
+    draws = optimizer in ("noise", "rsam", "rsam around adamw", "ball")
+    masks = passes if model == "batch norm" else 0
+    assert uploads == {2 + draws + masks}  # inputs, labels, the draw, dropout's mask in each pass
+    assert {step[1:] for step in seen} == {(0, 0)}, "nothing is read back"
+    with use_backend("numpy"):
+        expected_losses, expected = five_steps(MODELS[model], OPTIMIZERS[optimizer])
+    assert losses == expected_losses
+    for name, values in expected.items():
+        assert state[name].tobytes() == values.tobytes(), name
+
+
+@pytest.mark.parametrize(("model", "optimizer"), [("cnn", "rsam"), ("batch norm", "nesterov")])
+def test_the_cuda_kernels_train_alike(model, optimizer, double):
+    losses, state = five_steps(MODELS[model], OPTIMIZERS[optimizer])
+    with use_backend("numpy"):
+        expected_losses, expected = five_steps(MODELS[model], OPTIMIZERS[optimizer])
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-5)
+    for name, values in expected.items():
+        np.testing.assert_allclose(state[name], values, atol=2e-6, err_msg=name)
+
+
+def test_a_whole_epoch_reads_its_losses_once(plain_double):
+    model = MODELS["mlp"]()
+    x, y = np.ones((20, 64), "float32"), np.arange(20) % 10
+    train(model, SGD(0.1), x, y, epochs=1, batch_size=20)  # what an epoch reads besides its losses
+    COUNTS.reset()
+    train(model, SGD(0.1), x, y, epochs=1, batch_size=20)
+    once = COUNTS.downloads
+    COUNTS.reset()
+    train(model, SGD(0.1), x, y, epochs=1, batch_size=2)
+    assert COUNTS.downloads == once
+
+
+# Mistakes that the double must notice
+
+
+def implicit_conversion(loss_and_grad, w):
+    return np.asarray(loss_and_grad(w)[1])
+
+
+def host_scalar_in_a_step(loss_and_grad, w):
+    loss, gradient = loss_and_grad(w)
+    return gradient * float(loss)
+
+
+def branch_on_a_value(loss_and_grad, w):
+    loss, gradient = loss_and_grad(w)
+    return gradient if loss > 0 else -gradient
+
+
+def reduction_with_where(loss_and_grad, w):
+    return w.sum(where=w > 0) * w
+
+
+def numpy_keyword(loss_and_grad, w):
+    return xp.sum(w, initial=0.0) * w
+
+
+def boolean_mask(loss_and_grad, w):
+    return w[w > 0].sum() * w
+
+
+def mixed_devices(loss_and_grad, w):
+    return w + np.ones(w.shape, "float32")
+
+
+def host_array_written_in(loss_and_grad, w):
+    w[...] = np.ones(w.shape, "float32")
+
+
+def missing_function(loss_and_grad, w):
+    return xp.vecdot(w, w) * w
+
+
+def missing_method(loss_and_grad, w):
+    w.setflags(write=False)
+
+
+PLANTS = {
+    implicit_conversion: TypeError,
+    host_scalar_in_a_step: HiddenSyncError,
+    branch_on_a_value: HiddenSyncError,
+    reduction_with_where: TypeError,
+    numpy_keyword: TypeError,
+    boolean_mask: HiddenSyncError,
+    mixed_devices: TypeError,
+    host_array_written_in: TypeError,
+    missing_function: AttributeError,
+    missing_method: AttributeError,
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS, ids=lambda plant: plant.__name__)
+def test_the_double_notices(plant, plain_double):
+    model = MODELS["mlp"]()
+    loss_and_grad = objective(model, np.ones((2, 64), "float32"), np.zeros(2, int))
+    with forbid_waiting(), pytest.raises(PLANTS[plant]):
+        plant(loss_and_grad, model.weights.flat)
+
+
+def test_the_double_counts_what_it_allows(plain_double):
+    model = MODELS["mlp"]()
+    COUNTS.reset()
+    float(model.weights.flat.sum())
+    to_host(model.weights.flat)
+    to_device(np.ones(3))
+    assert (COUNTS.uploads, COUNTS.downloads, COUNTS.waits) == (1, 2, 2)
+
+
+# What arrays of a device do and do not: the double's claims, and CuPy's answers
+
+
+def a(*values):
+    return xp.asarray(np.array(values, "float32"))
+
+
+HABITS = {  # an expression: what it gives (an exception, or "device" for an array, or "waits")
+    "sum is 0-d": (lambda: a(1, 2).sum(), "device"),
+    "an element is 0-d": (lambda: a(1, 2)[0], "device"),
+    "a product of vectors is 0-d": (lambda: a(1, 2) @ a(1, 2), "device"),
+    "python numbers mix": (lambda: 2 * a(1, 2) + 1, "device"),
+    "numpy scalars mix": (lambda: a(1, 2) * np.float32(2), "device"),
+    "numpy's ufuncs dispatch": (lambda: np.exp(a(1, 2)), "device"),
+    "np.asarray is refused": (lambda: np.asarray(a(1)), TypeError),
+    "host arrays do not mix": (lambda: a(1) + np.ones(1, "float32"), TypeError),
+    "nor from the left": (lambda: np.ones(1, "float32") + a(1), TypeError),
+    "nor in functions": (lambda: xp.maximum(a(1), np.ones(1, "float32")), TypeError),
+    "no where=": (lambda: a(1).sum(where=a(1) > 0), TypeError),
+    "no initial=": (lambda: xp.sum(a(1), initial=0.0), TypeError),
+    "no errstate": (lambda: xp.errstate(), AttributeError),
+    "no vecdot": (lambda: xp.vecdot(a(1), a(1)), AttributeError),
+    "no setflags": (lambda: a(1).setflags(write=False), AttributeError),
+    "float waits": (lambda: float(a(1).sum()), "waits"),
+    "item waits": (lambda: a(1).sum().item(), "waits"),
+    "bool waits": (lambda: bool(a(1).sum() > 0), "waits"),
+    "a download waits": (lambda: to_host(a(1)), "waits"),
+    "nonzero waits": (lambda: xp.nonzero(a(1)), "waits"),
+    "a mask waits": (lambda: a(1, 2)[a(1, 2) > 1], "waits"),
+    "where does not wait": (lambda: xp.where(a(1, -1) > 0, a(1, 2), 0), "device"),
+    "an index array does not wait": (lambda: a(1, 2)[xp.arange(2)], "device"),
+    "float32 stays with python numbers": (lambda: a(1) * 2.0 + 1e-12, "device"),
+}
+
+
+def habit(name):
+    expression, expected = HABITS[name]
+    if expected == "waits":
+        expression()  # allowed ...
+        with pytest.raises(RuntimeError), forbid_waiting():  # ... but told
+            expression()
+    elif expected == "device":
+        with forbid_waiting():
+            result = expression()
+        assert isinstance(result, xp.ndarray)
+        assert result.dtype == "float32"
+    else:
+        with pytest.raises(expected):
+            expression()
+
+
+@pytest.mark.parametrize("name", HABITS)
+def test_habits_of_the_double(name, plain_double):
+    habit(name)
+
+
+def test_the_double_offers_nothing_that_cupy_does_not(plain_double):
+    offered = {name for name in dir(DeviceArray) if not name.startswith("_")}
+    assert offered <= set(SURFACE["ndarray"])
+    functions = {n for n, f in vars(current_backend().namespace).items() if callable(f)}
+    assert functions - {"ndarray", "float32", "float64", "int64"} <= set(SURFACE["cupy"])
+
+
+# The CUDA source
+
+
+@pytest.mark.parametrize("c_type", ["float", "double"])
+@pytest.mark.parametrize("architecture", ["compute_75", "compute_90"])
+def test_the_kernels_compile(c_type, architecture):
+    """With NVIDIA's compiler, from its wheel nvidia-cuda-nvrtc; it needs no GPU and no driver."""
+    nvrtc = load_nvrtc()
+    if nvrtc is None:
+        pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc")
+    program = ctypes.c_void_p()
+    source = SOURCE.read_bytes()
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None)
+    options = (ctypes.c_char_p * 2)(f"-DT={c_type}".encode(), f"-arch={architecture}".encode())
+    failed = nvrtc.nvrtcCompileProgram(program, 2, options)
+    size = ctypes.c_size_t()
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    assert not failed, log.value.decode()
+    nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size))
+    ptx = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetPTX(program, ptx)
+    for kernel in declarations():
+        assert f".entry {kernel}(".encode() in ptx.value
+
+
+def load_nvrtc():
+    spec = importlib.util.find_spec("nvidia")
+    for folder in spec.submodule_search_locations if spec else []:
+        for path in sorted(Path(folder).rglob("libnvrtc.so.*")):
+            return ctypes.CDLL(str(path))
+    return None
+
+
+SHAPES = [(3, 5), (4,), (2, 3, 2, 2), (1, 7), (1,)]
+
+
+def test_the_filter_kernels_are_the_definition(double):
+    w = Stream("w", 0).normal(15 + 4 + 24 + 7 + 1, "float64")
+    kernel, definition = filter_scale(w, SHAPES), filter_scale.__wrapped__(w, SHAPES)
+    np.testing.assert_allclose(to_host(kernel), to_host(definition), rtol=1e-14)
+    with pytest.raises(ValueError, match="hold 51 weights, the vector 50"):
+        filter_scale(w[:50], SHAPES)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("dampening", [0.0, 0.3])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_the_sgd_kernel_is_the_definition(momentum, nesterov, dampening, weight_decay, double):
+    settings = {"lr": 0.3, "momentum": momentum, "nesterov": nesterov and momentum > 0}
+    settings |= {"dampening": dampening, "weight_decay": weight_decay}
+    results = []
+    for update in (sgd_update, sgd_update.__wrapped__):
+        stream = Stream("w", 1)
+        w, velocity = stream.normal(300, "float64"), None
+        for _ in range(3):
+            velocity = update(w, stream.normal(300, "float64"), velocity, **settings)
+        results.append((to_host(w), None if velocity is None else to_host(velocity)))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-13)
+    assert (results[0][1] is None) == (results[1][1] is None) == (momentum == 0)
+    if momentum:
+        np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-13)
+
+
+# On a GPU
+
+
+@pytest.fixture
+def gpu():
+    with use_backend("cupy"):
+        yield
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", HABITS)
+def test_habits_of_cupy(name, gpu):
+    habit(name)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("model", "optimizer"), EVERY)
+def test_training_on_a_gpu_waits_for_nothing_and_agrees(model, optimizer, gpu):
+    losses, state = five_steps(MODELS[model], OPTIMIZERS[optimizer])
+    with use_backend("numpy"):
+        expected_losses, expected = five_steps(MODELS[model], OPTIMIZERS[optimizer])
+    np.testing.assert_allclose(losses, expected_losses, rtol=1e-4)
+    for name, values in expected.items():
+        np.testing.assert_allclose(state[name], values, atol=1e-4, err_msg=name)
+
+
+def hundred_losses():
+    model = models.cnn(size=8, width=4, seed=0)
+    optimizer = RSAM(SGD(0.05, momentum=0.9), 0.05, 1e-3)
+    stream = np.random.default_rng(0)
+    losses = []
+    for _ in range(100):
+        x = stream.standard_normal((16, 1, 8, 8), dtype="float32")
+        batch = objective(model, x, stream.integers(0, 10, 16))
+        losses.append(optimizer.step(batch, model.weights.flat).loss)
+    return [float(loss) for loss in losses]
+
+
+@pytest.mark.gpu
+def test_a_hundred_steps_agree_with_numpy(gpu):
+    losses = hundred_losses()
+    with use_backend("numpy"):
+        np.testing.assert_allclose(losses, hundred_losses(), rtol=2e-3)
+
+
+@pytest.mark.gpu
+def test_weights_and_noise_are_numpys(gpu):
+    weights, noise = models.cnn(seed=3).weights.flat, Stream("noise", 1, 2).normal(1000)
+    with use_backend("numpy"):
+        assert to_host_bytes(weights) == models.cnn(seed=3).weights.flat.tobytes()
+        assert to_host_bytes(noise) == Stream("noise", 1, 2).normal(1000).tobytes()
+
+
+def to_host_bytes(array):
+    with use_backend("cupy"):
+        return to_host(array).tobytes()
+
+
+@pytest.mark.gpu
+def test_memory_stays_constant_over_a_thousand_steps(gpu):
+    model = models.mlp([64, 32, 10], seed=0)
+    optimizer = RSAM(SGD(0.05, momentum=0.9), 0.05)
+    x, y = to_device(np.ones((8, 64), "float32")), to_device(np.zeros(8, int))
+    used = []
+    gc.disable()
+    try:
+        for step in range(1000):
+            optimizer.step(objective(model, x, y), model.weights.flat)
+            if step in (10, 999):
+                synchronize()
+                used.append(memory_used())
+    finally:
+        gc.enable()
+    assert used[0] == used[1]
+
+
+@pytest.mark.gpu
+def test_running_out_of_memory_is_clear_and_leaves_the_pool_usable(gpu):
+    total = current_backend().cupy.cuda.Device().mem_info[1]
+    before = memory_used()
+    big = Tensor(xp.zeros(1, "float32"))
+    with pytest.raises(MemoryError, match=r"[Oo]ut of memory"):
+        ops.broadcast_to(big, shape=(total,)) * 2.0
+    gc.collect()
+    assert memory_used() <= before + 1024
+    assert float((to_device(np.ones(10)) * 2).sum()) == 20
