@@ -1,7 +1,7 @@
 """One code, any device: the same training on the host, on the device double, and on a GPU.
 
 The double shows without a GPU that a step neither leaves the device nor waits for it. What the
-double takes and refuses is itself a list, `HABITS`, which the tests marked `gpu` hold against real CuPy.
+double takes and refuses is itself a list, `HABITS`, which the tests marked `gpu` hold against CuPy.
 """
 
 from __future__ import annotations
@@ -297,7 +297,7 @@ def test_the_kernels_compile(c_type, architecture):
     program = ctypes.c_void_p()
     source = SOURCE.read_bytes()
     nvrtc.nvrtcCreateProgram(ctypes.byref(program), source, b"kernels.cu", 0, None, None)
-    options = (ctypes.c_char_p * 2)(f"-DT={c_type}".encode(), f"-arch={architecture}".encode())
+    options = (ctypes.c_char_p * 2)(f"-DREAL={c_type}".encode(), f"-arch={architecture}".encode())
     failed = nvrtc.nvrtcCompileProgram(program, 2, options)
     size = ctypes.c_size_t()
     nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))

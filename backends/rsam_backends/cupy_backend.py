@@ -42,7 +42,7 @@ class CupyBackend(Backend):
         if dtype.name not in self._modules:
             c_type = {"float32": "float", "float64": "double"}[dtype.name]
             self._modules[dtype.name] = self.cupy.RawModule(
-                code=SOURCE.read_text(encoding="utf-8"), options=(f"-DT={c_type}",)
+                code=SOURCE.read_text(encoding="utf-8"), options=(f"-DREAL={c_type}",)
             )
         function = self._modules[dtype.name].get_function(kernel)
         function((blocks,), (THREADS,), tuple(_argument(a, dtype) for a in arguments))

@@ -24,7 +24,7 @@ PRELUDE = """
 #include <cmath>
 #include <thread>
 #include <vector>
-using std::exp; using std::log; using std::sqrt;
+using std::exp; using std::log; using std::sqrt; using std::nan;
 struct Dim { unsigned x; };
 static thread_local Dim threadIdx;
 static Dim blockIdx, blockDim;
@@ -86,7 +86,7 @@ class Emulator:
             path = folder / f"kernels_{dtype}.cpp"
             path.write_text(source)
             library = path.with_suffix(".so")
-            command = ["g++", "-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", f"-DT={c_type}"]
+            command = ["g++", "-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", f"-DREAL={c_type}"]
             subprocess.run([*command, str(path), "-o", str(library)], check=True)
             self.libraries[dtype] = ctypes.CDLL(str(library))
 
@@ -108,12 +108,12 @@ def _convert(what: str, kind: str, value: Any, dtype: str) -> Any:
     if kind.endswith("*"):
         array = value._hidden if isinstance(value, DeviceArray) else value
         element = kind.removeprefix("const ").rstrip("*")
-        expected = {"T": dtype, "int": "int32", "index_t": "int64"}[element]
+        expected = {"real": dtype, "int": "int32", "index_t": "int64"}[element]
         assert array.dtype == expected, f"{what} is {array.dtype}, declared {kind}"
         assert array.flags.c_contiguous, f"{what} is not contiguous"
         assert kind.startswith("const") or array.flags.writeable, f"{what} is written to"
         return ctypes.c_void_p(array.ctypes.data)
-    assert type(value) is {"index_t": Long, "T": Real, "int": int}[kind], f"{what}: {type(value)}"
-    if kind == "T":
+    assert type(value) is {"index_t": Long, "real": Real, "int": int}[kind], f"{what}: {type(value)}"
+    if kind == "real":
         return {"float32": ctypes.c_float, "float64": ctypes.c_double}[dtype](value)
     return {"index_t": ctypes.c_longlong, "int": ctypes.c_int}[kind](value)
