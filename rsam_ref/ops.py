@@ -7,6 +7,7 @@ inputs broadcast as in NumPy; a gradient is summed back to its input's shape by 
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from rsam_backends import scatter_add, xp
@@ -147,7 +148,9 @@ AXES = "give axes that the array has, counted from 0, or from the end as -1, -2,
 
 def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
     """``axis`` as a tuple of axes counted from the front."""
-    axes = range(ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
+    if axis is None:
+        return tuple(range(ndim))
+    axes = [operator.index(a) for a in (axis if isinstance(axis, tuple) else (axis,))]
     if wrong := [a for a in axes if not -ndim <= a < ndim]:
         raise ValueError(f"there is no axis {wrong[0]}")
     return tuple(a % ndim for a in axes)
@@ -284,7 +287,7 @@ def _index_part(part: Any) -> Any:
         part = part._data
     if isinstance(part, (int, slice)) or part is None or part is Ellipsis:
         return part
-    return xp.array(part)
+    return xp.array(part, dtype=int) if isinstance(part, list) and not part else xp.array(part)
 
 
 # Products

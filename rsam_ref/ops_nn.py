@@ -54,6 +54,8 @@ def gelu(x, *, approximate: bool = False):
 
 # Softmax and losses
 
+TARGETS = "give a whole number from 0 on for every class, fewer than the logits' columns"
+
 
 def _softmax(x: Array, axis: int) -> Array:
     e = xp.exp(x - x.max(axis=axis, keepdims=True))  # without the shift exp overflows at 89
@@ -100,7 +102,7 @@ def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
     )
 
 
-@op(constants=(1,))
+@op(constants=(1,), remedy=TARGETS)
 def cross_entropy(logits, targets, *, label_smoothing: float = 0.0):
     """The mean over the batch of -sum_k target_k log softmax(logits)_k.
 
@@ -120,7 +122,7 @@ def cross_entropy(logits, targets, *, label_smoothing: float = 0.0):
     return -(target * log_p).sum() / n, (vjp, None)
 
 
-@op(constants=(1,))
+@op(constants=(1,), remedy=TARGETS)
 def sigmoid_cross_entropy(logits, targets):
     """Every class a yes-or-no question: summed over the classes, averaged over the batch.
 
@@ -401,7 +403,7 @@ def group_norm(x, gamma, beta, *, groups: int, eps: float = 1e-5):
 # Attention
 
 
-@op(constants=(3,))
+@op
 def scaled_dot_product_attention(q, k, v, mask=None):
     """softmax(q k^T / sqrt(d)) v over the last two axes (Vaswani et al. 2017).
 
@@ -420,6 +422,11 @@ def scaled_dot_product_attention(q, k, v, mask=None):
     scale = 1 / math.sqrt(q.shape[-1])
     scores = (q @ k.swapaxes(-1, -2)) * scale  # (..., L, S)
     if mask is not None:
+        if mask.dtype.kind != "b":
+            raise ShapeError(
+                f"scaled_dot_product_attention: a mask of type {mask.dtype}; give one of truths, "
+                "True where a query may look at a key (not numbers to be added to the scores)"
+            )
         shape = scores.shape
         scores = xp.where(mask, scores, -math.inf)
         if scores.shape != shape:

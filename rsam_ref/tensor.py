@@ -322,7 +322,8 @@ def op(
 ) -> Callable[..., Any]:
     """Make a definition on arrays, ``f(*arrays, **options) -> (value, vjps)``, an op on tensors.
 
-    Positional arguments are the inputs: tensors, arrays (copied, as constants), Python numbers.
+    Positional arguments are the inputs: tensors, arrays (copied, as constants), Python numbers,
+    None for an input left out.
     Keyword arguments are options and have no gradient. A backend's kernel of the same name runs in
     place of the definition, where there is one that does not return NotImplemented.
 
@@ -342,7 +343,7 @@ def op(
                 arrays.append(x._data)
                 parents.append(x.node)
             else:
-                arrays.append(x if isinstance(x, (int, float)) else xp.array(x))
+                arrays.append(x if x is None or isinstance(x, (int, float)) else xp.array(x))
                 parents.append(None)
         try:
             kernel = _backend._kernels.get(name)

@@ -149,6 +149,10 @@ def test_axes_that_an_array_has_not_are_errors(name, axis):
         getattr(ops, name)(Tensor(np.ones((2, 3))), axis=axis)
 
 
+def test_an_axis_may_be_a_numpy_integer():
+    assert ops.sum(Tensor(np.ones((2, 3))), axis=np.int64(1)).shape == (2,)
+
+
 # Shapes
 
 
@@ -246,6 +250,7 @@ def test_getitem(data, seed):
 
 
 MIXED = {
+    "an empty list": [],
     "slices with steps": np.s_[::2, 1:, ::-2],
     "ellipsis and None": np.s_[..., None, 1],
     "repeated rows": [2, 0, 2, 2],

@@ -502,6 +502,17 @@ def test_a_bias_of_another_width_is_an_error(name, call):
         call(Tensor([1.0], requires_grad=True))
 
 
+def test_a_mask_of_numbers_is_an_error():
+    x = Tensor(np.ones((2, 3)))
+    with pytest.raises(ShapeError, match="True where a query may look"):
+        ops_nn.scaled_dot_product_attention(x, x, x, np.array([[0, -np.inf], [0, 0]]))
+
+
+def test_a_bias_may_be_left_out():
+    x, w = normal(0, (4, 3), (2, 3))
+    compare("linear", lambda x, w: ops_nn.linear(x, w, None), F.linear, x, w)
+
+
 def test_a_mask_does_not_add_axes_to_the_scores():
     q, k, v = (Tensor(x, requires_grad=True) for x in normal(0, (2, 4), (3, 4), (3, 4)))
     with pytest.raises(ShapeError, match="scaled_dot_product_attention"):
@@ -515,11 +526,6 @@ NO_GRADIENT = {  # an op, and its input for which it has no derivative
         lambda t, x: ops_nn.sigmoid_cross_entropy(x, t),
         np.ones((2, 3)),
         np.ones((2, 3)),
-    ),
-    "scaled_dot_product_attention": (
-        lambda mask, *xs: ops_nn.scaled_dot_product_attention(*xs, mask),
-        np.ones((2, 2)),
-        *[np.ones((2, 3))] * 3,
     ),
 }
 

@@ -86,7 +86,15 @@ class Emulator:
             path = folder / f"kernels_{dtype}.cpp"
             path.write_text(source)
             library = path.with_suffix(".so")
-            command = ["g++", "-std=c++20", "-O1", "-shared", "-fPIC", "-pthread", f"-DREAL={c_type}"]
+            command = [
+                "g++",
+                "-std=c++20",
+                "-O1",
+                "-shared",
+                "-fPIC",
+                "-pthread",
+                f"-DREAL={c_type}",
+            ]
             subprocess.run([*command, str(path), "-o", str(library)], check=True)
             self.libraries[dtype] = ctypes.CDLL(str(library))
 
@@ -113,7 +121,9 @@ def _convert(what: str, kind: str, value: Any, dtype: str) -> Any:
         assert array.flags.c_contiguous, f"{what} is not contiguous"
         assert kind.startswith("const") or array.flags.writeable, f"{what} is written to"
         return ctypes.c_void_p(array.ctypes.data)
-    assert type(value) is {"index_t": Long, "real": Real, "int": int}[kind], f"{what}: {type(value)}"
+    assert type(value) is {"index_t": Long, "real": Real, "int": int}[kind], (
+        f"{what}: {type(value)}"
+    )
     if kind == "real":
         return {"float32": ctypes.c_float, "float64": ctypes.c_double}[dtype](value)
     return {"index_t": ctypes.c_longlong, "int": ctypes.c_int}[kind](value)
