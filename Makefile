@@ -1,9 +1,10 @@
 # Two commands do everything on a machine with Python >= 3.11: `make demo` and `make test`.
 PYTHON ?= python3
 VENV   ?= .venv
+CUDA   ?= 13
 BIN     = $(VENV)/bin
 
-.PHONY: help demo test check format bench figures wheel clean
+.PHONY: help demo test test-gpu gpu check format bench bench-gpu figures wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -24,6 +25,13 @@ demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a
 test: $(VENV)/test  ## set up, then run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
 
+test-gpu: $(VENV)/test ## run the tests that need a GPU (set up with: make gpu)
+	$(BIN)/python -m pytest -m gpu -ra
+
+gpu: $(VENV)/test ## add CuPy to the virtual environment (CUDA 13; make gpu CUDA=12)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cuda$(CUDA)]"
+	$(BIN)/rsam-ref doctor
+
 check: $(VENV)/test ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -35,6 +43,9 @@ format: $(VENV)/test ## put the code in form
 
 bench: $(VENV)/test ## what the tape costs, against PyTorch
 	$(BIN)/python -m benchmarks.overhead
+
+bench-gpu: $(VENV)/test ## whole steps on a GPU, against PyTorch
+	$(BIN)/python -m benchmarks.gpu
 
 figures: $(VENV)/base ## make the README's pictures anew
 	$(BIN)/rsam-ref explain --save docs/step.png

@@ -242,7 +242,7 @@ def explain(
     rho: Annotated[float, typer.Option(help="Radius on the two-weight problem.")] = 0.5,
     sigma: Annotated[float, typer.Option(help="Noise scale on the two-weight problem.")] = 0.25,
     lam: Annotated[float, typer.Option(help="Weight of the gradient against the draw.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Which draw.")] = 4,
+    seed: Annotated[int, typer.Option(help="Which draw.")] = 18,
     backend: Backend = "numpy",
 ) -> None:
     """Tell one R-SAM step in numbers and in a picture: on two weights, and on a network."""

@@ -50,7 +50,7 @@ def valley(w: Tensor) -> Tensor:
 
 
 def two_weights(
-    *, rho: float = 0.5, sigma: float = 0.25, lam: float = 1.0, lr: float = 0.4, seed: int = 4
+    *, rho: float = 0.5, sigma: float = 0.25, lam: float = 1.0, lr: float = 0.4, seed: int = 18
 ) -> Step:
     """One R-SAM step on `valley` from a fixed point."""
 

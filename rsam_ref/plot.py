@@ -184,6 +184,8 @@ def step_figure(step: Step) -> Figure:
         for text, point in labels.items():
             axes.plot(*point, "o", color="black", ms=5)
             right, up = xp.where(point >= middle, 1, -1)  # write on the side away from the others
+            if text == "w + eps":
+                right = -right  # ... and off the arrow a, which goes on from here
             axes.annotate(
                 text,
                 point,

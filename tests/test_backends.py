@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from rsam_backends import (
     quiet,
     scatter_add,
     sliding_windows,
+    switch,
     synchronize,
     to_device,
     to_host,
@@ -402,3 +404,26 @@ def test_the_shapes_and_types_of_the_draws():
     assert sorted(stream.permutation(9).tolist()) == list(range(9))
     integers = stream.integers(2, 5, 1000)
     assert set(integers.tolist()) == {2, 3, 4}
+
+
+def test_the_readmes_example_is_a_backend():
+    readme = (Path(__file__).parent.parent / "backends" / "README.md").read_text()
+    example = readme.split("```python\n")[1].split("```")[0]
+    assert len(example.splitlines()) < 100
+    module: dict = {}
+    exec(example, module)
+    switch._instances["counting", 0] = backend = module["CountingBackend"]()
+    expected = train_a_little()
+    with use_backend("counting"):
+        assert train_a_little() == expected
+    assert backend.uploads > 0
+    with pytest.raises(BackendError, match="no device 1"):
+        module["CountingBackend"](1)
+
+
+def train_a_little() -> bytes:
+    model = rsam_ref.models.cnn(size=8, width=2, seed=0)
+    optimizer = rsam_ref.RSAM(rsam_ref.SGD(0.1), 0.1)
+    batch = rsam_ref.objective(model, np.ones((2, 1, 8, 8)), np.array([1, 2]))
+    optimizer.step(batch, model.weights.flat)
+    return to_host(model.weights.flat).tobytes()

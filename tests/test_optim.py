@@ -303,6 +303,17 @@ def test_single_precision_stays_single(make):
         assert array is None or array.dtype == np.float32
 
 
+@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), lambda: SGD(0.1, momentum=0.9)])
+def test_a_trace_stays_as_it_was_when_the_run_goes_on(make):
+    f, w = points()
+    optimizer = make()
+    trace = optimizer.step(f, w)
+    before = repr(trace)
+    train_on = [optimizer.step(f, w) for _ in range(3)]
+    assert repr(trace) == before
+    assert len({repr(t.gradient) for t in train_on}) == 3
+
+
 def test_one_gradient_a_step_or_two():
     costs = {"sam": 2, "3-step sam": 4, "asam": 2, "rsam": 2, "stacked": 2, "noise": 1}
     for name, cost in costs.items():
