@@ -116,11 +116,8 @@ def torch_eager(model: str, size: int, method: str) -> Callable[[], Any]:
 
 
 CASES = [(m, size, method) for m in ("mlp", "cnn") for size in BATCHES for method in METHODS]
-for (
-    _model,
-    _size,
-    _method,
-) in CASES:  # the names by which a process of its own finds each contestant
+# A process of its own finds each contestant by its name in this module.
+for _model, _size, _method in CASES:
     for _function in (ours, torch_eager):
         _name = f"{_function.__name__}_{_model}_{_size}_{_method}"
         globals()[_name] = partial(_function, _model, _size, _method)
@@ -148,9 +145,8 @@ def main() -> int:
         return 1
     console = Console()
     console.print(*described.values(), f"PyTorch {torch.__version__}", sep="; ", soft_wrap=True)
-    table = Table(
-        "step", "ours (ms)", "PyTorch (ms)", "ratio", "quartiles", title="The goal is 1.5"
-    )
+    columns = "step", "ours (ms)", "PyTorch (ms)", "ratio", "quartiles"
+    table = Table(*columns, title="The goal is 1.5")
     for model, size, method in CASES:
         names = [f"benchmarks.gpu:{f}_{model}_{size}_{method}" for f in ("ours", "torch_eager")]
         r = duel(*names)

@@ -78,6 +78,12 @@ class _Base(Optimizer):
     def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
         return Trace(*loss_and_grad(w))
 
+    def lr_now(self) -> float:
+        """The learning rate of the next step."""
+        lr = at(self.lr, self.steps)
+        _at_least_zero(lr=lr)
+        return lr
+
     def clip(self, gradient: Array) -> Array:
         """The gradient, shortened to ``clip_norm`` where it is longer.
 
@@ -120,7 +126,7 @@ class SGD(_Base):
             w,
             self.clip(gradient),
             self.velocity,
-            lr=at(self.lr, self.steps),
+            lr=self.lr_now(),
             momentum=self.momentum,
             dampening=self.dampening,
             weight_decay=self.weight_decay,
@@ -195,7 +201,7 @@ class AdamW(_Base):
 
     def move(self, w: Array, gradient: Array) -> None:
         g = self.clip(gradient)
-        lr = at(self.lr, self.steps)
+        lr = self.lr_now()
         beta1, beta2 = self.betas
         if self.mean is None or self.square is None:
             self.mean, self.square = xp.zeros_like(w), xp.zeros_like(w)
@@ -227,6 +233,11 @@ class _Wrapper(Optimizer):
             raise TypeError(
                 f"{type(self).__name__} wraps a base optimizer such as SGD(lr=0.1), "
                 f"not {type(base).__name__}"
+            )
+        if isinstance(base, _Wrapper):
+            raise TypeError(
+                f"{type(self).__name__} finds its own gradient, so that of the "
+                f"{type(base).__name__} inside would be ignored; give it SGD or AdamW"
             )
         self.base = base
 
@@ -285,6 +296,7 @@ class _Noisy(_Wrapper):
     ) -> None:
         super().__init__(base)
         check_sigma(at(sigma, 0))
+        Stream("noise", seed)  # a seed that cannot be one is refused here
         self.sigma = sigma
         self.seed = seed
         self.shapes = shapes

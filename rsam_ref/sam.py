@@ -86,5 +86,5 @@ def check_step(*, rho: float = 0.0, lam: float = 1.0, ascent_steps: int = 1) -> 
         raise ValueError(f"rho is a radius and must be a finite number >= 0, not {rho}")
     if not 0 < lam < float("inf"):
         raise ValueError(f"lam weighs the gradient and must be a finite number > 0, not {lam}")
-    if ascent_steps < 1 or ascent_steps != int(ascent_steps):
+    if not hasattr(ascent_steps, "__index__") or ascent_steps < 1:
         raise ValueError(f"ascent_steps must be a whole number >= 1, not {ascent_steps}")

@@ -27,6 +27,7 @@ def warmup(peak: float, steps: int, after: Schedule) -> Schedule:
 
 def cosine(start: float, steps: int, end: float = 0.0) -> Schedule:
     """From ``start`` to ``end`` along half a cosine, over ``steps`` steps; then ``end``."""
+    _check_length(steps)
 
     def schedule(step: int) -> float:
         return end + (start - end) * (1 + math.cos(math.pi * min(step / steps, 1))) / 2
@@ -36,6 +37,7 @@ def cosine(start: float, steps: int, end: float = 0.0) -> Schedule:
 
 def linear(start: float, steps: int, end: float = 0.0) -> Schedule:
     """From ``start`` to ``end`` in equal steps, over ``steps`` steps; then ``end``."""
+    _check_length(steps)
 
     def schedule(step: int) -> float:
         return start + (end - start) * min(step / steps, 1)
@@ -62,3 +64,8 @@ def rsam_rho(lr: Schedule, lr_max: float, warmup_steps: int, low: float = 1.5, h
         return high * relative if step < warmup_steps else low + (high - low) * relative
 
     return schedule
+
+
+def _check_length(steps: int) -> None:
+    if not steps > 0:
+        raise ValueError(f"a schedule runs over at least one step, not {steps}")

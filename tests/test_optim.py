@@ -44,6 +44,8 @@ WRONG = {
     "eta < 0": (lambda: SAM(SGD(0.1), adaptive=True, eta=-0.5), ValueError, "eta .*-0.5"),
     "no ascent": (lambda: SAM(SGD(0.1), ascent_steps=0), ValueError, "ascent_steps .*0"),
     "half an ascent": (lambda: SAM(SGD(0.1), ascent_steps=1.5), ValueError, "ascent_steps .*1.5"),
+    "ascents as a float": (lambda: SAM(SGD(0.1), ascent_steps=2.0), ValueError, "ascent_steps .*2"),
+    "ascents nan": (lambda: SAM(SGD(0.1), ascent_steps=NAN), ValueError, "ascent_steps .*nan"),
     "asam in steps": (
         lambda: SAM(SGD(0.1), adaptive=True, ascent_steps=2),
         ValueError,
@@ -54,9 +56,17 @@ WRONG = {
     "lam 0": (lambda: RSAM(SGD(0.1), lam=0.0), ValueError, "lam .*0"),
     "lam < 0": (lambda: RSAM(SGD(0.1), lam=-2.0), ValueError, "lam .*-2.0"),
     "lam nan": (lambda: RSAM(SGD(0.1), lam=NAN), ValueError, "lam .*nan"),
+    "seed < 0": (lambda: RSAM(SGD(0.1), seed=-1), ValueError, "seed .*-1"),
     "variant": (lambda: RSAM(SGD(0.1), variant="renyi"), ValueError, "'renyi'.*stacked"),
     "sam of a number": (lambda: SAM(0.1), TypeError, "SAM .*float"),
     "sam of a class": (lambda: SAM(SGD), TypeError, "SAM .*optimizer"),
+    "sam of sam": (lambda: SAM(RSAM(SGD(0.1))), TypeError, "RSAM inside would be ignored"),
+    "lr schedule nan": (
+        lambda: SGD(lambda step: NAN).step(lambda w: (w @ w, 2 * w), np.ones(2)),
+        ValueError,
+        "lr .*nan",
+    ),
+    "empty schedule": (lambda: cosine(0.1, 0), ValueError, "at least one step, not 0"),
     "rsam of a torch optimizer": (
         lambda: RSAM(torch.optim.SGD([torch.zeros(1)], lr=0.1)),
         TypeError,

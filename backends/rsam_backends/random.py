@@ -37,7 +37,7 @@ class Stream:
     def uniform(
         self, shape: int | tuple[int, ...], low: float, high: float, dtype: Any = "float32"
     ) -> Array:
-        """Uniform draws from [low, high), on the device."""
+        """Uniform draws between low and high, on the device."""
         unit = self._generator.random(shape, dtype=np.dtype(dtype).type)
         return to_device(unit * np.dtype(dtype).type(high - low) + np.dtype(dtype).type(low))
 
