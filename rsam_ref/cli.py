@@ -1,4 +1,4 @@
-"""The command line: ``rsam-ref compare``, ``rsam-ref explain``, ``rsam-ref doctor``.
+"""The command line: compare, explain and doctor; train and data are in cli_train.py.
 
 Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage.
 """
@@ -8,14 +8,11 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -28,6 +25,8 @@ from rich.table import Column, Table
 
 import rsam_ref
 from rsam_backends import BackendError, use_backend
+from rsam_ref import cli_train
+from rsam_ref.terminal import Backend, console, errors, fail, usage_errors
 
 app = typer.Typer(
     name="rsam-ref",
@@ -37,29 +36,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="SAM and R-SAM, to read, to run, and to hold your own implementation against.",
 )
-console = Console()
-errors = Console(stderr=True)
-
-Backend = Annotated[
-    str, typer.Option(help="Where arrays live: numpy, or a GPU's cupy.", envvar="RSAM_REF_BACKEND")
-]
-
-
 PICTURES = (".png", ".svg", ".pdf")
-
-
-def _fail(message: str) -> None:
-    errors.print(f"rsam-ref: {message}", highlight=False, soft_wrap=True, markup=False)
-
-
-@contextmanager
-def usage_errors() -> Iterator[None]:
-    """Settings that make no sense end in one line and exit code 2."""
-    try:
-        yield
-    except ValueError as error:
-        _fail(str(error))
-        raise typer.Exit(2) from None
 
 
 def _version(asked: bool) -> None:
@@ -327,17 +304,21 @@ def doctor() -> None:
             console.print(f"    {line}", highlight=False, soft_wrap=True, markup=False)
 
 
+app.command()(cli_train.train)
+app.add_typer(cli_train.data, name="data")
+
+
 def main() -> None:
     """The command. Errors that a user can mend end in one line and exit code 1."""
     try:
         app()
     except OSError as error:
         what = error.strerror or str(error)
-        _fail(f"{error.filename}: {what}" if error.filename else what)
+        fail(f"{error.filename}: {what}" if error.filename else what)
     except MemoryError as error:
-        _fail(f"out of memory ({error}); use smaller batches or models, or fewer --jobs")
+        fail(f"out of memory ({error}); use smaller batches or models, or fewer --jobs")
     except (BackendError, ValueError, ArithmeticError, RuntimeError) as error:
-        _fail(str(error))
+        fail(str(error))
     else:
         return
     sys.exit(1)

@@ -39,6 +39,26 @@ def uniform(bound: float) -> Init:
     return lambda stream, shape, dtype: stream.uniform(shape, -bound, bound, dtype)
 
 
+def normal(std: float) -> Init:
+    """Draw from N(0, std^2)."""
+    return lambda stream, shape, dtype: std * stream.normal(shape, dtype)
+
+
+def truncated_normal(std: float) -> Init:
+    """Draw from N(0, std^2), and again whatever lies beyond two std; 0.88 std remains.
+
+    PyTorch's ``trunc_normal_(w, std=std, a=-2 * std, b=2 * std)``; its default bounds are -2 and 2.
+    """
+
+    def draw(stream: Stream, shape: tuple[int, ...], dtype: Any) -> Array:
+        z = to_host(stream.normal(shape, dtype))
+        while count := int((beyond := abs(z) > 2).sum()):
+            z[beyond] = to_host(stream.normal(count, dtype))
+        return to_device(std * z)
+
+    return draw
+
+
 def constant(value: float) -> Init:
     return lambda stream, shape, dtype: xp.full(shape, value, dtype)
 
@@ -246,12 +266,17 @@ def _guard(out: Tensor, weights: Weights) -> None:
 
 
 class Linear(Module):
-    """``x @ weight.T + bias``; weights and biases drawn from U(-b, b), b = 1 / sqrt(inputs)."""
+    """``x @ weight.T + bias``; weights and biases drawn from U(-b, b), b = 1 / sqrt(inputs).
 
-    def __init__(self, inputs: int, outputs: int, bias: bool = True) -> None:
-        bound = 1 / math.sqrt(inputs)
-        self.weight = Parameter((outputs, inputs), uniform(bound))
-        self.bias = Parameter((outputs,), uniform(bound)) if bias else None
+    With ``init`` it draws the weights, and the biases are 0.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, bias: bool = True, init: Init | None = None
+    ) -> None:
+        usual = uniform(1 / math.sqrt(inputs))
+        self.weight = Parameter((outputs, inputs), init or usual)
+        self.bias = Parameter((outputs,), constant(0) if init else usual) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
         if self.bias is None:
@@ -260,7 +285,10 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """Convolution of (N, C, H, W); drawn from U(-b, b), b = 1 / sqrt(weights of a filter)."""
+    """Convolution of (N, C, H, W); drawn from U(-b, b), b = 1 / sqrt(weights of a filter).
+
+    With ``init`` it draws the weights, and the biases are 0.
+    """
 
     def __init__(
         self,
@@ -271,15 +299,16 @@ class Conv2d(Module):
         padding: int | tuple[int, int] = 0,
         groups: int = 1,
         bias: bool = True,
+        init: Init | None = None,
     ) -> None:
         if inputs % groups or outputs % groups:
             raise ValueError(
                 f"Conv2d: {inputs} inputs and {outputs} outputs do not divide into {groups} groups"
             )
         shape = (outputs, inputs // groups, *ops_nn.pair(kernel_size))
-        bound = 1 / math.sqrt(math.prod(shape[1:]))
-        self.weight = Parameter(shape, uniform(bound))
-        self.bias = Parameter((outputs,), uniform(bound)) if bias else None
+        usual = uniform(1 / math.sqrt(math.prod(shape[1:])))
+        self.weight = Parameter(shape, init or usual)
+        self.bias = Parameter((outputs,), constant(0) if init else usual) if bias else None
         self.stride, self.padding, self.groups = stride, padding, groups
 
     def forward(self, x: Tensor) -> Tensor:
@@ -427,8 +456,8 @@ class Sequential(Module):
         return x
 
 
-def first_not_finite(model: Module, x: Any) -> str:
-    """Where a model's values first stop being finite: a sentence that names the layer.
+def first_not_finite(model: Module, x: Any) -> str | None:
+    """Where a model's values first stop being finite: a sentence that names the layer, or None.
 
     Reads values back from the device after every layer, so it is for finding a fault, not for use
     in a step.
@@ -461,7 +490,7 @@ def first_not_finite(model: Module, x: Any) -> str:
             del module.forward
     if culprit:
         return f"the output of {culprit[0]} is not finite"
-    return "every layer's output is finite; the loss itself is not"
+    return None
 
 
 class frozen_statistics:  # noqa: N801 - used as a block

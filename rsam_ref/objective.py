@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from rsam_backends import Stream, to_device, xp
 from rsam_backends.base import Array
-from rsam_ref.nn import Module, current_pass
+from rsam_ref.nn import Module, current_pass, first_not_finite
 from rsam_ref.ops_nn import cross_entropy
 from rsam_ref.tensor import ShapeError, Tensor
 
@@ -77,6 +78,52 @@ class Objective:
             current_pass.move_statistics, current_pass.stream, current_pass.guarded = before
             weights.bind(weights.flat)
         return loss._data, gradient
+
+    def first_not_finite(self) -> str | None:
+        """Where the values of this batch first stop being finite, if they do: a sentence."""
+        return first_not_finite(self.model, self.x)
+
+
+class Accumulated(Objective):
+    """The mean loss on a mini-batch that is too large for the memory, a part of it at a time.
+
+    The loss and the gradient are those of the whole mini-batch, so SAM and R-SAM take the step that
+    they would take on it: the ascent follows the mean gradient over all parts, not each its own.
+    Batch norm is the exception: its statistics are each part's, and the running ones move once a
+    part.
+    """
+
+    def __init__(
+        self, model: Module, x: Any, y: Any, loss: Callable[..., Tensor], seeds: Sequence[int]
+    ) -> None:
+        n, k = len(x), len(seeds)
+        if not 1 <= k <= n:
+            raise ValueError(f"a mini-batch of {n} cannot be shared out in {k} parts")
+        cuts = [n * i // k for i in range(k + 1)]
+        self.model = model
+        self.shapes = model.weights.shapes
+        self.shares = [(end - start) / n for start, end in itertools.pairwise(cuts)]
+        self.parts = [
+            Objective(model, x[start:end], y[start:end], loss, seed)
+            for (start, end), seed in zip(itertools.pairwise(cuts), seeds)
+        ]
+
+    def begin_step(self) -> None:
+        for part in self.parts:
+            part.begin_step()
+
+    def __call__(self, w: Array) -> tuple[Array, Array]:
+        (loss, gradient), *others = (
+            (share * loss, share * gradient)
+            for share, (loss, gradient) in zip(self.shares, (part(w) for part in self.parts))
+        )
+        for more_loss, more_gradient in others:
+            loss = loss + more_loss
+            gradient += more_gradient
+        return loss, gradient
+
+    def first_not_finite(self) -> str | None:
+        return next(filter(None, (part.first_not_finite() for part in self.parts)), None)
 
 
 def objective(

@@ -205,3 +205,29 @@ def step_figure(step: Step) -> Figure:
         axes.set_aspect("equal")
         figure.legend(loc="outside lower center", ncols=2, fontsize=9)
         return figure
+
+
+def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:
+    """A training run: its losses and its test accuracy over the epochs, from its metrics."""
+    with matplotlib.rc_context(STYLE), use_backend("numpy"):
+        figure = Figure(figsize=(10, 3.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        lines = (
+            ("loss", "training (first pass)", GRADIENT, ""),
+            ("adversarial_loss", "training, at the perturbed weights", EPS, ""),
+            ("test_loss", "test", "black", "o"),
+        )
+        for name, label, colour, marker in lines:
+            points = [(r["epoch"], r[name]) for r in rows if r[name] is not None]
+            if points:
+                left.plot(*zip(*points), color=colour, label=label, marker=marker, ms=3, lw=1.3)
+        left.set(xlabel="epoch", ylabel="loss", title=title)
+        left.set_ylim(bottom=0)
+        left.legend(fontsize=8.5)
+        tests = [r for r in rows if r["test_accuracy"] is not None]
+        epochs = [r["epoch"] for r in tests]
+        right.plot(epochs, [100 * r["test_accuracy"] for r in tests], "o-", color="black", ms=3)
+        last = f"; at the end {100 * tests[-1]['test_accuracy']:.1f} %" if tests else ""
+        right.set(xlabel="epoch", ylabel="test accuracy (%)", title=f"test{last}")
+        right.set_ylim(0, 101)
+        return figure

@@ -45,6 +45,12 @@ def linear(start: float, steps: int, end: float = 0.0) -> Schedule:
     return schedule
 
 
+def constant(value: float, steps: int) -> Schedule:
+    """``value`` at every one of the ``steps`` steps, and after."""
+    _check_length(steps)
+    return lambda step: value
+
+
 def rsam_sigma(sigma: float, steps: int, rise: float = 5.0) -> Schedule:
     """R-SAM's noise scale: from ``sigma`` to ``rise * sigma`` along half a cosine over the run.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from rsam_backends import Stream, quiet, to_device, to_host, xp
 from rsam_backends.base import Array
-from rsam_ref.nn import Module, first_not_finite, frozen_statistics
-from rsam_ref.objective import objective
+from rsam_ref.data.feed import batches
+from rsam_ref.nn import Module, frozen_statistics
+from rsam_ref.objective import Objective, objective
 from rsam_ref.ops_nn import cross_entropy
 from rsam_ref.optim import Optimizer
 from rsam_ref.sam import Trace
@@ -36,13 +38,6 @@ class Score:
     accuracy: float
 
 
-def batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Any]:
-    """The samples' numbers 0 .. n-1 in the random order of (seed, epoch), a batch at a time."""
-    order = Stream("order", seed, epoch).permutation(n)
-    for start in range(0, n, batch_size):
-        yield order[start : start + batch_size]
-
-
 def train(
     model: Module,
     optimizer: Optimizer,
@@ -57,58 +52,101 @@ def train(
 ) -> list[Epoch]:
     """Train on inputs x (N, ...) and targets y, on the host or the device, in place.
 
-    The steps of an epoch run without waiting for the device; then their losses are read. If one is
-    not finite, or the weights are not, the epoch is run again from its start, looking at every
-    step, and `DivergedError` says in which step and layer it began. The model is then left as it
-    was before that step.
+    An epoch is one call of `run_steps`, which see for what happens when values stop being finite.
+    (`rsam-ref train`, with data of any size and checkpoints, is in run.py.)
     """
     x, y = to_device(x), to_device(y)
-    w = model.weights.flat
+    order: list[Any] = []
+    per_epoch = math.ceil(len(x) / batch_size)
+
+    def batch(step: int) -> Objective:
+        epoch, i = divmod(step, per_epoch)
+        index = to_device(order[i])
+        return objective(model, x[index], y[index], loss, seed=mix(seed, epoch, i))
+
     history = []
-
-    def steps(epoch: int) -> Iterator[tuple[int, Any, Any]]:
-        for i, index in enumerate(batches(len(x), batch_size, seed, epoch)):
-            index = to_device(index)
-            yield i, objective(model, x[index], y[index], loss, seed=_mix(seed, epoch, i)), index
-
     for epoch in range(epochs):
         model.train()
-        start = model.state_dict(), optimizer.state_dict()
-        with quiet():  # values that are not finite are looked for below
-            losses = xp.stack([optimizer.step(batch, w).loss for _, batch, _ in steps(epoch)])
-            values = to_host(losses)
-            if not (xp.isfinite(losses).all() and xp.isfinite(w).all()):
-                model.load_state_dict(start[0])
-                optimizer.load_state_dict(start[1])
-                for i, batch, index in steps(epoch):
-                    before = w.copy()
-                    trace = optimizer.step(batch, w)
-                    fault = _fault(model, before, trace, x[index])
-                    if fault or not bool(xp.isfinite(w).all()):
-                        w[...] = before
-                        raise DivergedError(
-                            f"step {i + 1} of epoch {epoch + 1}: "
-                            f"{fault or 'the weights overflowed'}. Lower the learning rate or "
-                            "rho, warm up, or clip the gradient"
-                        )
-        history.append(Epoch(epoch + 1, float(values.mean())))
+        order = list(batches(len(x), batch_size, seed, epoch))
+        steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+        losses = run_steps(model, optimizer, batch, steps, per_epoch)
+        history.append(Epoch(epoch + 1, float(losses[0].mean())))
         if on_epoch is not None:
             on_epoch(history[-1])
     return history
 
 
-def _mix(*parts: int) -> int:
+def run_steps(
+    model: Module,
+    optimizer: Optimizer,
+    batch: Callable[[int], Objective],
+    steps: range,
+    per_epoch: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> Any:
+    """Take the steps of these numbers, step i on ``batch(i)``, until ``stop()`` says so.
+
+    Returns the losses on the host: (1, steps taken) those of the first pass, (2, steps taken) with
+    the adversarial ones below them where the method has a second pass.
+
+    The steps run without waiting for the device; then their losses are read. If one is not finite,
+    or the weights are not, they are run again from the first, looking at every one, and
+    `DivergedError` says in which step and layer it began (``per_epoch`` steps make an epoch). The
+    model is then left as it was before that step.
+    """
+    w = model.weights.flat
+    start = model.state_dict(), optimizer.state_dict()
+    traces = []
+    with quiet():  # values that are not finite are looked for below
+        for i in steps:
+            if stop():
+                break
+            trace = optimizer.step(batch(i), w)
+            traces.append([trace.loss])
+            if trace.adversarial_loss is not None:
+                traces[-1].append(trace.adversarial_loss)
+        if not traces:
+            return xp.zeros((1, 0))
+        losses = xp.stack([xp.stack(row) for row in zip(*traces)])
+        values = to_host(losses)
+        if not (xp.isfinite(losses).all() and xp.isfinite(w).all()):
+            model.load_state_dict(start[0])
+            optimizer.load_state_dict(start[1])
+            for i in steps[: len(traces)]:
+                _watched_step(model, optimizer, batch(i), i, per_epoch)
+    return values
+
+
+def _watched_step(
+    model: Module, optimizer: Optimizer, batch: Objective, step: int, per_epoch: int
+) -> None:
+    """One step, with a `DivergedError`, and the weights as before, if a value is not finite."""
+    w = model.weights.flat
+    before = w.copy()
+    trace = optimizer.step(batch, w)
+    fault = _fault(model, before, trace, batch)
+    if fault or not bool(xp.isfinite(w).all()):
+        w[...] = before
+        epoch, i = divmod(step, per_epoch)
+        raise DivergedError(
+            f"step {i + 1} of epoch {epoch + 1}: {fault or 'the weights overflowed'}. "
+            "Lower the learning rate or rho, warm up, or clip the gradient"
+        )
+
+
+def mix(*parts: int) -> int:
     """One seed from several whole numbers."""
     return int(Stream("mix", *parts).integers(0, 2**31, 1)[0])
 
 
-def _fault(model: Module, w: Array, trace: Trace, x: Array) -> str | None:
+def _fault(model: Module, w: Array, trace: Trace, batch: Objective) -> str | None:
     """What was not finite in a step that began at w, if anything."""
 
     def layer_at(point: Array) -> str:
         model.weights.bind(point)
         try:
-            return first_not_finite(model, x)
+            found = batch.first_not_finite()
+            return found or "every layer's output is finite; the loss itself is not"
         finally:
             model.weights.bind(model.weights.flat)
 
@@ -135,19 +173,29 @@ def evaluate(
 ) -> Score:
     """Mean loss and accuracy on inputs x (N, ...) with labels y (N,), in evaluation mode."""
     x, y = to_device(x), to_device(y)
+    parts = (slice(start, start + batch_size) for start in range(0, len(x), batch_size))
+    return score(model, ((x[part], y[part]) for part in parts), loss)
+
+
+def score(
+    model: Module, samples: Iterable[tuple[Any, Any]], loss: Callable[..., Tensor] = cross_entropy
+) -> Score:
+    """Mean loss and accuracy on batches (inputs, labels) of samples, in evaluation mode.
+
+    What is summed stays on the device until the last batch is done.
+    """
     was_training = model.training
     model.eval()
-    total = correct = 0.0
+    n, total, correct = 0, xp.zeros(()), xp.zeros(())
     try:
         with no_grad(), frozen_statistics(), quiet():
-            for start in range(0, len(x), batch_size):
-                part = slice(start, start + batch_size)
-                scores = model(Tensor.over(x[part]))
-                total += loss(scores, Tensor.over(y[part])).item() * len(x[part])
-                right = (scores._data.argmax(axis=1) == y[part]) & xp.isfinite(scores._data).all(
-                    axis=1
-                )
-                correct += float(right.sum())
+            for x, y in samples:
+                x, y = to_device(x, model.weights.flat.dtype), to_device(y)
+                scores = model(Tensor.over(x))
+                total = total + loss(scores, Tensor.over(y))._data * len(x)
+                finite = xp.isfinite(scores._data).all(axis=1)
+                correct = correct + ((scores._data.argmax(axis=1) == y) & finite).sum()
+                n += len(x)
     finally:
         model.train(was_training)
-    return Score(total / len(x), correct / len(x))
+    return Score(float(total) / n, float(correct) / n)

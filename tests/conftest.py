@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 
+# The arrays are small, and tests run side by side: several BLAS threads would only wait for each
+# other. Set here, before NumPy is loaded; the processes that tests start inherit it.
+for library in ("OPENBLAS", "MKL", "OMP"):
+    os.environ[f"{library}_NUM_THREADS"] = "1"
+
 import pytest
 import torch
 from device.double import COUNTS, DoubleBackend
@@ -18,7 +23,7 @@ settings.register_profile(
     "rsam-ref", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))
 )
 settings.load_profile("rsam-ref")
-torch.set_num_threads(1)  # the arrays are small, and tests may run side by side
+torch.set_num_threads(1)
 
 
 def why_no_gpu() -> str | None:

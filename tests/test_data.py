@@ -85,3 +85,21 @@ def test_a_broken_idx_file_is_one_clear_error(tmp_path, contents, message):
     path.write_bytes(contents)
     with pytest.raises(DataError, match=f"images.gz: .*{message}"):
         read_idx(path)
+
+
+def test_an_idx_file_that_cannot_be_read_is_one_clear_error(tmp_path):
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DataError, match="images: is a folder where a file should be"):
+        read_idx(tmp_path / "images")
+    with pytest.raises(DataError, match="labels: cannot be read: no such file or directory"):
+        read_idx(tmp_path / "labels")
+
+
+def test_an_idx_file_cut_short_at_any_byte_is_one_clear_error(tmp_path):
+    path = tmp_path / "images"
+    for contents in (GOOD, gzip.compress(GOOD, mtime=0)):
+        for n in range(len(contents)):
+            path.write_bytes(contents[:n])
+            with pytest.raises(DataError, match=r"images: .*; fetch the file again$") as caught:
+                read_idx(path)
+            assert "\n" not in str(caught.value)

@@ -90,7 +90,7 @@ def test_nothing_is_read_back_inside_an_epoch(monkeypatch):
     monkeypatch.setattr(training, "to_host", lambda a: reads.append(a.shape) or np.asarray(a))
     split = digits_split(0)
     train(small(), SGD(0.1), split.x_train, split.y_train, epochs=2, batch_size=100)
-    assert reads == [(9,), (9,)]
+    assert reads == [(1, 9), (1, 9)]
 
 
 def test_evaluation_leaves_no_trace():

@@ -1,6 +1,17 @@
 """Data: readers that give arrays on the host, and the problems that are made of them."""
 
+from rsam_ref.data.dataset import Dataset, Samples, load_dataset
 from rsam_ref.data.digits import Split, digits, digits_split
-from rsam_ref.data.idx import DataError, read_idx
+from rsam_ref.data.errors import DataError
+from rsam_ref.data.idx import read_idx
 
-__all__ = ["DataError", "Split", "digits", "digits_split", "read_idx"]
+__all__ = [
+    "DataError",
+    "Dataset",
+    "Samples",
+    "Split",
+    "digits",
+    "digits_split",
+    "load_dataset",
+    "read_idx",
+]

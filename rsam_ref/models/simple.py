@@ -1,8 +1,9 @@
-"""The models: each a function of its sizes and a seed that returns a built `Module`."""
+"""The small models: a multilayer perceptron and a convolutional network."""
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,22 @@ def mlp(sizes: Sequence[int], *, seed: int = 0, dtype: Any = "float32") -> Modul
     for inputs, outputs in itertools.pairwise(sizes):
         layers += [Linear(inputs, outputs), ReLU()]
     return Sequential(*layers[:-1]).build(seed, dtype)
+
+
+def flat_mlp(
+    *,
+    shape: tuple[int, ...],
+    classes: int = 10,
+    hidden: Sequence[int] = (256, 256),
+    seed: int = 0,
+    dtype: Any = "float32",
+) -> Module:
+    """An `mlp` on inputs (N, *shape), each made one row first; so its layers are 1, 3, 5, ...
+
+    The weights are those that `mlp` draws from the same seed.
+    """
+    rows = mlp([math.prod(shape), *hidden, classes])
+    return Sequential(Flatten(), *[layer for _, layer in rows.children()]).build(seed, dtype)
 
 
 def cnn(

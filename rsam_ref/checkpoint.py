@@ -1,0 +1,154 @@
+"""Checkpoints: a safetensors file with everything that the next step depends on.
+
+A file appears under its name only when it is whole: it is written under another name, flushed to
+the disk and renamed. It carries a checksum of its contents, so a file damaged later is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
+
+from rsam_backends import to_host
+from rsam_ref.data.errors import DataError, because
+
+KEEP = 2  # so many of the newest are kept
+
+Arrays = dict[str, Any]
+
+
+class CheckpointError(DataError):
+    """A checkpoint that cannot be used. The message names the file and says why."""
+
+
+def write_whole(path: Path, contents: bytes) -> None:
+    """Let ``contents`` be the file at ``path``, or leave what was there: never a part of it."""
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(contents)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    _flush_folder(path.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make a rename survive a power cut, where folders can be opened (not on Windows)."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def save(folder: Path, step: int, arrays: Arrays, state: dict[str, Any]) -> Path:
+    """Write the checkpoint of a step: host arrays by name, and state that JSON can hold.
+
+    Only the `KEEP` newest stay, and only after this one is safe on the disk.
+    """
+    folder.mkdir(exist_ok=True)
+    path = folder / f"step-{step:09d}.safetensors"
+    text = json.dumps(state, sort_keys=True)
+    metadata = {"rsam_ref": text, "sha256": _checksum(arrays, text)}
+    write_whole(path, to_bytes(arrays, metadata))
+    for old in newest_first(folder)[KEEP:]:
+        old.unlink()
+    return path
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, that of the largest step first."""
+    names = re.compile(r"step-\d{9,}\.safetensors")
+    found = [path for path in folder.glob("step-*") if names.fullmatch(path.name)]
+    return sorted(found, key=lambda path: int(path.stem.split("-")[1]), reverse=True)
+
+
+def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """The arrays and the state in a checkpoint. Raises CheckpointError."""
+    try:
+        with path.open("rb"), safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        text, expected = metadata["rsam_ref"], metadata["sha256"]
+    except KeyError:
+        raise CheckpointError(path, "is no checkpoint of rsam-ref") from None
+    except OSError as error:
+        raise CheckpointError(path, f"cannot be read: {because(error)}") from None
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(path, f"is damaged, or no safetensors file ({error})") from None
+    if (found := _checksum(arrays, text)) != expected:
+        raise CheckpointError(
+            path,
+            f"is damaged: its contents have the checksum {found[:16]}..., "
+            f"it was written with {expected[:16]}...",
+        )
+    return arrays, json.loads(text)
+
+
+def load_newest(folder: Path) -> tuple[Path, Arrays, dict[str, Any], list[CheckpointError]]:
+    """The newest checkpoint that is whole, and the errors of newer ones that are not.
+
+    Damaged ones are renamed to ``*.damaged``, so that they are not met again.
+    """
+    damaged = []
+    for path in newest_first(folder):
+        try:
+            arrays, state = load(path)
+        except CheckpointError as error:
+            damaged.append(error)
+            path.replace(path.with_name(path.name + ".damaged"))
+        else:
+            return path, arrays, state, damaged
+    if damaged:
+        raise CheckpointError(folder, f"no checkpoint in it is whole; of the newest, {damaged[0]}")
+    raise CheckpointError(folder, "there is no checkpoint in it")
+
+
+def _checksum(arrays: Arrays, text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"\0{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def flatten(tree: dict[str, Any], prefix: str) -> tuple[Arrays, dict[str, Any]]:
+    """A nested state as arrays and plain values, both under dotted names that begin with prefix."""
+    arrays: Arrays = {}
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}.{key}"
+        if isinstance(value, dict):
+            more_arrays, more_values = flatten(value, name)
+            arrays |= more_arrays
+            values |= more_values
+        elif hasattr(value, "dtype"):
+            arrays[name] = to_host(value)
+        else:
+            values[name] = value
+    return arrays, values
+
+
+def unflatten(arrays: Arrays, values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The nested state that `flatten` took apart."""
+    tree: dict[str, Any] = {}
+    for name, value in {**values, **arrays}.items():
+        if name.startswith(f"{prefix}."):
+            *path, last = name.removeprefix(f"{prefix}.").split(".")
+            branch = tree
+            for key in path:
+                branch = branch.setdefault(key, {})
+            branch[last] = value
+    return tree

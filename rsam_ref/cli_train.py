@@ -1,0 +1,281 @@
+"""The commands ``rsam-ref train`` and ``rsam-ref data fetch``."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+from rsam_backends import use_backend
+from rsam_ref.terminal import Backend, console, errors, fail, say, usage_errors
+
+Option = typer.Option
+
+DATA, MODEL, METHOD, COURSE, RUN = "Data", "Model", "Method", "Course", "Run"  # panels of --help
+
+
+def train(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[RECIPE.toml]", help="Settings to start from.")
+    ] = None,
+    preset: Annotated[
+        str | None, Option(help="Settings to start from, by name; --list-presets tells them.")
+    ] = None,
+    list_presets: Annotated[bool, Option("--list-presets", help="Tell the presets.")] = False,
+    resume: Annotated[
+        Path | None, Option(metavar="DIR", help="Go on with the run in this folder.")
+    ] = None,
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="The run's folder.  [default: a new one in runs/]")
+    ] = None,
+    data: Annotated[
+        str | None, Option(help='"digits", or a folder with a data set.', rich_help_panel=DATA)
+    ] = None,
+    image_size: Annotated[int | None, Option(rich_help_panel=DATA)] = None,
+    augment: Annotated[
+        str | None, Option(help="none, flip, crop-flip or inception.", rich_help_panel=DATA)
+    ] = None,
+    label_noise: Annotated[
+        float | None, Option(help="Share of labels replaced at random.", rich_help_panel=DATA)
+    ] = None,
+    limit: Annotated[
+        int | None, Option(help="Train on so many samples only.", rich_help_panel=DATA)
+    ] = None,
+    model: Annotated[
+        str | None,
+        Option(help="cnn, mlp, resnet18, resnet20, vit_tiny, ...", rich_help_panel=MODEL),
+    ] = None,
+    model_option: Annotated[
+        list[str] | None,
+        Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable.", rich_help_panel=MODEL),
+    ] = None,
+    optimizer: Annotated[
+        str | None, Option(help="sgd, adamw, sam, asam, rsam, noise.", rich_help_panel=METHOD)
+    ] = None,
+    base: Annotated[
+        str | None,
+        Option(help="What moves the weights: sgd or adamw.", rich_help_panel=METHOD),
+    ] = None,
+    lr: Annotated[float | None, Option(help="At its peak.", rich_help_panel=METHOD)] = None,
+    momentum: Annotated[float | None, Option(rich_help_panel=METHOD)] = None,
+    weight_decay: Annotated[float | None, Option(rich_help_panel=METHOD)] = None,
+    clip_norm: Annotated[float | None, Option(rich_help_panel=METHOD)] = None,
+    rho: Annotated[float | None, Option(help="The radius.", rich_help_panel=METHOD)] = None,
+    ascent_steps: Annotated[int | None, Option(rich_help_panel=METHOD)] = None,
+    sigma: Annotated[
+        float | None, Option(help="The noise scale at the start.", rich_help_panel=METHOD)
+    ] = None,
+    lam: Annotated[
+        float | None,
+        Option(help="R-SAM's weight of the gradient against the draw.", rich_help_panel=METHOD),
+    ] = None,
+    epochs: Annotated[int | None, Option(rich_help_panel=COURSE)] = None,
+    batch_size: Annotated[int | None, Option(rich_help_panel=COURSE)] = None,
+    accumulate: Annotated[
+        int | None, Option(help="Compute a batch in so many parts.", rich_help_panel=COURSE)
+    ] = None,
+    schedule: Annotated[
+        str | None, Option(help="cosine, linear or constant.", rich_help_panel=COURSE)
+    ] = None,
+    warmup_steps: Annotated[int | None, Option(rich_help_panel=COURSE)] = None,
+    label_smoothing: Annotated[float | None, Option(rich_help_panel=COURSE)] = None,
+    seed: Annotated[int | None, Option(rich_help_panel=COURSE)] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        Option(help="Steps between checkpoints.  [default: an epoch]", rich_help_panel=COURSE),
+    ] = None,
+    tensorboard: Annotated[
+        bool | None, Option("--tensorboard", help="Write event files.", rich_help_panel=COURSE)
+    ] = None,
+    backend: Backend = "numpy",
+) -> None:
+    """Train a model: from a recipe, a preset or options; options go before the others.
+
+    The run's folder gets the recipe, versions, metrics (JSON lines, CSV), curves.png, checkpoints
+    and the trained model. Ctrl-C stops after the step under way; --resume DIR goes on, bit by bit
+    as if nothing had happened, after Ctrl-C as after a crash. A recipe may hold more settings than
+    there are options: the recipe.toml that a run leaves behind shows them.
+    """
+    from rsam_ref import recipe as r
+
+    given = {
+        name: value
+        for name, value in locals().items()
+        if name in r.Recipe.model_fields and value is not None
+    }
+    if list_presets:
+        for name in r.presets():
+            say(f"{name:18} {r.preset(name)[1]['about']}")
+        return
+    with usage_errors():
+        use_backend(backend)
+        if resume is not None:
+            if given or file or preset or out or model_option:
+                raise ValueError("--resume goes on with the recipe in the folder; drop the others")
+            run = _resume(resume)
+        else:
+            run = _start(file, preset, given, model_option or [], out)
+    _go(run)
+
+
+def _start(
+    file: Path | None,
+    preset: str | None,
+    given: dict[str, Any],
+    model_options: list[str],
+    out: Path | None,
+) -> Any:
+    """A new run, with what it is printed. Raises ValueError for settings that make no sense."""
+    from rsam_ref import recipe as r
+    from rsam_ref.run import Run
+
+    settings: dict[str, Any] = {}
+    if file is not None and preset is not None:
+        raise ValueError(f"give {file} or --preset {preset}, not both")
+    if preset is not None:
+        settings, notes = r.preset(preset)
+        say(f"{preset}: {notes['about']}")
+        for kind, title in (("known", "known"), ("choice", "our choice")):
+            for line in notes.get(kind, []):
+                say(f"  {title}: {line}")
+    if file is not None:
+        settings = r.read(file)
+    options = dict(map(_model_option, model_options))
+    if "model" in given and given["model"] != settings.get("model"):
+        settings.pop("model_options", None)  # they were another model's
+    settings |= given
+    if options:
+        settings["model_options"] = {**settings.get("model_options", {}), **options}
+    if settings.get("data", "digits") != "digits":
+        settings["data"] = str(Path(settings["data"]).resolve())
+    recipe = r.check(settings, str(file or "train"))
+    if unused := sorted(r.UNUSED[recipe.optimizer] & given.keys()):
+        raise ValueError(
+            f"--{unused[0].replace('_', '-')} means nothing to --optimizer {recipe.optimizer}"
+        )
+    return Run.start(out or _new_folder(preset or f"{recipe.model}-{recipe.optimizer}"), recipe)
+
+
+def _model_option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--model-option {text}: write it as NAME=VALUE")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value  # a word without its quotes
+
+
+def _new_folder(name: str) -> Path:
+    """The first of runs/NAME-1, runs/NAME-2, ... that is not there yet."""
+    folders = (Path("runs") / f"{name}-{i}" for i in itertools.count(1))
+    return next(folder for folder in folders if not folder.exists())
+
+
+def _resume(folder: Path) -> Any:
+    from rsam_ref.run import Run
+
+    run = Run.resume(folder)
+    for error in run.damaged:
+        fail(f"{error}; going back to the checkpoint before it")
+    say(f"Going on at step {run.step} of {run.steps} in {folder}.")
+    return run
+
+
+def _go(run: Any) -> None:
+    recipe = run.recipe
+    say(
+        f"{recipe.model} with {run.model.weights.flat.size:,} weights on {run.data.name}: "
+        f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
+        f"{recipe.optimizer}, {recipe.epochs} epochs of {run.per_epoch} steps; in {run.folder}/"
+    )
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        task = progress.add_task("steps", total=run.steps, completed=run.step)
+
+        def show(row: dict[str, Any]) -> None:
+            progress.update(task, completed=row["step"], description=f"loss {row['loss']:.3f}")
+            if row["test_accuracy"] is not None:
+                loss = "not finite" if row["test_loss"] is None else f"{row['test_loss']:.4f}"
+                progress.console.print(
+                    f"epoch {row['epoch']:6.2f}  training loss {row['loss']:.4f}  "
+                    f"test loss {loss}  test accuracy {100 * row['test_accuracy']:.1f} %",
+                    highlight=False,
+                )
+
+        done = run.go(on_step=lambda step: progress.update(task, completed=step), on_row=show)
+    if not done:
+        errors.print(
+            f"Stopped after step {run.step} of {run.steps}, which is kept. "
+            f"Go on with: rsam-ref train --resume {run.folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+    say(
+        f"Trained for {run.seconds:.0f} s. Wrote metrics.jsonl, metrics.csv, curves.png, "
+        f"model.safetensors and checkpoints/ to {run.folder}/"
+    )
+
+
+data = typer.Typer(no_args_is_help=True, help="Get the public data sets.")
+
+
+@data.callback()
+def _data() -> None:
+    pass
+
+
+@data.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="mnist, fashion-mnist, cifar10 or cifar100.")],
+    into: Annotated[Path, Option(metavar="DIR", help="Where data sets are kept.")] = Path("data"),
+) -> None:
+    """Download a data set, check it against its published checksum, and unpack it.
+
+    A download that was broken off is gone on with.
+    """
+    from rsam_ref.data.fetch import fetch as get
+
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+    ) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(done: int, total: int, file: str) -> None:
+            if file not in tasks:
+                tasks[file] = progress.add_task(file, total=total)
+            progress.update(tasks[file], completed=done)
+
+        try:
+            folder = get(name, into, progress=show)
+        except KeyboardInterrupt:
+            progress.stop()
+            errors.print("Interrupted. What was downloaded is kept; run the command again.")
+            raise typer.Exit(1) from None
+    say(f"{name} is in {folder}. Train on it with: rsam-ref train --data {folder}")

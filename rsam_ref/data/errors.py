@@ -1,0 +1,41 @@
+"""What goes wrong with data, said in one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DataError(ValueError):
+    """Data that is not what it should be. The message names the file and what to do, in one line.
+
+    ``path`` is the file or folder, ``reason`` what is wrong with it and how it is mended.
+    """
+
+    def __init__(self, path: str | Path, reason: str) -> None:
+        self.path = Path(path)
+        super().__init__(" ".join(f"{path}: {reason}".split()))
+
+
+def because(error: OSError) -> str:
+    """What the system says about a file, in words."""
+    return (error.strerror or str(error)).lower()
+
+
+def read_bytes(path: str | Path, most: int | None = None) -> bytes:
+    """The contents of a file, or its first ``most`` bytes. DataError where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(-1 if most is None else most)
+    except IsADirectoryError:
+        raise DataError(path, "is a folder where a file should be") from None
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {because(error)}") from None
+
+
+def read_lines(path: str | Path) -> list[str]:
+    """The lines of a text file in UTF-8, without the blank ones at its end."""
+    raw = read_bytes(path)
+    try:
+        return raw.decode("utf-8-sig").rstrip().splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is no text in UTF-8: byte {error.start} is wrong") from None

@@ -1,0 +1,97 @@
+"""The models: each a function of its sizes and a seed that returns a built `Module`.
+
+A filter, the unit that R-SAM's noise is scaled by, is what lies at one place of a parameter's first
+axis: one output of a Linear or Conv2d. Class tokens and position embeddings (1, tokens, width) have
+one such place, so each is one filter as a whole.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from rsam_ref.models.resnet import (
+    cifar_resnet,
+    imagenet_resnet,
+    resnet18,
+    resnet20,
+    resnet32,
+    resnet50,
+    resnet56,
+)
+from rsam_ref.models.simple import cnn, flat_mlp, mlp
+from rsam_ref.models.vit import vision_transformer, vit_base, vit_small, vit_tiny
+from rsam_ref.models.wide import wide_resnet, wrn28_10
+from rsam_ref.nn import Module
+
+__all__ = [
+    "MODELS",
+    "cifar_resnet",
+    "cnn",
+    "flat_mlp",
+    "imagenet_resnet",
+    "make_model",
+    "mlp",
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet50",
+    "resnet56",
+    "vision_transformer",
+    "vit_base",
+    "vit_small",
+    "vit_tiny",
+    "wide_resnet",
+    "wrn28_10",
+]
+
+MODELS: dict[str, Callable[..., Module]] = {
+    "mlp": flat_mlp,
+    "cnn": cnn,
+    "resnet20": resnet20,
+    "resnet32": resnet32,
+    "resnet56": resnet56,
+    "resnet18": resnet18,
+    "resnet50": resnet50,
+    "wide_resnet": wide_resnet,
+    "wrn28_10": wrn28_10,
+    "vit_tiny": vit_tiny,
+    "vit_small": vit_small,
+    "vit_base": vit_base,
+}
+"""What `make_model` knows, by name."""
+
+
+def make_model(
+    name: str,
+    *,
+    shape: tuple[int, int, int],
+    classes: int,
+    seed: int = 0,
+    dtype: Any = "float32",
+    **options: Any,
+) -> Module:
+    """The model of this name for images of ``shape`` (C, H, W): (N, C, H, W) to (N, classes).
+
+    ``options`` are those of the model's own function that are not given here already, such as
+    ``hidden`` (mlp), ``width`` (cnn), ``stem`` (resnet18), ``depth`` and ``dropout`` (wide_resnet),
+    ``patch`` and ``pool`` (vit_tiny).
+    """
+    if name not in MODELS:
+        raise ValueError(f"there is no model {name!r}; choose one of {', '.join(MODELS)}")
+    if len(shape) != 3:
+        raise ValueError(f"{name}: shape is (channels, height, width), not {shape}")
+    channels, height, width = shape
+    takes = inspect.signature(MODELS[name]).parameters
+    if height != width and takes.keys() & {"size", "image_size"}:
+        raise ValueError(
+            f"{name}: the images must be square, not {height} x {width}; crop or pad them, or "
+            "choose mlp or a resnet"
+        )
+    given = {"shape": shape, "channels": channels, "size": height, "image_size": height}
+    given |= {"classes": classes, "seed": seed, "dtype": dtype}
+    known = [option for option in takes if option not in given]
+    if wrong := [option for option in options if option not in known]:
+        raise ValueError(f"{name} has no option {wrong[0]!r}; it has {', '.join(known) or 'none'}")
+    return MODELS[name](**{key: given[key] for key in given if key in takes}, **options)

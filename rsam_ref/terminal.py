@@ -1,0 +1,41 @@
+"""What all commands share: where they print, and how an error becomes one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+console = Console()
+errors = Console(stderr=True)
+
+Backend = Annotated[
+    str, typer.Option(help="Where arrays live: numpy, or a GPU's cupy.", envvar="RSAM_REF_BACKEND")
+]
+
+
+def fail(message: str) -> None:
+    """One line on the error output."""
+    errors.print(f"rsam-ref: {message}", highlight=False, soft_wrap=True, markup=False)
+
+
+def say(message: str) -> None:
+    """One line on the output, as it is."""
+    console.print(message, highlight=False, soft_wrap=True, markup=False)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Settings that make no sense end in one line and exit code 2; bad data is no such setting."""
+    from rsam_ref.data.errors import DataError
+
+    try:
+        yield
+    except DataError:
+        raise
+    except ValueError as error:
+        fail(str(error))
+        raise typer.Exit(2) from None
