@@ -236,6 +236,7 @@ def _workers_environment() -> Iterator[None]:
     They inherit both: NumPy reads the variables when it is loaded.
     """
     threads = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
+    threads["RSAM_REF_THREADS"] = "1"
     before = {name: os.environ.get(name) for name in threads}
     os.environ.update(threads)
     in_main_thread = threading.current_thread() is threading.main_thread()

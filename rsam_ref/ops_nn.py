@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rsam_backends import Stream, all_within, erf, sliding_windows, xp
+from rsam_backends import Stream, all_within, erf, replaceable, sliding_windows, xp
 from rsam_backends.base import Array
 from rsam_ref.ops import getitem, mul, reshape, transpose
 from rsam_ref.tensor import ShapeError, Tensor, op
@@ -317,6 +317,7 @@ def _normalised_vjp(g: Array, x_hat: Array, inverse_std: Array, axes: tuple[int,
     return inverse_std * (g - along_one - along_x_hat * x_hat)
 
 
+@replaceable
 def batch_statistics(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of every channel of (N, C, H, W) or (N, C), over all but axis 1."""
     axes = (0, *range(2, x.ndim))

@@ -16,7 +16,7 @@ from device.double import COUNTS, DoubleBackend
 from device.emulator import Emulator
 from hypothesis import settings
 
-from rsam_backends import BackendError, current_backend, get_backend, switch, use_backend
+from rsam_backends import BackendError, get_backend, switch, use_backend
 from rsam_backends.cupy_kernels import make_kernels
 
 settings.register_profile(
@@ -62,14 +62,15 @@ def double_backend(tmp_path_factory):
 
 
 @pytest.fixture(
-    scope="module", params=["numpy", "double", pytest.param("cupy", marks=pytest.mark.gpu)]
+    scope="module",
+    params=["numpy", "plain", "double", pytest.param("cupy", marks=pytest.mark.gpu)],
 )
 def device(request):
-    """Every backend in turn: the host, the device double, and a GPU where there is one."""
+    """Every backend in turn: the host with its kernels and with the plain definitions, the device
+    double, and a GPU where there is one."""
     if request.param == "double":
         request.getfixturevalue("double_backend")
-    before = current_backend().name
-    use_backend(request.param)
-    COUNTS.reset()
-    yield request.param
-    use_backend(before)
+    plain = request.param == "plain"
+    with use_backend("numpy" if plain else request.param, kernels="plain" if plain else "fast"):
+        COUNTS.reset()
+        yield "numpy" if plain else request.param

@@ -17,7 +17,8 @@ OPS = {
     f.__name__: f
     for module in (ops, ops_nn)
     for f in vars(module).values()
-    if hasattr(f, "__wrapped__")  # the definition, kept by the @op decorator
+    # The definition is kept by the decorator @op (and by @replaceable, on what is no op).
+    if hasattr(f, "__wrapped__") and f is not ops_nn.batch_statistics
 }
 
 

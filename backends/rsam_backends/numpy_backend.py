@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rsam_backends.base import Backend
+from rsam_backends.numpy_kernels import KERNELS
 
 
 class NumpyBackend(Backend):
@@ -20,6 +21,7 @@ class NumpyBackend(Backend):
 
     def __init__(self, device: int = 0) -> None:
         super().__init__(device)
+        self.kernels = dict(KERNELS)
         keep_freed_memory()
         if device != 0:
             raise ValueError(f"the numpy backend has one device, 0; device {device} was asked for")

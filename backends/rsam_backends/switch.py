@@ -15,6 +15,7 @@ from rsam_backends.base import Array, Backend, BackendError, Missing
 
 ENTRY_POINTS = "rsam_ref.backends"
 ENVIRONMENT = "RSAM_REF_BACKEND"
+KERNELS = "RSAM_REF_KERNELS"
 
 _instances: dict[tuple[str, int], Backend] = {}
 
@@ -53,7 +54,7 @@ class _Namespace(threading.local):
 
     def __init__(self) -> None:
         # Runs once in every thread that touches it.
-        _enter(self, _of_environment())
+        _enter(self, _of_environment(), None)
 
 
 def _of_environment() -> Backend | Missing:
@@ -64,13 +65,16 @@ def _of_environment() -> Backend | Missing:
         return Missing(name, f"{ENVIRONMENT}={name}: {error}", vars(get_backend("numpy").namespace))
 
 
-def _enter(namespace: _Namespace, backend: Backend | Missing) -> None:
+def _enter(namespace: _Namespace, backend: Backend | Missing, kernels: str | None) -> None:
+    kernels = kernels or os.environ.get(KERNELS, "fast")
+    if kernels not in ("fast", "plain"):
+        raise ValueError(f"kernels are 'fast' or 'plain' (the definitions alone), not {kernels!r}")
     backend.activate()
     names = namespace.__dict__
     names.clear()
     names.update(vars(backend.namespace))
     names["_backend"] = backend
-    names["_kernels"] = backend.kernels
+    names["_kernels"] = backend.kernels if kernels == "fast" else {}
 
 
 _local = _Namespace()
@@ -89,14 +93,17 @@ def current_backend() -> Backend:
 class use_backend:  # noqa: N801 - reads as the function that it also is
     """Switch this thread to the backend ``name``: as a call for good, in a ``with`` for its block.
 
+    ``kernels`` "plain" leaves the backend's faster ops out, so that the definitions run as they
+    read; "fast" uses them. It is RSAM_REF_KERNELS, or fast, where it is not given.
+
     Arrays do not move by themselves: what was made under one backend is given to another with
     `to_host` and `to_device`.
     """
 
-    def __init__(self, name: str, device: int = 0) -> None:
+    def __init__(self, name: str, device: int = 0, kernels: str | None = None) -> None:
         backend = get_backend(name, device)
-        self._before = current_backend()
-        _enter(_local, backend)
+        self._before = current_backend(), "fast" if _local._kernels else "plain"
+        _enter(_local, backend, kernels)
 
     def __enter__(self) -> Backend:
         return current_backend()
@@ -107,7 +114,7 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _enter(_local, self._before)
+        _enter(_local, *self._before)
 
 
 def replaceable(definition: Callable[..., Any]) -> Callable[..., Any]:
