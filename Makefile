@@ -41,8 +41,9 @@ format: $(VENV)/test ## put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/test ## what the tape costs, against PyTorch
+bench: $(VENV)/test ## what the tape and whole steps cost, against PyTorch
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.steps
 
 bench-gpu: $(VENV)/test ## whole steps on a GPU, against PyTorch
 	$(BIN)/python -m benchmarks.gpu

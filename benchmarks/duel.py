@@ -11,10 +11,7 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 WORKER = """
 import importlib, sys, time
@@ -68,7 +65,9 @@ def duel(a: str, b: str, *, blocks: int = 15, seconds: float = 0.15) -> Result:
     """Time ``module:function`` against another; each function returns the step to be timed."""
     workers = [_Worker(a), _Worker(b)]
     try:
-        steps = [max(1, int(seconds / worker.run(20))) for worker in workers]
+        for worker in workers:
+            worker.run(2)  # kernels compile, pools fill
+        steps = [max(1, int(seconds / worker.run(3))) for worker in workers]
         times = [[w.run(n) for w, n in zip(workers, steps)] for _ in range(blocks)]
     finally:
         for worker in workers:
@@ -84,11 +83,38 @@ def duel(a: str, b: str, *, blocks: int = 15, seconds: float = 0.15) -> Result:
     )
 
 
-def best_of(run: Callable[[], Any], repeats: int = 20) -> float:
-    """The shortest of several timings, in seconds: for costs that the machine can only add to."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+@dataclass(frozen=True)
+class Case:
+    """A step of a network by two contestants (see contestants.py)."""
+
+    model: str
+    size: int
+    method: str
+    a: str
+    b: str
+
+    def target(self, who: str) -> str:
+        return f"benchmarks.contestants:{self.model}_{self.size}_{self.method}_{who}"
+
+
+def show(cases: list[Case], machine: str, goal: float) -> None:
+    """Run the cases and print their ratios."""
+    from rich.console import Console
+    from rich.progress import track
+    from rich.table import Table
+
+    console = Console()
+    console.print(machine, soft_wrap=True, highlight=False)
+    columns = "step", "ours (ms)", "against", "(ms)", "ratio", "quartiles"
+    table = Table(*columns, title=f"Time of a step, ours / theirs; the goal is {goal:g}")
+    for case in track(cases, "timing", console=console):
+        r = duel(case.target(case.a), case.target(case.b))
+        table.add_row(
+            f"{case.model}, batch {case.size}, {case.method}",
+            f"{r.a * 1e3:.2f}",
+            "PyTorch, channels last" if case.b.endswith("_last") else "PyTorch",
+            f"{r.b * 1e3:.2f}",
+            f"{r.ratio:.2f}",
+            f"{r.low:.2f} to {r.high:.2f}",
+        )
+    console.print(table)

@@ -24,12 +24,10 @@ from rsam_ref.terminal import Backend, console, errors, fail, say, usage_errors
 
 Option = typer.Option
 
-DATA, MODEL, METHOD, COURSE, RUN = "Data", "Model", "Method", "Course", "Run"  # panels of --help
-
 
 def train(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[RECIPE.toml]", help="Settings to start from.")
+        Path | None, typer.Argument(metavar="RECIPE.toml", help="Settings to start from.")
     ] = None,
     preset: Annotated[
         str | None, Option(help="Settings to start from, by name; --list-presets tells them.")
@@ -41,68 +39,50 @@ def train(
     out: Annotated[
         Path | None, Option(metavar="DIR", help="The run's folder.  [default: a new one in runs/]")
     ] = None,
-    data: Annotated[
-        str | None, Option(help='"digits", or a folder with a data set.', rich_help_panel=DATA)
-    ] = None,
-    image_size: Annotated[int | None, Option(rich_help_panel=DATA)] = None,
-    augment: Annotated[
-        str | None, Option(help="none, flip, crop-flip or inception.", rich_help_panel=DATA)
-    ] = None,
-    label_noise: Annotated[
-        float | None, Option(help="Share of labels replaced at random.", rich_help_panel=DATA)
-    ] = None,
-    limit: Annotated[
-        int | None, Option(help="Train on so many samples only.", rich_help_panel=DATA)
-    ] = None,
+    data: Annotated[str | None, Option(help='"digits", or a folder with a data set.')] = None,
+    image_size: Annotated[int | None, Option(help="Bring pictures to so many pixels.")] = None,
+    augment: Annotated[str | None, Option(help="none, flip, crop-flip or inception.")] = None,
+    label_noise: Annotated[float | None, Option(help="Share of labels replaced at random.")] = None,
+    limit: Annotated[int | None, Option(help="Train on so many samples only.")] = None,
     model: Annotated[
         str | None,
-        Option(help="cnn, mlp, resnet18, resnet20, vit_tiny, ...", rich_help_panel=MODEL),
+        Option(help="cnn, mlp, resnet18, resnet20, vit_tiny, ..."),
     ] = None,
     model_option: Annotated[
         list[str] | None,
-        Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable.", rich_help_panel=MODEL),
+        Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable."),
     ] = None,
-    optimizer: Annotated[
-        str | None, Option(help="sgd, adamw, sam, asam, rsam, noise.", rich_help_panel=METHOD)
-    ] = None,
+    optimizer: Annotated[str | None, Option(help="sgd, adamw, sam, asam, rsam, noise.")] = None,
     base: Annotated[
         str | None,
-        Option(help="What moves the weights: sgd or adamw.", rich_help_panel=METHOD),
+        Option(help="What moves the weights: sgd or adamw."),
     ] = None,
-    lr: Annotated[float | None, Option(help="At its peak.", rich_help_panel=METHOD)] = None,
-    momentum: Annotated[float | None, Option(rich_help_panel=METHOD)] = None,
-    weight_decay: Annotated[float | None, Option(rich_help_panel=METHOD)] = None,
-    clip_norm: Annotated[float | None, Option(rich_help_panel=METHOD)] = None,
-    rho: Annotated[float | None, Option(help="The radius.", rich_help_panel=METHOD)] = None,
-    ascent_steps: Annotated[int | None, Option(rich_help_panel=METHOD)] = None,
-    sigma: Annotated[
-        float | None, Option(help="The noise scale at the start.", rich_help_panel=METHOD)
-    ] = None,
+    lr: Annotated[float | None, Option(help="At its peak.")] = None,
+    momentum: Annotated[float | None, Option(help="Of sgd.")] = None,
+    weight_decay: Annotated[float | None, Option(help="Of the base optimizer.")] = None,
+    clip_norm: Annotated[float | None, Option(help="Shorten longer gradients to this.")] = None,
+    rho: Annotated[float | None, Option(help="The radius.")] = None,
+    ascent_steps: Annotated[int | None, Option(help="Steps of sam's ascent.")] = None,
+    sigma: Annotated[float | None, Option(help="The noise scale at the start.")] = None,
     lam: Annotated[
         float | None,
-        Option(help="R-SAM's weight of the gradient against the draw.", rich_help_panel=METHOD),
+        Option(help="R-SAM's weight of the gradient against the draw."),
     ] = None,
-    epochs: Annotated[int | None, Option(rich_help_panel=COURSE)] = None,
-    batch_size: Annotated[int | None, Option(rich_help_panel=COURSE)] = None,
-    accumulate: Annotated[
-        int | None, Option(help="Compute a batch in so many parts.", rich_help_panel=COURSE)
-    ] = None,
-    schedule: Annotated[
-        str | None, Option(help="cosine, linear or constant.", rich_help_panel=COURSE)
-    ] = None,
-    warmup_steps: Annotated[int | None, Option(rich_help_panel=COURSE)] = None,
-    label_smoothing: Annotated[float | None, Option(rich_help_panel=COURSE)] = None,
-    seed: Annotated[int | None, Option(rich_help_panel=COURSE)] = None,
+    epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, Option(help="Samples a step.")] = None,
+    accumulate: Annotated[int | None, Option(help="Compute a batch in so many parts.")] = None,
+    schedule: Annotated[str | None, Option(help="cosine, linear or constant.")] = None,
+    warmup_steps: Annotated[int | None, Option(help="The learning rate rises over them.")] = None,
+    label_smoothing: Annotated[float | None, Option(help="A share, 0 to 1.")] = None,
+    seed: Annotated[int | None, Option(help="Decides weights, order and noise.")] = None,
     checkpoint_every: Annotated[
         int | None,
-        Option(help="Steps between checkpoints.  [default: an epoch]", rich_help_panel=COURSE),
+        Option(help="Steps between checkpoints.  [default: an epoch]"),
     ] = None,
-    tensorboard: Annotated[
-        bool | None, Option("--tensorboard", help="Write event files.", rich_help_panel=COURSE)
-    ] = None,
+    tensorboard: Annotated[bool | None, Option("--tensorboard", help="Write event files.")] = None,
     backend: Backend = "numpy",
 ) -> None:
-    """Train a model: from a recipe, a preset or options; options go before the others.
+    """Train a model by a recipe, a preset or options; options override the other two.
 
     The run's folder gets the recipe, versions, metrics (JSON lines, CSV), curves.png, checkpoints
     and the trained model. Ctrl-C stops after the step under way; --resume DIR goes on, bit by bit
@@ -200,7 +180,7 @@ def _go(run: Any) -> None:
     say(
         f"{recipe.model} with {run.model.weights.flat.size:,} weights on {run.data.name}: "
         f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
-        f"{recipe.optimizer}, {recipe.epochs} epochs of {run.per_epoch} steps; in {run.folder}/"
+        f"{recipe.optimizer}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
     )
     with Progress(
         TextColumn("{task.description}"),
@@ -273,7 +253,8 @@ def fetch(
             progress.update(tasks[file], completed=done)
 
         try:
-            folder = get(name, into, progress=show)
+            with usage_errors():
+                folder = get(name, into, progress=show)
         except KeyboardInterrupt:
             progress.stop()
             errors.print("Interrupted. What was downloaded is kept; run the command again.")

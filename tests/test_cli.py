@@ -6,7 +6,7 @@ import sys
 import pytest
 
 
-def command(*arguments, **environment):
+def command(*arguments, cwd=None, **environment):
     import os
 
     return subprocess.run(
@@ -14,6 +14,7 @@ def command(*arguments, **environment):
         capture_output=True,
         text=True,
         check=False,
+        cwd=cwd,
         env={**os.environ, "COLUMNS": "100", **environment},
     )
 
@@ -46,6 +47,25 @@ def test_help_and_version():
         (["explain", "--backend", "abacus"], 2, "unknown backend 'abacus'"),
         (["explain", "--save", "/nowhere/step.png"], 1, "No such file or directory"),
         (["compare", "--out", "/dev/null/x"], 1, "Not a directory"),
+        (["train", "--rho", "-1"], 2, "rho = -1.0: input should be greater than or equal to 0"),
+        (
+            ["train", "--optimizer", "sgd", "--rho", "1"],
+            2,
+            "--rho means nothing to",
+        ),
+        (["train", "--optimizer", "adam"], 2, "optimizer = 'adam': input should be 'sgd', 'adamw'"),
+        (["train", "--model", "resnet21"], 2, "there is no model 'resnet21'; choose one of mlp"),
+        (["train", "--model", "vit_tiny"], 2, "patch 16 does not divide image_size 8"),
+        (["train", "--model-option", "width"], 2, "write it as NAME=VALUE"),
+        (["train", "--model", "mlp", "--model-option", "hidden=a"], 2, "mlp cannot be made with"),
+        (["train", "--preset", "best"], 2, "unknown preset 'best'; there are cifar-resnet18"),
+        (["train", "--warmup-steps", "99999"], 2, "warmup_steps = 99999, but the run has"),
+        (["train", "--resume", "x", "--lr", "1"], 2, "--resume goes on with the recipe in the"),
+        (["train", "--resume", "/nowhere"], 1, "no run to resume: it has no recipe.toml"),
+        (["train", "--data", "/nowhere"], 1, "/nowhere: no such folder"),
+        (["train", "nowhere.toml"], 1, "nowhere.toml: No such file"),
+        (["train", "--epochs", "1", "--out", "/dev/null/x"], 1, "Not a directory"),
+        (["data", "fetch", "imagenet"], 2, "the sets to fetch are mnist, fashion-mnist, cifar10"),
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(arguments, code, message):
@@ -62,6 +82,30 @@ def test_wrong_usage_points_to_the_help(arguments):
     assert done.returncode == 2
     assert "--help" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_train_by_a_recipe_a_preset_and_options(tmp_path):
+    recipe = tmp_path / "my.toml"
+    recipe.write_text('model = "mlp"\noptimizer = "sam"\nepochs = 3\n[model_options]\nhidden = [8]')
+    done = command("train", str(recipe), "--epochs", "1", "--out", str(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert "mlp with 610 weights on digits: 1,347 samples to train on, 450 to" in done.stdout
+    assert "epoch   1.00  training loss" in done.stdout
+    used = (tmp_path / "run" / "recipe.toml").read_text()
+    assert 'optimizer = "sam"' in used
+    assert "epochs = 1" in used
+    assert "hidden" in used
+    listed = command("train", "--list-presets").stdout
+    assert "imagenet-vit-b16" in listed
+    told = command("train", "--preset", "digits-cnn", "--epochs", "1", "--out", str(tmp_path / "b"))
+    assert told.returncode == 0, told.stderr
+    assert "our choice: everything" in told.stdout
+
+
+def test_runs_get_folders_of_their_own(tmp_path):
+    done = [command("train", "--model", "mlp", "--epochs", "1", cwd=tmp_path) for _ in range(2)]
+    assert [d.returncode for d in done] == [0, 0]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["mlp-rsam-1", "mlp-rsam-2"]
 
 
 def test_explain_tells_the_step_and_draws_it(tmp_path):

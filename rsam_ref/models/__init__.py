@@ -94,4 +94,9 @@ def make_model(
     known = [option for option in takes if option not in given]
     if wrong := [option for option in options if option not in known]:
         raise ValueError(f"{name} has no option {wrong[0]!r}; it has {', '.join(known) or 'none'}")
-    return MODELS[name](**{key: given[key] for key in given if key in takes}, **options)
+    arguments = {key: given[key] for key in given if key in takes}
+    try:
+        return MODELS[name](**arguments, **options)
+    except TypeError as error:
+        told = ", ".join(f"{option} = {value!r}" for option, value in options.items())
+        raise ValueError(f"{name} cannot be made with {told}: {error}") from None
