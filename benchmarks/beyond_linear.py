@@ -36,7 +36,7 @@ def recipes(data: str, pictures: bool) -> dict[str, dict[str, Any]]:
     for name in ("resnet20", "vit-tiny"):
         runs[name] = recipe.preset(f"cifar-{name}")[0] | common
         if pictures:  # fewer samples, so more epochs for as many steps
-            runs[name] |= {"epochs": 60, "batch_size": 64, "warmup_steps": 0}
+            runs[name] |= {"epochs": 30, "batch_size": 64, "warmup_steps": 0}
     return runs
 
 

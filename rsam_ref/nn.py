@@ -18,6 +18,7 @@ from typing import Any
 from rsam_backends import Stream, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref import ops, ops_nn
+from rsam_ref.shards import Group
 from rsam_ref.tensor import GraphError, Leaf, Node, Tensor, no_grad
 
 Init = Callable[[Stream, tuple[int, ...], Any], Array]
@@ -29,6 +30,7 @@ class _Pass(threading.local):
     move_statistics = True  # whether batch norm's running statistics follow this batch
     stream: Stream | None = None  # where dropout's masks come from
     guarded = True  # whether to check that the weights stay as they are until backward
+    group: Group | None = None  # the other shards of the mini-batch, if there are any
 
 
 current_pass = _Pass()
@@ -336,10 +338,16 @@ class BatchNorm2d(Module):
         self.running_var = xp.ones(self.channels, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        across: dict[str, Any] = {}
         if self.training:
             mean, var = ops_nn.batch_statistics(x._data)
+            n, group = x.size // self.channels, current_pass.group
+            if group is not None:
+                own, mean = mean, group.mean(mean)
+                var = group.mean(var + (own - mean) ** 2)
+                n = round(n / group.share)
+                across = {"across": group.mean}
             if current_pass.move_statistics:
-                n = x.size // self.channels
                 m = self.momentum
                 self.running_mean = (1 - m) * self.running_mean + m * mean
                 self.running_var = (1 - m) * self.running_var + m * n / max(n - 1, 1) * var
@@ -353,6 +361,7 @@ class BatchNorm2d(Module):
             var=var,
             eps=self.eps,
             constant=not self.training,
+            **across,
         )
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from rsam_backends import Stream, to_device, xp
 from rsam_backends.base import Array
 from rsam_ref.nn import Module, current_pass, first_not_finite
 from rsam_ref.ops_nn import cross_entropy
+from rsam_ref.shards import Group
 from rsam_ref.tensor import ShapeError, Tensor
 
 
@@ -22,14 +22,26 @@ class Objective:
 
     All calls between two `begin_step` see the same mini-batch and the same dropout masks; batch
     norm's running statistics move in the first of them only. Optimizers call `begin_step`.
+
+    Of a part of a mini-batch (see parts.py), ``share`` is how large a part of the whole it is: loss
+    and gradient are multiplied by it.
     """
 
+    group: Group | None = None  # the other parts, where they are computed at the same time
+
     def __init__(
-        self, model: Module, x: Any, y: Any, loss: Callable[..., Tensor], seed: int
+        self,
+        model: Module,
+        x: Any,
+        y: Any,
+        loss: Callable[..., Tensor],
+        seed: int,
+        share: float = 1.0,
     ) -> None:
         self.model = model
         self.loss = loss
         self.seed = seed
+        self.share = share
         self.shapes = model.weights.shapes
         self.x = Tensor.over(to_device(x)[...])  # views, so that the caller's arrays stay writeable
         self.y = Tensor.over(to_device(y)[...])
@@ -58,15 +70,19 @@ class Objective:
         gradient = xp.empty_like(weights.flat)
         buffers = weights.views(gradient)
         leaves = [p.leaf for p in weights.parameters]
-        before = current_pass.move_statistics, current_pass.stream, current_pass.guarded
+        here = current_pass
+        before = here.move_statistics, here.stream, here.guarded, here.group
         weights.bind(w)
         try:
             for leaf, buffer in zip(leaves, buffers):
                 leaf.buffer = buffer
-            current_pass.move_statistics = self._first and before[0]
-            current_pass.stream = Stream("dropout", self.seed, self._step)
-            current_pass.guarded = False
+            here.move_statistics = self._first and before[0]
+            here.stream = Stream("dropout", self.seed, self._step)
+            here.guarded = False
+            here.group = self.group
             loss = self.loss(self.model(self.x), self.y)
+            if self.share != 1:
+                loss = self.share * loss
             loss.backward()
             self._first = False
             for leaf, buffer in zip(leaves, buffers):
@@ -75,55 +91,13 @@ class Objective:
         finally:
             for leaf in leaves:
                 leaf.buffer = None
-            current_pass.move_statistics, current_pass.stream, current_pass.guarded = before
+            here.move_statistics, here.stream, here.guarded, here.group = before
             weights.bind(weights.flat)
         return loss._data, gradient
 
     def first_not_finite(self) -> str | None:
         """Where the values of this batch first stop being finite, if they do: a sentence."""
         return first_not_finite(self.model, self.x)
-
-
-class Accumulated(Objective):
-    """The mean loss on a mini-batch that is too large for the memory, a part of it at a time.
-
-    The loss and the gradient are those of the whole mini-batch, so SAM and R-SAM take the step that
-    they would take on it: the ascent follows the mean gradient over all parts, not each its own.
-    Batch norm is the exception: its statistics are each part's, and the running ones move once a
-    part.
-    """
-
-    def __init__(
-        self, model: Module, x: Any, y: Any, loss: Callable[..., Tensor], seeds: Sequence[int]
-    ) -> None:
-        n, k = len(x), len(seeds)
-        if not 1 <= k <= n:
-            raise ValueError(f"a mini-batch of {n} cannot be shared out in {k} parts")
-        cuts = [n * i // k for i in range(k + 1)]
-        self.model = model
-        self.shapes = model.weights.shapes
-        self.shares = [(end - start) / n for start, end in itertools.pairwise(cuts)]
-        self.parts = [
-            Objective(model, x[start:end], y[start:end], loss, seed)
-            for (start, end), seed in zip(itertools.pairwise(cuts), seeds)
-        ]
-
-    def begin_step(self) -> None:
-        for part in self.parts:
-            part.begin_step()
-
-    def __call__(self, w: Array) -> tuple[Array, Array]:
-        (loss, gradient), *others = (
-            (share * loss, share * gradient)
-            for share, (loss, gradient) in zip(self.shares, (part(w) for part in self.parts))
-        )
-        for more_loss, more_gradient in others:
-            loss = loss + more_loss
-            gradient += more_gradient
-        return loss, gradient
-
-    def first_not_finite(self) -> str | None:
-        return next(filter(None, (part.first_not_finite() for part in self.parts)), None)
 
 
 def objective(

@@ -7,6 +7,7 @@ Images are (N, C, H, W): batch, channels, height, width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from rsam_backends import Stream, all_within, erf, replaceable, sliding_windows, xp
@@ -307,13 +308,21 @@ def global_avg_pool2d(x):
 # Normalisation: x_hat = (x - mean) / sqrt(var + eps), then a scale gamma and a shift beta
 
 
-def _normalised_vjp(g: Array, x_hat: Array, inverse_std: Array, axes: tuple[int, ...]) -> Array:
+def _normalised_vjp(
+    g: Array,
+    x_hat: Array,
+    inverse_std: Array,
+    axes: tuple[int, ...],
+    across: Callable[[Array], Array] | None = None,
+) -> Array:
     """The gradient at x, from ``g`` at x_hat, where mean and variance are taken over ``axes``.
 
     Shifting or stretching x changes nothing, so the parts of g along 1 and along x_hat go.
     """
     along_one = g.mean(axis=axes, keepdims=True)
     along_x_hat = (g * x_hat).mean(axis=axes, keepdims=True)
+    if across is not None:
+        along_one, along_x_hat = across(along_one), across(along_x_hat)
     return inverse_std * (g - along_one - along_x_hat * x_hat)
 
 
@@ -325,11 +334,13 @@ def batch_statistics(x: Array) -> tuple[Array, Array]:
 
 
 @op
-def batch_norm(x, gamma, beta, *, mean, var, eps: float = 1e-5, constant: bool = False):
+def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False, across=None):
     """Every channel of (N, C, H, W) or (N, C) normalised (Ioffe and Szegedy 2015).
 
     ``mean`` and ``var`` (C,) are those of this very batch, from `batch_statistics`, and then the
-    gradient flows through them; or they are ``constant`` (the running ones, in evaluation).
+    gradient flows through them; or they are ``constant`` (the running ones, in evaluation). Where
+    they are those of several shards of the batch, ``across`` makes the mean over all of them from
+    the mean over this one.
     """
     _check_bias("batch_norm", beta, gamma)
     if x.ndim not in (2, 4) or x.shape[1:2] != gamma.shape:
@@ -346,7 +357,7 @@ def batch_norm(x, gamma, beta, *, mean, var, eps: float = 1e-5, constant: bool =
     def vjp_x(g):
         if constant:
             return g * (scale * inverse_std)
-        return _normalised_vjp(g * scale, x_hat, inverse_std, axes)
+        return _normalised_vjp(g * scale, x_hat, inverse_std, axes, across)
 
     return x_hat * scale + beta.reshape(wide), (
         vjp_x,

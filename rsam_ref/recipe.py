@@ -84,6 +84,8 @@ class Recipe(BaseModel):
     batch_size: Count = 128
     accumulate: Count = 1
     """A mini-batch is computed in so many parts, to save memory; the step is the same."""
+    shards: Count = 1
+    """A mini-batch is computed in so many parts at once, a thread of the CPU each."""
     seed: Annotated[int, Field(ge=0)] = 0
     dtype: Literal["float32", "float64"] = "float32"
 
@@ -116,7 +118,7 @@ UNUSED = {
 def check(settings: dict[str, Any], source: str) -> Recipe:
     """The recipe of these settings. ``source`` says in the errors where they come from."""
     try:
-        return Recipe(**settings)
+        recipe = Recipe(**settings)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "settings"
@@ -125,6 +127,9 @@ def check(settings: dict[str, Any], source: str) -> Recipe:
             raise RecipeError(f"{source}: unknown setting {name}; there are {known}") from None
         message = first["msg"][:1].lower() + first["msg"][1:]
         raise RecipeError(f"{source}: {name} = {first['input']!r}: {message}") from None
+    if recipe.accumulate > 1 and recipe.shards > 1:
+        raise RecipeError(f"{source}: accumulate and shards both share out a mini-batch: give one")
+    return recipe
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -36,7 +36,8 @@ from rsam_ref import checkpoint, recipe
 from rsam_ref.data import Dataset, load_dataset
 from rsam_ref.data.feed import Feed, in_order
 from rsam_ref.models import make_model
-from rsam_ref.objective import Accumulated, Objective, objective
+from rsam_ref.objective import Objective, objective
+from rsam_ref.parts import Accumulated, Sharded
 from rsam_ref.recipe import Recipe
 from rsam_ref.training import mix, run_steps, score
 
@@ -309,12 +310,13 @@ class Run:
     def _objective(self, step: int) -> Objective:
         x, y = (to_device(a) for a in self.feed(step))
         epoch, i = divmod(step, self.per_epoch)
-        seeds = [mix(self.recipe.seed, epoch, i)]
-        parts = min(self.recipe.accumulate, len(x))
+        seed = self.recipe.seed
+        parts = min(max(self.recipe.accumulate, self.recipe.shards), len(x))
         if parts == 1:
-            return objective(self.model, x, y, self.loss, seed=seeds[0])
-        seeds = [mix(self.recipe.seed, epoch, i, part) for part in range(parts)]
-        return Accumulated(self.model, x, y, self.loss, seeds)
+            return objective(self.model, x, y, self.loss, seed=mix(seed, epoch, i))
+        seeds = [mix(seed, epoch, i, part) for part in range(parts)]
+        kind = Sharded if self.recipe.shards > 1 else Accumulated
+        return kind(self.model, x, y, self.loss, seeds)
 
     def _row(self, test: bool, board: Any) -> Row:
         means = [math.fsum(column) / len(self.pending) for column in zip(*self.pending)]

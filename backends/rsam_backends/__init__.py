@@ -22,6 +22,7 @@ from rsam_backends.random import Stream
 from rsam_backends.switch import (
     all_within,
     available_backends,
+    carried,
     current_backend,
     erf,
     forbid_waiting,
@@ -45,6 +46,7 @@ __all__ = [
     "Stream",
     "all_within",
     "available_backends",
+    "carried",
     "current_backend",
     "erf",
     "forbid_waiting",

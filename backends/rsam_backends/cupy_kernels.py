@@ -105,10 +105,10 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
 
         return out, (vjp,)
 
-    def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False):
+    def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False, across=None):
         by_channel = gamma, beta, mean, var
         fits = x.ndim in (2, 4) and all(a.shape == x.shape[1:2] for a in by_channel)
-        if not fits or not _real(x, *by_channel):
+        if not fits or not _real(x, *by_channel) or across is not None:
             return NotImplemented
         x, gamma, beta, mean, var = contiguous(x, gamma, beta, mean, var)
         channels = x.shape[1]

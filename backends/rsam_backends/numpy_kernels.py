@@ -146,7 +146,7 @@ def batch_statistics(x):
     return mean, lay.sum(squares) / lay.count
 
 
-def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False):
+def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False, across=None):
     """x -> scale x + shift, forward; dx = scale g + along_x x + rest, backward; all by channel."""
     by_channel = gamma, beta, mean, var
     if not _channels_last(x) or any(a.shape != x.shape[1:2] for a in by_channel):
@@ -176,8 +176,11 @@ def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False):
 
         g_gamma, g_beta = lay.sum(products), lay.sum(lambda piece: g[piece])
         back = np.empty_like(rows)
-        along_x = np.zeros_like(mean) if constant else -scale * inverse_std * g_gamma / lay.count
-        rest = -along_x * mean - (0 if constant else scale * g_beta / lay.count)
+        mean_gamma, mean_beta = g_gamma / lay.count, g_beta / lay.count
+        if across is not None:
+            mean_gamma, mean_beta = across(mean_gamma), across(mean_beta)
+        along_x = np.zeros_like(mean) if constant else -scale * inverse_std * mean_gamma
+        rest = -along_x * mean - (0 if constant else scale * mean_beta)
         wide_along_x, wide_rest = lay.wide(along_x), lay.wide(rest)
 
         def backward(piece):

@@ -117,6 +117,17 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
         _enter(_local, *self._before)
 
 
+def carried(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function`` for another thread, where it runs on the backend that is in force here."""
+    backend, kernels = current_backend(), "fast" if _local._kernels else "plain"
+
+    def run(*arguments: Any) -> Any:
+        _enter(_local, backend, kernels)
+        return function(*arguments)
+
+    return run
+
+
 def replaceable(definition: Callable[..., Any]) -> Callable[..., Any]:
     """A function on arrays that a backend may replace by a kernel of the same name."""
     name = definition.__name__

@@ -53,7 +53,7 @@ def set_threads(n: int | None) -> None:
 
 def share_out(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
     """``work(piece)`` for every piece, shared out among the threads; returns when all are done."""
-    n = min(threads(), len(pieces))
+    n = 1 if _here.alone else min(threads(), len(pieces))
     if n <= 1:
         for piece in pieces:
             work(piece)
@@ -111,3 +111,24 @@ def _one_blas_thread() -> Iterator[None]:
             _inside -= 1
             if _inside == 0:
                 _limit.restore_original_limits()
+
+
+class _Here(threading.local):
+    alone = False
+
+
+_here = _Here()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside this block this thread's work is not shared out, and BLAS has one thread.
+
+    For threads that share the work out among themselves, on a larger scale.
+    """
+    before, _here.alone = _here.alone, True
+    try:
+        with _one_blas_thread():
+            yield
+    finally:
+        _here.alone = before
