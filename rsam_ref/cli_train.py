@@ -20,7 +20,8 @@ from rich.progress import (
 )
 
 from rsam_backends import use_backend
-from rsam_ref.terminal import Backend, console, errors, fail, say, usage_errors
+from rsam_backends.threads import set_threads
+from rsam_ref.terminal import Backend, Kernels, Threads, console, errors, fail, say, usage_errors
 
 Option = typer.Option
 
@@ -70,6 +71,12 @@ def train(
     ] = None,
     epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, Option(help="Samples a step.")] = None,
+    shards: Annotated[
+        int | None, Option(help="Compute a batch in so many parts at once, a thread each.")
+    ] = None,
+    recompute: Annotated[
+        bool | None, Option("--recompute", help="Compute blocks twice, to save memory.")
+    ] = None,
     accumulate: Annotated[int | None, Option(help="Compute a batch in so many parts.")] = None,
     schedule: Annotated[str | None, Option(help="cosine, linear or constant.")] = None,
     warmup_steps: Annotated[int | None, Option(help="The learning rate rises over them.")] = None,
@@ -81,6 +88,8 @@ def train(
     ] = None,
     tensorboard: Annotated[bool | None, Option("--tensorboard", help="Write event files.")] = None,
     backend: Backend = "numpy",
+    kernels: Kernels = "fast",
+    threads: Threads = None,
 ) -> None:
     """Train a model by a recipe, a preset or options; options override the other two.
 
@@ -101,7 +110,8 @@ def train(
             say(f"{name:18} {r.preset(name)[1]['about']}")
         return
     with usage_errors():
-        use_backend(backend)
+        use_backend(backend, kernels=kernels)
+        set_threads(threads)
         if resume is not None:
             if given or file or preset or out or model_option:
                 raise ValueError("--resume goes on with the recipe in the folder; drop the others")

@@ -489,14 +489,17 @@ def first_not_finite(model: Module, x: Any) -> str | None:
         return forward
 
     modules = list(model.modules().values())
+    before = [vars(module).get("forward") for module in modules]
     try:
         for module in modules:
             module.forward = watch(module)  # type: ignore[method-assign]
         with no_grad(), frozen_statistics():
             model(x)
     finally:
-        for module in modules:
+        for module, forward in zip(modules, before):
             del module.forward
+            if forward is not None:
+                module.forward = forward  # type: ignore[method-assign]
     if culprit:
         return f"the output of {culprit[0]} is not finite"
     return None

@@ -75,7 +75,7 @@ class Objective:
         weights.bind(w)
         try:
             for leaf, buffer in zip(leaves, buffers):
-                leaf.buffer = buffer
+                leaf.buffer, leaf.written = buffer, False
             here.move_statistics = self._first and before[0]
             here.stream = Stream("dropout", self.seed, self._step)
             here.guarded = False
@@ -86,7 +86,7 @@ class Objective:
             loss.backward()
             self._first = False
             for leaf, buffer in zip(leaves, buffers):
-                if leaf.buffer is not None:  # the loss does not depend on this parameter
+                if not leaf.written:  # the loss does not depend on this parameter
                     buffer[...] = 0
         finally:
             for leaf in leaves:

@@ -86,6 +86,8 @@ class Recipe(BaseModel):
     """A mini-batch is computed in so many parts, to save memory; the step is the same."""
     shards: Count = 1
     """A mini-batch is computed in so many parts at once, a thread of the CPU each."""
+    recompute: bool = False
+    """Keep no inner values of a model's blocks, but compute them again: memory for time."""
     seed: Annotated[int, Field(ge=0)] = 0
     dtype: Literal["float32", "float64"] = "float32"
 

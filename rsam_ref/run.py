@@ -39,6 +39,7 @@ from rsam_ref.models import make_model
 from rsam_ref.objective import Objective, objective
 from rsam_ref.parts import Accumulated, Sharded
 from rsam_ref.recipe import Recipe
+from rsam_ref.recompute import recompute_blocks
 from rsam_ref.training import mix, run_steps, score
 
 Row = dict[str, Any]
@@ -141,6 +142,8 @@ class Run:
             dtype=settings.dtype,
             **settings.model_options,
         )
+        if settings.recompute:
+            recompute_blocks(self.model)
         self.feed = Feed(self.data.train, settings.batch_size, settings.seed)
         self.per_epoch = self.feed.per_epoch
         self.steps = settings.epochs * self.per_epoch

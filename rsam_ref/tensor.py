@@ -62,22 +62,27 @@ class Node:
 class Leaf(Node):
     """The node of a tensor that the user made: it keeps its gradient.
 
-    ``buffer``, where given, is the place that the next gradient is written to (a parameter's share
-    of the flat gradient vector); otherwise gradients add up in ``total``.
+    ``buffer``, where given, is the place that gradients are written to (a parameter's share of the
+    flat gradient vector), the first over what is there, and then it is ``written``; otherwise they
+    add up in ``total``.
     """
 
-    __slots__ = ("buffer", "dtype", "total")
+    __slots__ = ("buffer", "dtype", "total", "written")
 
     def __init__(self, dtype: Any) -> None:
         super().__init__((), None)
         self.dtype = dtype
         self.buffer: Array | None = None
+        self.written = False
         self.total: Array | None = None
 
     def keep(self, grad: Array) -> None:
         if self.buffer is not None:
-            self.buffer[...] = grad
-            self.buffer = None
+            if self.written:
+                self.buffer += grad
+            else:
+                self.buffer[...] = grad
+            self.written = True
         elif self.total is None:
             self.total = xp.array(grad, dtype=self.dtype)  # a copy: `grad` may have other owners
         else:
@@ -296,6 +301,11 @@ class no_grad:  # noqa: N801 - used as a block, `with no_grad():`
         trace: TracebackType | None,
     ) -> None:
         _mode.recording = self._before.pop()
+
+
+def recording() -> bool:
+    """Whether ops leave nodes on the tape."""
+    return _mode.recording
 
 
 BROADCAST = "axes are matched from the last, and must be equal or 1: reshape one of them"

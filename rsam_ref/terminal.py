@@ -16,6 +16,14 @@ Backend = Annotated[
     str, typer.Option(help="Where arrays live: numpy, or a GPU's cupy.", envvar="RSAM_REF_BACKEND")
 ]
 
+Kernels = Annotated[
+    str,
+    typer.Option(help="fast, or plain: the definitions as they read.", envvar="RSAM_REF_KERNELS"),
+]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads of the fast kernels.  [default: one a core]")
+]
+
 
 def fail(message: str) -> None:
     """One line on the error output."""

@@ -107,14 +107,15 @@ def test_stopped_at_every_step_and_resumed_it_ends_with_the_same_bits(changes, t
     assert [session["from_step"] for session in sessions] == list(range(12))
 
 
-def test_batch_norm_dropout_and_augmentation_are_resumed_too(tmp_path):
+@pytest.mark.parametrize("parts", [{"accumulate": 2}, {"shards": 2, "recompute": True}], ids=str)
+def test_batch_norm_dropout_and_augmentation_are_resumed_too(parts, tmp_path):
     changes = {
+        **parts,
         "model": "wide_resnet",
         "model_options": {"depth": 10, "width": 1, "dropout": 0.2},
         "augment": "crop-flip",
         "limit": 96,
         "batch_size": 32,
-        "accumulate": 2,
     }
     assert Run.start(tmp_path / "whole", settings(**changes)).go()
     run = Run.start(tmp_path / "run", settings(**changes))
@@ -299,13 +300,13 @@ def test_a_run_is_not_resumed_on_other_data(tmp_path):
 def test_accumulated_parts_take_the_same_step(tmp_path):
     """Two parts or five: the mean over the whole mini-batch, up to rounding."""
     weights = []
-    for parts in (1, 2, 5):
-        changes = {"accumulate": parts, "dtype": "float64", "optimizer": "rsam", "epochs": 1}
-        run = Run.start(tmp_path / str(parts), settings(**changes))
+    for i, parts in enumerate(({}, {"accumulate": 2}, {"accumulate": 5}, {"shards": 3})):
+        changes = {**parts, "dtype": "float64", "optimizer": "rsam", "epochs": 1}
+        run = Run.start(tmp_path / str(i), settings(**changes))
         run.go()
         weights.append(run.model.weights.flat)
-    np.testing.assert_allclose(weights[1], weights[0], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(weights[2], weights[0], rtol=0, atol=1e-12)
+    for other in weights[1:]:
+        np.testing.assert_allclose(other, weights[0], rtol=0, atol=1e-12)
 
 
 def test_a_diverged_run_stops_with_its_checkpoints(tmp_path):
@@ -366,6 +367,7 @@ def test_the_vit_preset_has_the_public_code_s_schedules():
         ({"label_noise": 1.5}, "label_noise = 1.5"),
         ({"rhoo": 1}, "unknown setting rhoo; there are data, image_size"),
         ({"seed": -1}, "seed = -1"),
+        ({"shards": 2, "accumulate": 2}, "accumulate and shards both share out a mini-batch"),
     ],
     ids=str,
 )
