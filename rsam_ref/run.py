@@ -17,6 +17,7 @@ import datetime
 import io
 import json
 import math
+import os
 import platform
 import signal
 import threading
@@ -109,6 +110,8 @@ class Metrics:
     def add(self, row: Row) -> None:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(self._line(row))
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint must not be safer than the rows before it
         self.rows.append(row)
 
     def write_csv(self) -> None:

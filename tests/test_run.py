@@ -183,7 +183,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(tmp_path, monk
 
     def full_later(descriptor):
         calls.append(descriptor)
-        if len(calls) > 4:  # two a file: the first checkpoint, its CSV, and no more
+        if len(calls) > 10:  # one a row, two a file: all of epoch 1, and the rows of epoch 2
             raise OSError(errno.ENOSPC, "No space left on device")
         fsync(descriptor)
 
