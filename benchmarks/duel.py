@@ -8,24 +8,31 @@ that slows down slows both.
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 import statistics
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-WORKER = """
-import importlib, sys, time
-module, name = sys.argv[1].split(":")
-step = getattr(importlib.import_module(module), name)()
-for line in sys.stdin:
-    times = []
-    for _ in range(int(line)):
-        start = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - start)
-    times.sort()
-    print(times[len(times) // 2], flush=True)
-"""
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
+
+
+class AbsentError(RuntimeError):
+    """A contestant cannot run here. The message says what is missing."""
 
 
 @dataclass
@@ -37,50 +44,106 @@ class Result:
     ratio: float
     low: float
     high: float
+    ratios: list[float] = field(default_factory=list)
+    """A / B of every pair of blocks."""
+    memory: tuple[int, int] = (0, 0)
+    """Bytes by which each process grew at its peak, from before its network was made."""
+    versions: dict[str, str] = field(default_factory=dict)
 
 
 class _Worker:
-    def __init__(self, target: str) -> None:
+    """A contestant's process; see worker.py for what is said to it."""
+
+    def __init__(self, target: str, python: str) -> None:
+        self.target = target
         self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, target],
+            [python, "-m", "benchmarks.worker", target],
+            cwd=Path(__file__).parent.parent,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            preexec_fn=_leave_interrupts_to_the_parent,
         )
 
-    def run(self, steps: int) -> float:
+    def ask(self, question: str = "") -> Any:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{steps}\n")
-        self.process.stdin.flush()
-        return float(self.process.stdout.readline())
+        try:
+            if question:
+                self.process.stdin.write(f"{question}\n")
+                self.process.stdin.flush()
+            answer = self.process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            raise RuntimeError(f"{self.target} died, exit code {self.process.wait()}")
+        return json.loads(answer)
+
+    def run(self, steps: int) -> float:
+        """Seconds a step: the median of so many."""
+        return self.ask(str(steps))
 
     def close(self) -> None:
         assert self.process.stdin
         self.process.stdin.close()
-        self.process.wait()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:  # in the middle of a long step
+            self.process.kill()
+            self.process.wait()
 
 
-def duel(a: str, b: str, *, blocks: int = 15, seconds: float = 0.15) -> Result:
-    """Time ``module:function`` against another; each function returns the step to be timed."""
-    workers = [_Worker(a), _Worker(b)]
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def duel(
+    a: str,
+    b: str,
+    *,
+    blocks: int = 15,
+    seconds: float = 0.15,
+    pythons: tuple[str, str] = (sys.executable, sys.executable),
+) -> Result:
+    """Time ``module:function`` against another; each function returns the step to be timed.
+
+    ``pythons`` are the interpreters that run them. Raises `AbsentError` where one cannot run.
+    """
+    workers: list[_Worker] = []
     try:
+        for target, python in zip((a, b), pythons):
+            workers.append(_Worker(target, python))
+        answers = [worker.ask() for worker in workers]
+        for answer in answers:
+            if "absent" in answer:
+                raise AbsentError(answer["absent"])
         for worker in workers:
             worker.run(2)  # kernels compile, pools fill
         steps = [max(1, int(seconds / worker.run(3))) for worker in workers]
         times = [[w.run(n) for w, n in zip(workers, steps)] for _ in range(blocks)]
+        grown = [worker.ask("memory") for worker in workers]
     finally:
         for worker in workers:
             worker.close()
     ratios = [x / y for x, y in times]
-    low, median, high = statistics.quantiles(ratios, n=4)
+    low, median, high = quartiles(ratios)
     return Result(
         statistics.median(x for x, _ in times),
         statistics.median(y for _, y in times),
         median,
         low,
         high,
+        ratios,
+        (grown[0], grown[1]),
+        answers[0]["versions"] | answers[1]["versions"],
     )
+
+
+def quartiles(ratios: list[float]) -> tuple[float, float, float]:
+    if len(ratios) == 1:
+        return ratios[0], ratios[0], ratios[0]
+    low, median, high = statistics.quantiles(ratios, n=4, method="inclusive")
+    return low, median, high
 
 
 @dataclass(frozen=True)
@@ -96,25 +159,108 @@ class Case:
     def target(self, who: str) -> str:
         return f"benchmarks.contestants:{self.model}_{self.size}_{self.method}_{who}"
 
+    def __str__(self) -> str:
+        return f"{self.model}, batch {self.size}, {self.method}, against {PEERS[self.b]}"
 
-def show(cases: list[Case], machine: str, goal: float) -> None:
-    """Run the cases and print their ratios."""
-    from rich.console import Console
-    from rich.progress import track
-    from rich.table import Table
 
-    console = Console()
-    console.print(machine, soft_wrap=True, highlight=False)
-    columns = "step", "ours (ms)", "against", "(ms)", "ratio", "quartiles"
-    table = Table(*columns, title=f"Time of a step, ours / theirs; the goal is {goal:g}")
-    for case in track(cases, "timing", console=console):
-        r = duel(case.target(case.a), case.target(case.b))
+PEERS = {
+    "torch_cpu": "PyTorch",
+    "torch_cpu_last": "PyTorch, channels last",
+    "torch_gpu": "PyTorch",
+    "hips_cpu": "HIPS autograd",
+    "jax_cpu": "JAX, jit",
+    "tinygrad_cpu": "tinygrad, jit",
+    "sgd_cpu": "our own SGD step",
+}
+
+
+def carry_out(
+    cases: Iterable[Case],
+    console: Console,
+    *,
+    blocks: int = 15,
+    python_of: Callable[[str], str] = lambda who: sys.executable,
+    on_result: Callable[[Case, Result], None],
+) -> dict[Case, str]:
+    """Time the cases, with their progress; returns those that could not run, and why."""
+    cases = list(cases)
+    absent: dict[Case, str] = {}
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    ) as progress:
+        task = progress.add_task("timing", total=len(cases))
+        for case in cases:
+            progress.update(task, description=str(case))
+            try:
+                result = duel(
+                    case.target(case.a),
+                    case.target(case.b),
+                    blocks=blocks,
+                    pythons=(python_of(case.a), python_of(case.b)),
+                )
+            except (AbsentError, RuntimeError) as error:
+                absent[case] = str(error)
+            else:
+                on_result(case, result)
+            progress.advance(task)
+    return absent
+
+
+def results_table(results: dict[Case, Result], title: str) -> Table:
+    right = {"justify": "right", "no_wrap": True}
+    table = Table(
+        Column("step", no_wrap=True),
+        "against",
+        Column("ours (ms)", **right),  # type: ignore[arg-type]
+        Column("(ms)", **right),  # type: ignore[arg-type]
+        Column("ratio", **right),  # type: ignore[arg-type]
+        Column("quartiles", no_wrap=True),
+        Column("memory", **right),  # type: ignore[arg-type]
+        title=title,
+    )
+    for case, r in results.items():
+        ours, theirs = r.memory
         table.add_row(
             f"{case.model}, batch {case.size}, {case.method}",
+            PEERS[case.b],
             f"{r.a * 1e3:.2f}",
-            "PyTorch, channels last" if case.b.endswith("_last") else "PyTorch",
             f"{r.b * 1e3:.2f}",
             f"{r.ratio:.2f}",
             f"{r.low:.2f} to {r.high:.2f}",
+            f"{ours / theirs:.2f}" if theirs else "",
         )
-    console.print(table)
+    return table
+
+
+def show(cases: list[Case], machine: str, goal: float) -> None:
+    """Run the cases and print their ratios."""
+    console = Console()
+    console.print(machine, soft_wrap=True, highlight=False)
+    results: dict[Case, Result] = {}
+    absent = carry_out(cases, console, on_result=results.__setitem__)
+    console.print(results_table(results, f"Time of a step, ours / theirs; the goal is {goal:g}"))
+    tell_absent(absent, console)
+
+
+def tell_absent(absent: dict[Case, str], console: Console) -> None:
+    """A line for every reason why cases were left out."""
+    for reason in dict.fromkeys(absent.values()):
+        peers = {PEERS[case.b] for case in absent if absent[case] == reason}
+        count = sum(why == reason for why in absent.values())
+        console.print(
+            f"Left out, {count} cases with {', '.join(sorted(peers))}: {reason}",
+            soft_wrap=True,
+            highlight=False,
+            markup=False,
+        )
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -25,7 +25,7 @@ from rich.table import Column, Table
 
 import rsam_ref
 from rsam_backends import BackendError, use_backend
-from rsam_ref import cli_train
+from rsam_ref import cli_profile, cli_train
 from rsam_ref.terminal import Backend, console, errors, fail, usage_errors
 
 app = typer.Typer(
@@ -305,6 +305,7 @@ def doctor() -> None:
 
 
 app.command()(cli_train.train)
+app.command()(cli_profile.profile)
 app.add_typer(cli_train.data, name="data")
 
 

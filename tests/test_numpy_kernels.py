@@ -11,40 +11,53 @@ from hypothesis import strategies as st
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from rsam_backends import numpy_kernels, threads, use_backend
+from rsam_backends.numpy_kernels import blocks, norm
 from rsam_ref import models, objective, ops_nn
-from rsam_ref.tensor import Tensor
+from rsam_ref.tensor import Leaf, Tensor
 
 LAYOUTS = {
     "channels first": lambda x: x,
-    "channels last": lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
-    "every other": lambda x: np.repeat(x, 2, axis=3)[..., ::2],
+    "channels last": lambda x: np.moveaxis(np.ascontiguousarray(np.moveaxis(x, 1, -1)), -1, 1),
+    "every other": lambda x: np.repeat(x, 2, axis=-1)[..., ::2],
+    "backwards": lambda x: x[..., ::-1].copy()[..., ::-1],
 }
 
 
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch):
     """Blocks so small that a few images need several, on two threads."""
-    monkeypatch.setattr(numpy_kernels, "BLOCK", 2000)
-    monkeypatch.setattr(numpy_kernels, "ROW", 12)
+    monkeypatch.setattr(blocks, "PANEL", 1500)
+    monkeypatch.setattr(blocks, "PIECE", 500)
+    monkeypatch.setattr(blocks, "SMALL", 1)
+    monkeypatch.setattr(norm, "ROW", 12)
     threads.set_threads(2)
     yield
     threads.set_threads(None)
 
 
-def values_and_gradients(f, inputs, seed=0):
-    """f's value, and the gradients of a random combination of it, as host arrays."""
-    tensors = [Tensor(x, requires_grad=True) for x in inputs]
-    value = f(*tensors)
-    weight = np.random.default_rng(seed).standard_normal(value.shape).astype(value.dtype)
-    (value * weight).sum().backward()
-    return [value.data, *(t.grad for t in tensors)]
+def values_and_gradients(f, inputs, layout, seed=0):
+    """f's value, and the gradients of a random combination of it, as host arrays.
+
+    What a kernel gets is read-only, so that writing to it is an error. ``layout`` is how the
+    gradient lies in memory.
+    """
+    leaves = [Leaf(x.dtype) if x.dtype.kind == "f" else None for x in inputs]
+    for x in inputs:
+        x.setflags(write=False)
+    value = f(*map(Tensor.over, inputs, leaves))
+    g = np.random.default_rng(seed).standard_normal(value.shape).astype(value.dtype)
+    g = np.asarray(layout(g))
+    g.setflags(write=False)
+    value.backward(g)
+    return [value.data, *(leaf.total for leaf in leaves if leaf is not None)]
 
 
-def agree(f, inputs, rtol):
+def agree(f, inputs, rtol, layout=lambda g: g):
+    """f computed by the kernels and by the definitions."""
     with use_backend("numpy", kernels="fast"):
-        fast = values_and_gradients(f, inputs)
+        fast = values_and_gradients(f, inputs, layout)
     with use_backend("numpy", kernels="plain"):
-        plain = values_and_gradients(f, inputs)
+        plain = values_and_gradients(f, inputs, layout)
     for a, b in zip(fast, plain, strict=True):
         assert a.shape == b.shape
         assert a.dtype == b.dtype
@@ -78,8 +91,9 @@ def test_conv2d_is_its_definition(data, dtype, layout, bias):
     layout=st.sampled_from(sorted(LAYOUTS)),
     dtype=st.sampled_from([("float64", 1e-9), ("float32", 2e-3)]),
     constant=st.booleans(),
+    shards=st.booleans(),
 )
-def test_batch_norm_is_its_definition(shape, layout, dtype, constant):
+def test_batch_norm_is_its_definition(shape, layout, dtype, constant, shards):
     name, rtol = dtype
     rng = np.random.default_rng(0)
     x = LAYOUTS[layout]((rng.standard_normal(shape) * 3 + 2).astype(name))
@@ -88,9 +102,141 @@ def test_batch_norm_is_its_definition(shape, layout, dtype, constant):
 
     def f(x, gamma, beta):
         mean, var = fixed if constant else ops_nn.batch_statistics(x._data)
-        return ops_nn.batch_norm(x, gamma, beta, mean=mean, var=var, eps=0.1, constant=constant)
+        options = {"across": lambda mean: 2 * mean} if shards else {}
+        return ops_nn.batch_norm(
+            x, gamma, beta, mean=mean, var=var, eps=0.1, constant=constant, **options
+        )
 
     agree(f, [x, gamma, beta], rtol)
+
+
+FLOATS = st.sampled_from([("float64", 1e-10), ("float32", 1e-4)])
+ARRAYS = st.sampled_from(sorted(LAYOUTS))
+
+
+def normal(shape, name, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(name)
+
+
+def ties(shape, name):
+    """Few different numbers, so that many are equal."""
+    return np.random.default_rng(0).integers(-2, 3, shape).astype(name)
+
+
+@given(
+    shape=st.lists(st.integers(1, 12), min_size=2, max_size=4),
+    make=st.sampled_from([normal, ties]),
+    layouts=st.tuples(ARRAYS, ARRAYS),
+    dtype=FLOATS,
+    op=st.sampled_from(["relu", "gelu", "tanh gelu"]),
+)
+def test_activations_are_their_definitions(shape, make, layouts, dtype, op):
+    name, rtol = dtype
+    f = {
+        "relu": ops_nn.relu,
+        "gelu": ops_nn.gelu,
+        "tanh gelu": lambda x: ops_nn.gelu(x, approximate=True),
+    }[op]
+    x, layout = (LAYOUTS[i] for i in layouts)
+    agree(f, [x(3 * make(shape, name))], rtol, layout)
+
+
+def test_the_exact_gelu_is_exact_to_rounding():
+    x = np.linspace(-12, 12, 100_001, dtype="float32")
+    wide = x.astype("float64")
+    found = values_and_gradients(ops_nn.gelu, [x], np.ones_like)
+    with use_backend("numpy", kernels="plain"):
+        expected = values_and_gradients(ops_nn.gelu, [wide], np.ones_like)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=4e-7, atol=4e-7)
+
+
+@given(
+    data=st.data(),
+    make=st.sampled_from([normal, ties]),
+    layouts=st.tuples(ARRAYS, ARRAYS),
+    dtype=FLOATS,
+)
+def test_max_pool2d_is_its_definition(data, make, layouts, dtype):
+    draw = lambda low, high, name: data.draw(st.integers(low, high), name)
+    kh, kw = draw(1, 3, "kh"), draw(1, 3, "kw")
+    padding = draw(0, kh // 2, "ph"), draw(0, kw // 2, "pw")
+    stride = data.draw(st.sampled_from([None, 1, 2, (1, 3), (3, 2)]), "stride")
+    shape = draw(1, 5, "n"), draw(1, 4, "c"), draw(kh, 9, "h"), draw(kw, 9, "w")
+    x, layout = (LAYOUTS[i] for i in layouts)
+    name, rtol = dtype
+    f = lambda x: ops_nn.max_pool2d(x, window=(kh, kw), stride=stride, padding=padding)
+    agree(f, [x(make(shape, name))], rtol, layout)
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_max_pool2d_takes_the_first_nan(place):
+    x = normal((1, 3, 3, 1), "float64").ravel()
+    x[[place, -1]] = np.nan
+    agree(lambda x: ops_nn.max_pool2d(x, window=3), [x.reshape(1, 1, 3, 3)], 1e-10)
+
+
+@given(
+    lead=st.lists(st.integers(1, 6), max_size=2),
+    sizes=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    layouts=st.tuples(ARRAYS, ARRAYS),
+    dtype=FLOATS,
+    bias=st.booleans(),
+)
+def test_linear_is_its_definition(lead, sizes, layouts, dtype, bias):
+    name, rtol = dtype
+    x, layout = (LAYOUTS[i] if len(lead) == 2 else np.asarray for i in layouts)
+    shapes = [(*lead, sizes[0]), sizes[::-1], *([sizes[1:]] if bias else [])]
+    agree(
+        ops_nn.linear,
+        [f(normal(s, name)) for f, s in zip((x, *2 * [np.asarray]), shapes)],
+        rtol,
+        layout,
+    )
+
+
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(1, 9)),
+    layouts=st.tuples(ARRAYS, ARRAYS),
+    dtype=st.sampled_from([("float64", 1e-9), ("float32", 2e-3)]),
+)
+def test_layer_norm_is_its_definition(shape, layouts, dtype):
+    name, rtol = dtype
+    x, layout = (LAYOUTS[i] for i in layouts)
+    inputs = [x(normal(shape, name) * 3 + 2), *(normal(shape[2:], name, i) for i in (1, 2))]
+    agree(lambda *xs: ops_nn.layer_norm(*xs, eps=0.1), inputs, rtol, layout)
+
+
+@given(
+    lead=st.lists(st.integers(1, 4), min_size=1, max_size=3),
+    sizes=st.tuples(*3 * [st.integers(1, 6)]),
+    key=st.integers(1, 6),
+    layouts=st.tuples(*4 * [ARRAYS]),
+    dtype=FLOATS,
+    masked=st.booleans(),
+)
+def test_attention_is_its_definition(lead, sizes, key, layouts, dtype, masked):
+    name, rtol = dtype
+    queries, keys, width = sizes
+    q, k, v, layout = (LAYOUTS[i] for i in layouts)
+    shapes = (*lead, queries, width), (*lead, keys, width), (*lead, keys, key)
+    inputs = [f(3 * normal(s, name, i)) for i, (f, s) in enumerate(zip((q, k, v), shapes))]
+    mask = [np.tril(np.ones((queries, keys), bool))] if masked else []
+    agree(lambda *xs: ops_nn.scaled_dot_product_attention(*xs, *mask), inputs, rtol, layout)
+
+
+def test_attention_to_scores_far_apart():
+    q, k, v = (normal((2, 3, 4, 5), "float64", i) for i in range(3))
+    q *= np.array([1, 100, 1e4, 1e6])[:, None]
+    agree(ops_nn.scaled_dot_product_attention, [q, k, v], 1e-10)
+
+
+def test_small_arrays_are_left_to_the_definitions(monkeypatch):
+    monkeypatch.setattr(blocks, "SMALL", 100)
+    x = np.ones((3, 33))
+    assert numpy_kernels.KERNELS["relu"](x) is NotImplemented
+    assert numpy_kernels.KERNELS["gelu"](x) is NotImplemented
+    assert numpy_kernels.KERNELS["relu"](np.ones((4, 25))) is not NotImplemented
 
 
 @given(shape=st.tuples(*(st.integers(1, high) for high in (6, 5, 4, 4))))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -59,17 +60,21 @@ def share_out(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
             work(piece)
         return
 
-    def share(i: int) -> None:
-        for piece in pieces[i::n]:
+    waiting = deque(pieces)  # a thread that is slower, on a busy core, takes fewer of them
+
+    def share() -> None:
+        while True:
+            try:
+                piece = waiting.popleft()
+            except IndexError:
+                return
             work(piece)
 
     with _one_blas_thread():
         # A copy of the context each: NumPy keeps in it whether to warn of overflow.
-        others = [
-            _pool(n - 1).submit(contextvars.copy_context().run, share, i) for i in range(1, n)
-        ]
+        others = [_pool(n - 1).submit(contextvars.copy_context().run, share) for _ in range(1, n)]
         try:
-            share(0)
+            share()
         finally:
             for other in others:
                 other.exception()  # waits
