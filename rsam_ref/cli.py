@@ -13,20 +13,12 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Column, Table
 
 import rsam_ref
 from rsam_backends import BackendError, use_backend
 from rsam_ref import cli_profile, cli_train
-from rsam_ref.terminal import Backend, console, errors, fail, usage_errors
+from rsam_ref.terminal import Backend, console, errors, fail, progress_bar, usage_errors
 
 app = typer.Typer(
     name="rsam-ref",
@@ -115,15 +107,7 @@ def compare(
     if done:
         console.print(f"{done} of {len(runs)} runs were finished before and are kept.")
 
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("training", total=len(runs), completed=done)
 
         def show(run: c.Run, record: dict[str, Any]) -> None:

@@ -11,17 +11,25 @@ import typer
 from rich.progress import (
     BarColumn,
     DownloadColumn,
-    MofNCompleteColumn,
     Progress,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
     TransferSpeedColumn,
 )
 
 from rsam_backends import use_backend
 from rsam_backends.threads import set_threads
-from rsam_ref.terminal import Backend, Kernels, Threads, console, errors, fail, say, usage_errors
+from rsam_ref.terminal import (
+    Backend,
+    Kernels,
+    Threads,
+    console,
+    errors,
+    fail,
+    progress_bar,
+    say,
+    usage_errors,
+)
 
 Option = typer.Option
 
@@ -192,15 +200,7 @@ def _go(run: Any) -> None:
         f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
         f"{recipe.optimizer}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
     )
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-    ) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("steps", total=run.steps, completed=run.step)
 
         def show(row: dict[str, Any]) -> None:
