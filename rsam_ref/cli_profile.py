@@ -11,8 +11,16 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from rsam_backends import to_host, use_backend
-from rsam_ref.cli_train import _model_option
-from rsam_ref.terminal import Backend, console, say, usage_errors
+from rsam_backends.threads import set_threads
+from rsam_ref.terminal import (
+    Backend,
+    Kernels,
+    Threads,
+    console,
+    name_and_value,
+    say,
+    usage_errors,
+)
 
 Option = typer.Option
 PICTURES = (".png", ".svg", ".pdf")
@@ -24,13 +32,6 @@ def profile(
     batch: Annotated[int, Option(help="Samples a step.")] = 32,
     optimizer: Annotated[str, Option(help="sgd, sam or rsam.")] = "sgd",
     steps: Annotated[int, Option(help="Measured steps; as many again are not measured.")] = 20,
-    kernels: Annotated[
-        str | None,
-        Option(
-            help="fast, or plain: the definitions alone.  [default: fast]",
-            envvar="RSAM_REF_KERNELS",
-        ),
-    ] = None,
     image_size: Annotated[int | None, Option(help="Pixels.  [default: the model's usual]")] = None,
     channels: Annotated[int | None, Option(help="[default: the model's usual]")] = None,
     classes: Annotated[int, Option(help="How many the model tells apart.")] = 10,
@@ -42,6 +43,8 @@ def profile(
         Path | None, Option(help="Draw the table to this file (.png, .svg, .pdf).")
     ] = None,
     backend: Backend = "numpy",
+    kernels: Kernels = "fast",
+    threads: Threads = None,
 ) -> None:
     """Say where the time of a step goes: op by op, forward and backward, and what is left.
 
@@ -53,13 +56,14 @@ def profile(
 
     with usage_errors():
         use_backend(backend, kernels=kernels)
+        set_threads(threads)
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {optimizer!r}; there are {', '.join(OPTIMIZERS)}")
         if save is not None and save.suffix.lower() not in PICTURES:
             raise ValueError(f"--save {save}: give a file ending in {', '.join(PICTURES)}")
         if steps < 1:
             raise ValueError(f"--steps must be at least 1, not {steps}")
-        options = dict(map(_model_option, model_option or []))
+        options = dict(map(name_and_value, model_option or []))
         net, shape = profiling.make(
             model, image_size=image_size, channels=channels, classes=classes, options=options
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,6 +25,7 @@ from rsam_ref.terminal import (
     console,
     errors,
     fail,
+    name_and_value,
     progress_bar,
     say,
     usage_errors,
@@ -151,7 +151,7 @@ def _start(
                 say(f"  {title}: {line}")
     if file is not None:
         settings = r.read(file)
-    options = dict(map(_model_option, model_options))
+    options = dict(map(name_and_value, model_options))
     if "model" in given and given["model"] != settings.get("model"):
         settings.pop("model_options", None)  # they were another model's
     settings |= given
@@ -165,16 +165,6 @@ def _start(
             f"--{unused[0].replace('_', '-')} means nothing to --optimizer {recipe.optimizer}"
         )
     return Run.start(out or _new_folder(preset or f"{recipe.model}-{recipe.optimizer}"), recipe)
-
-
-def _model_option(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(f"--model-option {text}: write it as NAME=VALUE")
-    try:
-        return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return name, value  # a word without its quotes
 
 
 def _new_folder(name: str) -> Path:

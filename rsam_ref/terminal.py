@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -55,6 +56,17 @@ def usage_errors() -> Iterator[None]:
     except ValueError as error:
         fail(str(error))
         raise typer.Exit(2) from None
+
+
+def name_and_value(text: str) -> tuple[str, Any]:
+    """What --model-option takes, NAME=VALUE; the value as TOML, or a word without its quotes."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"--model-option {text}: write it as NAME=VALUE")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value
 
 
 def progress_bar() -> Progress:

@@ -27,10 +27,12 @@ from rsam_backends import (
     get_backend,
     memory_used,
     quiet,
+    random,
     scatter_add,
     sliding_windows,
     switch,
     synchronize,
+    threads,
     to_device,
     to_host,
     use_backend,
@@ -359,6 +361,25 @@ def test_a_stream_goes_on_and_begins_again():
     assert first.tobytes() == Stream(*KEY).normal(5).tobytes()
     both = Stream(*KEY).normal((2, 5))
     assert both.tobytes() == first.tobytes() + second.tobytes()
+
+
+def test_many_draws_are_the_same_on_any_number_of_threads():
+    """Their blocks are drawn at the same time, each by a generator of its own."""
+    n = 3 * random.BLOCK + 5
+    drawn = []
+    for count in (1, 2, 5):
+        threads.set_threads(count)
+        try:
+            stream = Stream(*KEY)
+            drawn.append([stream.normal(n), stream.normal((2, n))])
+        finally:
+            threads.set_threads(None)
+    for again in drawn[1:]:
+        assert [a.tobytes() for a in again] == [a.tobytes() for a in drawn[0]]
+    everything = np.concatenate([a.reshape(-1) for a in drawn[0]])
+    assert np.unique(everything).size > 0.95 * everything.size  # float32: some meet by chance
+    assert abs(everything.mean()) < 5 / everything.size**0.5
+    assert drawn[0][0][: random.BLOCK].tobytes() == Stream(*KEY).normal(random.BLOCK).tobytes()
 
 
 KEYS = [

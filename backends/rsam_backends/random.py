@@ -1,7 +1,8 @@
 """Random draws: made on the host, given to the device, so that they are the same everywhere.
 
 A GPU's own generators give other numbers on another model of GPU. The draw costs less than one
-per cent of a convolutional network's step, so it is made by NumPy and transferred.
+per cent of a convolutional network's step, so it is made by NumPy and transferred. Many normal
+draws are shared out among threads, whose number changes none of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ import numpy as np
 
 from rsam_backends.base import Array
 from rsam_backends.switch import to_device
+from rsam_backends.threads import share_out
+
+BLOCK = 1 << 16
+"""Normal draws by one generator: further ones are made by others, at the same time."""
 
 
 class Stream:
@@ -32,7 +37,16 @@ class Stream:
 
     def normal(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Array:
         """Standard normal draws, N(0, 1), on the device."""
-        return to_device(self._generator.standard_normal(shape, dtype=np.dtype(dtype).type))
+        drawn = np.empty(shape, dtype)
+        run = drawn.reshape(-1)
+        blocks = [run[start : start + BLOCK] for start in range(0, max(1, run.size), BLOCK)]
+        generators = [self._generator, *self._generator.spawn(len(blocks) - 1)]
+
+        def draw(i: int) -> None:
+            generators[i].standard_normal(dtype=run.dtype.type, out=blocks[i])
+
+        share_out(draw, range(len(blocks)))
+        return to_device(drawn)
 
     def uniform(
         self, shape: int | tuple[int, ...], low: float, high: float, dtype: Any = "float32"

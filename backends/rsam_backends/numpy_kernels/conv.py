@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from rsam_backends.numpy_kernels import blocks
 from rsam_backends.threads import share_out
@@ -108,13 +107,8 @@ def _rows(images, window, stride, padding):
     along_h = along_w * (w + 2 * pw)
     along_n = along_h * (h + 2 * ph)
     # In memory a row of a window is kW * C numbers that lie side by side.
-    wide = as_strided(
-        padded,
-        (b, h + 2 * ph, wo, kw * c),
-        (along_n, along_h, along_w * sw, one),
-        writeable=False,
-    )
-    wide = np.ascontiguousarray(wide)
+    shape, strides = (b, h + 2 * ph, wo, kw * c), (along_n, along_h, along_w * sw, one)
+    wide = np.ascontiguousarray(np.ndarray(shape, padded.dtype, padded, 0, strides))
     for i in range(kh):
         yield wide[:, i : i + sh * ho : sh].reshape(b, ho * wo, kw * c)
 
