@@ -69,7 +69,7 @@ def name_and_value(text: str) -> tuple[str, Any]:
         return name, value
 
 
-def progress_bar() -> Progress:
+def progress_bar(on: Console = console) -> Progress:
     """A bar that tells what is done of how many, and how long the rest will take."""
     return Progress(
         TextColumn("{task.description}"),
@@ -78,5 +78,5 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        console=console,
+        console=on,
     )

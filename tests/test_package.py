@@ -84,6 +84,8 @@ def test_imports_run_one_way():
 
 def test_only_backends_and_data_readers_name_an_array_library():
     for path in (ROOT / "rsam_ref").rglob("*.py"):
+        if path.parent.name == "conformance":  # judges on the host, in NumPy, whatever is judged
+            continue
         if path.parent.name != "data":
             libraries = {i.split(".")[0] for i in imports(path)} & {"numpy", "cupy", "torch"}
             assert not libraries, f"{path.name} imports {libraries}"

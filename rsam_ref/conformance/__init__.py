@@ -1,0 +1,13 @@
+"""Is it SAM, or R-SAM? Another implementation, held against the algorithm from outside.
+
+`check` sees only where an implementation evaluates the gradient and where the weights land, so it
+needs no hook in the other code, and takes any framework. It names what diverges by stable codes
+(see catalogue.py), each with its evidence, its effect, and how to mend it.
+"""
+
+from rsam_ref.conformance.catalogue import CATALOGUE
+from rsam_ref.conformance.checking import check
+from rsam_ref.conformance.observer import BrokenError
+from rsam_ref.conformance.report import Finding, Report
+
+__all__ = ["CATALOGUE", "BrokenError", "Finding", "Report", "check"]

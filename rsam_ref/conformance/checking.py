@@ -1,0 +1,271 @@
+"""`check`: the main run, its diagnosis, the probes, and a report of it all."""
+
+from __future__ import annotations
+
+import random
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rsam_ref.conformance import probes
+from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
+from rsam_ref.conformance.forms import FORMS, Maker, form_of
+from rsam_ref.conformance.load import load
+from rsam_ref.conformance.observer import BrokenError, Step
+from rsam_ref.conformance.perturbation import Ascent
+from rsam_ref.conformance.problem import Hyper, Problem
+from rsam_ref.conformance.report import Finding, Report
+
+ALGORITHMS = ("sam", "asam", "rsam")
+RHO = {"sam": 0.4, "asam": 1.5, "rsam": 0.4}
+
+Progress = Callable[[str, int, int], Any]
+
+
+def check(
+    subject: Any,
+    algorithm: str = "rsam",
+    *,
+    form: str | None = None,
+    seed: int = 0,
+    timeout: float | None = 60.0,
+    progress: Progress | None = None,
+) -> Report:
+    """Hold an implementation against SAM, ASAM or R-SAM, from outside.
+
+    Parameters
+    ----------
+    subject:
+        A function ``train_step(weights, loss_and_grad, state, hyper) -> (weights, state)``; a
+        PyTorch optimizer class, or a function ``make(params, hyper)`` that returns an optimizer; or
+        a function ``train_step(model, optimizer, loss_fn, batch, hyper)``. Or where one of these
+        is to be found: "FILE.py:NAME" or "package.module:NAME".
+    algorithm:
+        "sam", "asam" or "rsam".
+    form:
+        "function", "optimizer" or "loop"; found out from the subject if left out.
+    seed:
+        Of the problem: weights and mini-batches.
+    timeout:
+        Seconds that each part of the check may take, where the system can interrupt it (in the main
+        thread, not on Windows); None for no limit.
+    progress:
+        Called with what is under way, how many parts are done, and of how many.
+
+    Raises
+    ------
+    BrokenError
+        If the implementation cannot be judged: it raises, returns something else, gives NaN.
+    ValueError
+        For an unknown algorithm or form.
+    """
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
+    if form is not None and form not in FORMS:
+        raise ValueError(f"unknown form {form!r}; there are {', '.join(FORMS)}")
+    if isinstance(subject, str):
+        subject = load(subject)
+    maker = Maker(subject, form or form_of(subject), algorithm)
+    tell = progress or (lambda what, done, total: None)
+    chosen = probes.probes_of(maker.form)
+    tell("training", 0, len(chosen) + 1)
+    with _same_numbers(seed), _errors_of("training"), _limited(timeout):
+        setting = _main_run(maker, algorithm, seed)
+    findings = list(setting.main.findings)
+    outcomes = {"training": "findings" if findings else "passed"}
+    for i, (name, probe) in enumerate(chosen.items(), start=1):
+        tell(name, i, len(chosen) + 1)
+        try:
+            with _same_numbers(seed), _errors_of(name), _limited(timeout):
+                found = probe(setting)
+        except probes.SkippedError as skipped:
+            outcomes[name] = f"not done: {skipped}"
+            continue
+        except BrokenError as error:
+            outcomes[name] = f"not done: {error}"
+            continue
+        known = {finding.code for finding in findings}
+        fresh = [Finding(f.code, f.evidence, name) for f in found if f.code not in known]
+        findings += fresh
+        outcomes[name] = "findings" if fresh else "passed"
+    tell("done", len(chosen) + 1, len(chosen) + 1)
+    findings.sort(key=lambda finding: finding.note)
+    return Report(
+        algorithm,
+        setting.main.algorithm,
+        maker.form,
+        findings,
+        outcomes,
+        _picture(setting.main, algorithm),
+    )
+
+
+def _main_run(maker: Maker, algorithm: str, seed: int) -> probes.Setting:
+    problem = Problem(seed)
+    hyper = Hyper(rho=RHO[algorithm])
+    notes: list[Finding] = []
+    plan = probes.plan_of(maker, hyper, problem)
+    steps, resumed = _run(maker, problem, plan)
+    closure = maker.form == "optimizer" and _closure_only(resumed)
+    if closure and all(len(_places(step)) < 2 for step in steps):
+        maker.contract = "backward-first"
+        again, resumed_again = _run(maker, problem, plan)
+        if any(len(_places(step)) > 1 for step in again):
+            steps, resumed = again, resumed_again
+            notes.append(Finding("contract.backward-first", {"gradients without it": 1}))
+        else:
+            maker.contract = None
+    main = diagnose(problem, steps, algorithm)
+    main.findings += notes
+    return probes.Setting(maker, seed, algorithm, hyper, main, steps, resumed)
+
+
+def _closure_only(subject: Any) -> bool:
+    return getattr(subject, "contract", "closure") == "closure"
+
+
+def _places(step: Step) -> list[bytes]:
+    return list({evaluation.at.tobytes() for evaluation in step.evaluations})
+
+
+def _run(maker: Maker, problem: Problem, plan: list[Hyper]) -> tuple[list[Step], Any]:
+    """The steps, and the subject as it was saved and loaded half-way (or the error of that)."""
+    subject = maker(problem, plan[0])
+    steps: list[Step] = []
+    resumed: Any = None
+    for number, hyper in enumerate(plan):
+        if number == len(plan) // 2:
+            try:
+                resumed = subject.resumed(hyper)
+            except Exception as error:
+                resumed = error
+        step = Step(number, hyper, subject.weights())
+        subject.step(number, hyper, step)
+        step.after = subject.weights()
+        steps.append(step)
+    return steps, resumed
+
+
+@contextmanager
+def _same_numbers(seed: int) -> Iterator[None]:
+    """Inside, the global generators begin from the seed; afterwards they are as before.
+
+    Warnings of overflow and the like are not shown: what they lead to is seen.
+    """
+    try:
+        import torch
+    except ImportError:
+        torch = None  # type: ignore[assignment]
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    torch_before = torch.get_rng_state() if torch else None
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
+    if torch:
+        torch.manual_seed(seed)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002
+        if torch and torch_before is not None:
+            torch.set_rng_state(torch_before)
+
+
+@contextmanager
+def _errors_of(doing: str) -> Iterator[None]:
+    """Turns whatever the implementation raises into a `BrokenError` that names its line."""
+    try:
+        yield
+    except (BrokenError, probes.SkippedError, KeyboardInterrupt, MemoryError):
+        raise
+    except _TimeoutError as error:
+        raise BrokenError(
+            f"the implementation was stopped: {doing} took more than {error} seconds"
+            f"{_line(error.__traceback__)}; does it hang?"
+        ) from None
+    except BaseException as error:
+        raise BrokenError(
+            f"the implementation raised {type(error).__name__}: {error}"
+            f"{_line(error.__traceback__)} (in {doing})"
+        ) from error
+
+
+class _TimeoutError(BaseException):
+    """Not an Exception, so that the implementation does not catch it."""
+
+
+@contextmanager
+def _limited(seconds: float | None) -> Iterator[None]:
+    """Stops what is inside after so many seconds, where that can be done."""
+    possible = hasattr(signal, "setitimer") and (
+        threading.current_thread() is threading.main_thread()
+    )
+    if seconds is None or not possible:
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise _TimeoutError(f"{seconds:g}")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def _line(traceback: Any) -> str:
+    """The last line of the implementation's own code in a traceback."""
+    here = Path(__file__).parent
+    where = ""
+    while traceback is not None:
+        code = traceback.tb_frame.f_code
+        path = Path(code.co_filename)
+        if path.parent != here and "torch" not in path.parts and path.name != "contextlib.py":
+            where = f", {path.name} line {traceback.tb_lineno}, {code.co_name}"
+        traceback = traceback.tb_next
+    return where
+
+
+def _picture(main: Diagnosis, algorithm: str) -> dict[str, Any]:
+    """The first step in the plane of the draw and the gradient, from w: named points."""
+    if not main.cases or len(main.cases[0].seen.points) < 2:
+        return {}
+    a = main.cases[0]
+    return step_points(a, algorithm)
+
+
+def step_points(a: Ascent, algorithm: str) -> dict[str, Any]:
+    g0, draw, rho = a.first, a.draw, a.hyper.rho
+    across = g0 / (np.linalg.norm(g0) + 1e-300)
+    rest = draw - (draw @ across) * across
+    if not rest.any():
+        rest = a.eps - (a.eps @ across) * across
+    up = rest / (np.linalg.norm(rest) + 1e-300)
+
+    def flat(v: np.ndarray) -> list[float]:
+        return [float(v @ across), float(v @ up)]
+
+    wanted = a.hyper.lam * g0 + draw if algorithm == "rsam" else g0
+    eps = rho * wanted / (np.linalg.norm(wanted) + 1e-12)
+    if algorithm == "asam":
+        eps = rho * a.reach**2 * g0 / np.linalg.norm(a.reach * g0)
+    return {
+        "rho": float(rho) if algorithm != "asam" else float(np.linalg.norm(eps)),
+        "w + D": flat(draw),
+        "expected w + eps": flat(eps),
+        "observed w + eps": flat(a.eps),
+        "out of the plane": float(
+            np.linalg.norm(a.eps - (a.eps @ across) * across - (a.eps @ up) * up)
+        ),
+    }

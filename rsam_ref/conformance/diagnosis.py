@@ -1,0 +1,409 @@
+"""From what was seen of a run to findings, stage by stage.
+
+Each stage is judged with what was observed of the stages before it, not with what they should have
+given: so two mistakes are two findings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from rsam_ref.conformance import base_step, perturbation
+from rsam_ref.conformance.draw import judge_draw
+from rsam_ref.conformance.hypotheses import EXACT, Verdict
+from rsam_ref.conformance.observer import BrokenError, Seen, Step, resolution
+from rsam_ref.conformance.perturbation import Ascent
+from rsam_ref.conformance.problem import BATCH, Problem
+from rsam_ref.conformance.report import Finding
+
+
+@dataclass
+class Diagnosis:
+    """What a run was recognised as, and what is wrong with it."""
+
+    algorithm: str | None
+    findings: list[Finding]
+    cases: list[Ascent] = field(default_factory=list)
+    update: Verdict | None = None
+    mixed: bool = False
+    """Whether the base step uses a mixture of gradients."""
+    single: bool = False
+    """Whether the weights are kept in float32."""
+    tolerance: float = EXACT
+
+
+def diagnose(
+    problem: Problem, steps: list[Step], asked: str, groups: np.ndarray | None = None
+) -> Diagnosis:
+    """Judge the steps of a run as ``asked`` ("sam", "asam" or "rsam")."""
+    return _Diagnosing(problem, steps, asked, groups).carry_out()
+
+
+class _Diagnosing:
+    def __init__(
+        self, problem: Problem, steps: list[Step], asked: str, groups: np.ndarray | None
+    ) -> None:
+        for step in steps:
+            _check_finite(step)
+        self.problem = problem
+        self.asked = asked
+        self.groups = groups
+        self.seen = [Seen(problem, step) for step in steps]
+        self.single = resolution(steps) > 2.0**-40
+        self.tolerance = 1e-3 if self.single else EXACT
+        self.findings: list[Finding] = []
+        self.algorithm: str | None = asked
+        self.mixed = False
+
+    def add(self, code: str, evidence: dict[str, Any] | None = None) -> None:
+        if all(f.code != code for f in self.findings):
+            self.findings.append(Finding(code, evidence or {}))
+
+    def add_verdict(self, verdict: Verdict) -> None:
+        if verdict.best is not None:
+            for code in verdict.best.codes:
+                self.add(code, verdict.evidence())
+            if verdict.low_precision and not self.single:
+                self.add("precision.low", {"error": verdict.error})
+
+    def carry_out(self) -> Diagnosis:
+        self._evaluations()
+        counts = [len(seen.points) for seen in self.seen]
+        cases: list[Ascent] = []
+        for seen in self.seen:
+            cases.append(Ascent(self.problem, seen, cases[-1] if cases else None, self.groups))
+        noisy = any(a.draw.any() for a in cases)
+        if min(counts) < max(counts):
+            self._now_and_then(counts, cases)
+        elif max(counts) == 1:
+            self._one_gradient(cases)
+        elif max(counts) > 2:
+            self._many_gradients(cases, noisy)
+        elif self._one_number_of_steps_behind(cases):
+            pass
+        else:
+            if noisy:
+                self._draws(cases)
+            self._ascent(cases, noisy)
+        update = self._update(cases)
+        self._name()
+        return Diagnosis(
+            self.algorithm, self.findings, cases, update, self.mixed, self.single, self.tolerance
+        )
+
+    def _evaluations(self) -> None:
+        if any(not seen.points for seen in self.seen):
+            number = next(seen.number for seen in self.seen if not seen.points)
+            raise BrokenError(f"step {number + 1} never asked for a gradient")
+        repeated = sum(seen.repeated for seen in self.seen)
+        if repeated:
+            self.add("cost.extra-evaluations", {"repeated evaluations": repeated})
+        for seen in self.seen:
+            others = [batch for batch, _ in seen.batches if batch != seen.number]
+            parts = [rows for _, rows in seen.batches]
+            if others:
+                evidence = {"step": seen.number + 1, "the batch of step": others[0] + 1}
+                self.add("update.other-batch", evidence)
+            elif len(set(parts)) > 1:
+                samples = [BATCH if rows is None else len(rows) for rows in parts]
+                self.add("update.other-batch", {"samples in each pass": samples})
+        extra = 0
+        for seen in self.seen:  # looks at w besides the two passes that count
+            while len(seen.points) > 2:
+                at_w = [np.array_equal(point, seen.w) for point in seen.points]
+                away = [i for i, same in enumerate(at_w) if not same]
+                here = [i for i, same in enumerate(at_w) if same]
+                if not here or len(away) < 2 or self.asked != "rsam":
+                    break
+                self._forget(seen, here[0])
+                extra += 1
+            if len(seen.points) == 3 and np.array_equal(seen.points[-1], seen.w):
+                self._forget(seen, 2)
+                extra += 1
+        if extra:
+            self.add("cost.extra-evaluations", {"evaluations at w that nothing needs": extra})
+
+    @staticmethod
+    def _forget(seen: Seen, i: int) -> None:
+        del seen.points[i], seen.batches[i]
+        seen._gradients.clear()
+
+    def _one_number_of_steps_behind(self, cases: list[Ascent]) -> bool:
+        """Whether both points are one and the same place up to rounding: no ascent."""
+        if all(np.linalg.norm(a.eps) < 1e-9 * np.linalg.norm(a.w) for a in cases):
+            self.add("ascent.missing", {"||eps||": 0.0})
+            return True
+        return False
+
+    def _now_and_then(self, counts: list[int], cases: list[Ascent]) -> None:
+        single = [a for a in cases if len(a.seen.points) == 1]
+        if all(a.before is not None and _along(a.eps, a.before) for a in single):
+            self.algorithm = None
+            self.add("ascent.stale-gradient", {"gradients a step": 1})
+            return
+        evidence = {"gradients in each step": ", ".join(map(str, counts))}
+        period = counts[1:].index(max(counts)) + 1 if max(counts) in counts[1:] else len(counts)
+        regular = all((count == max(counts)) == (t % period == 0) for t, count in enumerate(counts))
+        if regular and self._reuses_the_ascent(counts):
+            self.algorithm = "looksam"
+            self.add("algorithm.looksam", {**evidence, "period": period})
+        else:
+            self.algorithm = None
+            self.add("ascent.skipped", evidence)
+
+    def _reuses_the_ascent(self, counts: list[int]) -> bool:
+        """Whether the steps with one gradient move by something else than that gradient."""
+        cases = [Ascent(self.problem, seen, None) for seen in self.seen]
+        return base_step.judge_base_step(cases, self.tolerance).best is None
+
+    def _one_gradient(self, cases: list[Ascent]) -> None:
+        draws = [a.eps for a in cases]
+        if not any(d.any() for d in draws):
+            self.algorithm = "base-optimizer"
+            self.add("algorithm.base-optimizer", {"gradients a step": 1})
+            return
+        if cases[0].eps.any() or self._random(draws, cases):
+            self.algorithm = "noise-only"
+            self.add("algorithm.noise-only", {"gradients a step": 1})
+            for code, evidence in judge_draw(self.problem, self.seen, draws):
+                if self.asked == "rsam":
+                    self.add(code, evidence)
+            return
+        self.algorithm = None
+        self.add("ascent.stale-gradient", {"gradients a step": 1})
+
+    def _random(self, draws: list[np.ndarray], cases: list[Ascent]) -> bool:
+        """Whether the offsets are unrelated to the gradients of the step before."""
+        cosines = []
+        for a in cases[1:]:
+            assert a.before is not None
+            g = a.before.first
+            cosines.append(abs(float(a.eps @ g)) / (np.linalg.norm(a.eps) * np.linalg.norm(g)))
+        return bool(max(cosines, default=0.0) < 0.5)
+
+    def _many_gradients(self, cases: list[Ascent], noisy: bool) -> None:
+        k = len(self.seen[0].points) - 1
+        errors = {"rho / k": 0.0, "rho": 0.0}
+        for a in cases:
+            for label, radius in (("rho / k", a.hyper.rho / k), ("rho", a.hyper.rho)):
+                at = a.w.copy()
+                for i in range(k):
+                    g = a.seen.gradient(i)
+                    at = at + radius * g / (np.linalg.norm(g) + 1e-12)
+                    error = np.linalg.norm(at - a.seen.points[i + 1]) / a.hyper.rho
+                    errors[label] = max(errors[label], float(error))
+        evidence = {"ascent steps": k, "gradients a step": k + 1}
+        limit = max(self.tolerance, 1e-6)
+        if not noisy and min(errors.values()) < limit:
+            self.algorithm = "k-step-sam"
+            self.add("algorithm.k-step-sam", evidence)
+            if errors["rho"] < limit:
+                self.add("ascent.radius-each-step", {**evidence, "error": errors["rho"]})
+            return
+        if not self._ends_like_two(cases, noisy):
+            self.algorithm = None
+            self.add("ascent.unknown", {**evidence, "errors as k-step SAM": str(errors)})
+
+    def _ends_like_two(self, cases: list[Ascent], noisy: bool) -> bool:
+        """Whether a pair of the points is an ascent, the others being left unused."""
+        if noisy:
+            self._draws(cases)
+        verdict = perturbation.judge_ascent(cases, self.asked, noisy, self.tolerance)
+        if verdict.best is None:
+            return False
+        self.add("cost.extra-evaluations", {"gradients a step": len(self.seen[0].points)})
+        self.add_verdict(verdict)
+        return True
+
+    def _draws(self, cases: list[Ascent]) -> None:
+        draws = [a.draw for a in cases]
+        if self.asked != "rsam":
+            self.algorithm = "rsam"
+            return
+        lengths = np.array([np.linalg.norm(d) / a.hyper.sigma for d, a in zip(draws, cases)])
+        if np.ptp(lengths) < 1e-4 * lengths[0] and abs(lengths[0] - 1) < 1e-3:
+            self.algorithm = "rsam-ball"
+            self.add("algorithm.rsam-ball", {"||D|| / sigma": float(lengths[0])})
+            return
+        for code, evidence in judge_draw(self.problem, self.seen, draws):
+            self.add(code, evidence)
+
+    def _ascent(self, cases: list[Ascent], noisy: bool) -> None:
+        verdict = perturbation.judge_ascent(cases, self.asked, noisy, self.tolerance)
+        if verdict.best is not None:
+            self.add_verdict(verdict)
+            if not noisy and self.asked == "rsam" and not _named(verdict):
+                self.algorithm = "sam"
+                self._first("algorithm.sam", {"||D||": 0.0})
+            return
+        along = perturbation.judge_direction(cases, self.asked, noisy, self.tolerance)
+        if along.best is not None:
+            for code in along.best.codes:
+                self.add(code, along.evidence())
+            from_noise = "direction.measured-from-noise" in along.best.codes
+            self.add(*perturbation.judge_length(cases, from_noise))
+            if not noisy and self.asked == "rsam":
+                self.algorithm = "sam"
+                self._first("algorithm.sam", {"||D||": 0.0})
+            return
+        if self._after_a_base_step(cases):
+            return
+        if self.asked == "rsam" and self._hidden_draw(cases, noisy):
+            return
+        if noisy and self._proportion(cases):
+            return
+        self.algorithm = None
+        cosine = [
+            float(a.eps @ a.first / (np.linalg.norm(a.eps) * np.linalg.norm(a.first) + 1e-300))
+            for a in cases
+        ]
+        self.add(
+            "ascent.unknown",
+            {
+                **verdict.evidence(),
+                "cos(eps, g0)": [round(c, 4) for c in cosine],
+                "||eps|| / rho": [
+                    round(float(np.linalg.norm(a.eps)) / a.hyper.rho, 4) for a in cases
+                ],
+            },
+        )
+
+    def _after_a_base_step(self, cases: list[Ascent]) -> bool:
+        """Whether the ascent starts from where a base step with g0 ends."""
+        a = cases[0]
+        at = a.seen.points[0]
+        start = -a.hyper.lr * (a.first + a.hyper.weight_decay * at)
+        climb = a.hyper.rho * a.first / np.linalg.norm(a.first)
+        if np.linalg.norm(a.eps - a.draw - start - climb) > 1e-3 * np.linalg.norm(climb):
+            return False
+        self.add("update.two-steps", {"the ascent starts": "after a base step with g0"})
+        return True
+
+    def _proportion(self, cases: list[Ascent]) -> bool:
+        """Whether eps lies in the plane of g0 and D, in another proportion."""
+        proportions = []
+        for a in cases:
+            plane = np.stack([a.first, a.draw], axis=1)
+            weights, *_ = np.linalg.lstsq(plane, a.eps, rcond=None)
+            rest = np.linalg.norm(plane @ weights - a.eps) / np.linalg.norm(a.eps)
+            if rest > max(1e-6, self.tolerance) or weights[1] == 0:
+                return False
+            proportions.append(round(float(weights[0] / weights[1]), 4))
+        lams = [a.hyper.lam for a in cases]
+        steady = np.ptp(proportions) < 1e-3 * abs(proportions[0])
+        code = "direction.lam-ignored" if steady and np.ptp(lams) else "direction.wrong-weights"
+        self.add(code, {"weight of g0 / weight of D": proportions, "lam": lams})
+        return True
+
+    def _hidden_draw(self, cases: list[Ascent], noisy: bool) -> bool:
+        """Whether eps holds a draw that no gradient was taken at."""
+        sizes: dict[str, list[float]] = {"in the direction": [], "after": []}
+        for a in cases:
+            g = a.first
+            size = a.hyper.sigma * a.scale
+            share = float(a.eps @ g / (g @ g))
+            if share <= 0:
+                return False
+            inside = a.hyper.lam * (a.eps / share - g)
+            after = a.eps - a.hyper.rho * g / np.linalg.norm(g)
+            sizes["in the direction"].append(float(np.sqrt(np.mean((inside / size) ** 2))))
+            sizes["after"].append(float(np.sqrt(np.mean((after / size) ** 2))))
+        lengths = [float(np.linalg.norm(a.eps)) / a.hyper.rho for a in cases]
+        at_radius = max(abs(length - 1) for length in lengths) < 1e-4
+        kind = "in the direction" if at_radius else "after"
+        if max(abs(np.log(size)) for size in sizes[kind]) > 0.3:
+            return False
+        evidence = {"size of the unseen draw / (sigma s)": float(np.mean(sizes[kind]))}
+        if not at_radius:
+            self.add("noise.added-after-ascent", evidence)
+        elif noisy:
+            self.add("direction.fresh-draw", evidence)
+        else:
+            self.add("direction.gradient-at-w", evidence)
+        return True
+
+    def _update(self, cases: list[Ascent]) -> Verdict | None:
+        moved = [not np.array_equal(a.seen.after, a.w) for a in cases]
+        if not any(moved):
+            self.add("update.no-step")
+            return None
+        if self.algorithm == "looksam":
+            return None
+        verdict = base_step.judge_base_step(cases, self.tolerance)
+        if verdict.best is None or len(verdict.best.codes) > 1:
+            mixed = base_step.judge_base_step(cases, self.tolerance, more=base_step.mixtures)
+            if mixed.best is not None and (
+                verdict.best is None or len(mixed.best.codes) < len(verdict.best.codes)
+            ):
+                mixed.expected_error = verdict.expected_error
+                verdict, self.mixed = mixed, True
+        if verdict.best is None:
+            self.add("update.unknown", verdict.evidence())
+            return None
+        evidence = {"explanation": verdict.best.label, **verdict.evidence()}
+        for code in verdict.best.codes:
+            self.add(code, evidence)
+        if verdict.low_precision and not self.single:
+            self.add("precision.low", {"error": verdict.error})
+        return verdict
+
+    def _first(self, code: str, evidence: dict[str, Any]) -> None:
+        self.findings = [f for f in self.findings if f.code != code]
+        self.findings.insert(0, Finding(code, evidence))
+
+    def _name(self) -> None:
+        """Another algorithm's name comes first; what belongs to it is no finding of its own."""
+        if self.single:
+            self.add("precision.float32", {"smallest step seen": "24 bits"})
+        named = [f for f in self.findings if f.code.startswith("algorithm.")]
+        if self.algorithm == "rsam" and self.asked != "rsam" and not named:
+            self._first("algorithm.rsam", {"first gradient": "at w + D, not at w"})
+        elif named:
+            self.algorithm = named[0].code.removeprefix("algorithm.")
+            self._first(named[0].code, named[0].evidence)
+        elif any(not f.note for f in self.findings):
+            self.algorithm = None
+        self.findings.sort(key=_order)
+
+
+ORDER = ("algorithm", "noise", "direction", "ascent", "restore", "update")
+LATE = ("noise.not-removed",)
+
+
+def _order(finding: Finding) -> tuple[bool, int]:
+    """Divergences before notes, in the order of a step."""
+    stage = "restore" if finding.code in LATE else finding.code.split(".")[0]
+    return finding.note, ORDER.index(stage) if stage in ORDER else len(ORDER)
+
+
+def _named(verdict: Verdict) -> bool:
+    assert verdict.best is not None
+    return any(code.startswith("algorithm.") for code in verdict.best.codes)
+
+
+def _along(eps: np.ndarray, before: Ascent) -> bool:
+    """Whether eps points along one of the gradients of the step before."""
+    if not eps.any():
+        return False
+    for g in (before.first, before.seen.gradient(-1)):
+        if abs(float(eps @ g)) > 0.999 * np.linalg.norm(eps) * np.linalg.norm(g):
+            return True
+    return False
+
+
+def _check_finite(step: Step) -> None:
+    for i, evaluation in enumerate(step.evaluations):
+        if not np.isfinite(evaluation.at).all():
+            raise BrokenError(
+                f"in step {step.number + 1} the gradient is asked for at weights that are "
+                f"{_kind(evaluation.at)} (evaluation {i + 1} of the step)"
+            )
+    if not np.isfinite(step.after).all():
+        raise BrokenError(f"the weights are {_kind(step.after)} after step {step.number + 1}")
+
+
+def _kind(weights: np.ndarray) -> str:
+    return "NaN" if np.isnan(weights).any() else "infinite"

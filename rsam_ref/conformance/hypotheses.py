@@ -1,0 +1,113 @@
+"""Choosing between explanations of what was observed.
+
+A hypothesis predicts a vector in every step. It *fits* when the prediction is right up to the
+precision of the weights. Among those that fit, the one that departs least from the algorithm wins;
+where several depart equally, all of them are reported, as a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+EXACT = 1e-9
+"""A relative error below this is rounding, for weights in float64."""
+
+CLOSE = 3e-4
+"""Below this the quantity is the right one, in a lower precision."""
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """``codes`` are its departures from the algorithm: none for the algorithm itself."""
+
+    codes: tuple[str, ...]
+    predict: Callable[[Any], np.ndarray] = field(compare=False)
+    label: str = ""
+    cost: float = 0.0
+    """Breaks ties between hypotheses with equally many departures."""
+
+
+@dataclass
+class Verdict:
+    """The hypothesis that fits, or None; how well; and what came next."""
+
+    best: Hypothesis | None
+    error: float
+    expected_error: float
+    """How far the algorithm's own prediction is from what was observed."""
+    runner_up: tuple[str, float] | None = None
+    ties: list[Hypothesis] = field(default_factory=list)
+    low_precision: bool = False
+    nearest: tuple[str, float] | None = None
+    """Where nothing fits, what came nearest."""
+
+    def evidence(self) -> dict[str, Any]:
+        """For people: how well what was found fits, and how well the algorithm does."""
+        found: dict[str, Any] = {}
+        if self.best is not None:
+            found["error"] = self.error
+        found["error of the algorithm"] = self.expected_error
+        if self.best is None and self.nearest is not None:
+            found["nearest"] = f"{self.nearest[0]}, error {self.nearest[1]:.2g}"
+        elif self.runner_up is not None:
+            found["runner-up"] = f"{self.runner_up[0]}, error {self.runner_up[1]:.2g}"
+        if self.ties:
+            found["cannot be told from"] = ", ".join(code for h in self.ties for code in h.codes)
+        return found
+
+
+def choose(
+    hypotheses: Iterable[Hypothesis],
+    cases: Sequence[Any],
+    observed: Callable[[Any], np.ndarray],
+    scale: Callable[[Any], float],
+    tolerance: float = EXACT,
+) -> Verdict:
+    """The explanation of what was observed in all cases (steps).
+
+    The error of a hypothesis is the largest over the cases of ||predicted - observed|| / scale.
+    """
+    hypotheses = sorted(hypotheses, key=lambda h: len(h.codes))
+    found: list[tuple[float, Hypothesis]] = []
+    truth = [observed(case) for case in cases]
+    sizes = [max(scale(case), 1e-300) for case in cases]
+    limit = max(CLOSE, tolerance)
+    for hypothesis in hypotheses:
+        error = 0.0
+        for case, right, size in zip(cases, truth, sizes):
+            with np.errstate(all="ignore"):
+                distance = np.linalg.norm(hypothesis.predict(case) - right) / size
+            error = max(error, float(distance)) if np.isfinite(distance) else np.inf
+            if error > 100 * limit and hypothesis.codes:
+                break  # it will not fit; its error so far is told as a runner-up's
+        found.append((error, hypothesis))
+        if not hypothesis.codes and error <= tolerance:
+            return Verdict(hypothesis, error, error)
+    expected = min((e for e, h in found if not h.codes), default=np.inf)
+
+    def rank(item: tuple[float, Hypothesis]) -> tuple[float, float]:
+        return len(item[1].codes), item[1].cost
+
+    fits = sorted((item for item in found if item[0] <= tolerance), key=rank)
+    low = not fits
+    if low:
+        fits = sorted((item for item in found if item[0] <= limit), key=lambda i: (rank(i), i[0]))
+    by_error = sorted(found, key=lambda item: item[0])
+    if not fits:
+        nearest = (by_error[0][1].label, by_error[0][0]) if by_error else None
+        return Verdict(None, np.inf, expected, nearest=nearest)
+    error, best = fits[0]
+    ties: list[Hypothesis] = []
+    for _, other in fits[1:]:
+        known = [set(h.codes) for h in [best, *ties]]
+        if rank((0, other)) == rank((0, best)) and set(other.codes) not in known:
+            ties.append(other)
+    next_best = next(
+        ((h.label, e) for e, h in by_error if set(h.codes) != set(best.codes) and h not in ties),
+        None,
+    )
+    return Verdict(best, error, expected, next_best, ties, low_precision=low and not ties)

@@ -1,0 +1,106 @@
+"""A check in a process of its own, so that whatever the implementation does ends in a message."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import Any
+
+from rsam_ref.conformance.checking import Progress, check
+from rsam_ref.conformance.observer import BrokenError
+from rsam_ref.conformance.report import Report
+
+
+def check_isolated(
+    target: str,
+    algorithm: str,
+    *,
+    form: str | None = None,
+    seed: int = 0,
+    timeout: float = 60.0,
+    progress: Progress | None = None,
+) -> Report:
+    """`check` of what "FILE.py:NAME" names; what it prints is kept out of the way.
+
+    Raises `BrokenError` also where the process ends or falls silent for ``timeout`` seconds.
+    """
+    settings = {"algorithm": algorithm, "form": form, "seed": seed, "timeout": timeout}
+    with tempfile.TemporaryFile() as printed:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "rsam_ref.conformance.isolated", target, json.dumps(settings)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=printed,
+            text=True,
+        )
+        try:
+            return _listen(child, 1.5 * timeout + 2, progress, printed)
+        finally:
+            child.kill()
+            child.wait()
+
+
+def _listen(child: Any, patience: float, progress: Progress | None, printed: Any) -> Report:
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        for line in child.stdout:
+            lines.put(line)
+        lines.put("")
+
+    threading.Thread(target=read, daemon=True).start()
+    doing = "loading"
+    while True:
+        try:
+            line = lines.get(timeout=patience)
+        except queue.Empty:
+            raise BrokenError(
+                f"the implementation was stopped: {doing} took more than {patience:g} seconds; "
+                "does it hang?"
+            ) from None
+        if not line:
+            code = child.wait()
+            printed.seek(0)
+            said = printed.read().decode(errors="replace").strip().splitlines()
+            last = f"; the last it printed: {said[-1]}" if said else ""
+            raise BrokenError(f"the implementation ended the process (exit code {code}){last}")
+        message = json.loads(line)
+        if "broken" in message:
+            raise BrokenError(message["broken"])
+        if "report" in message:
+            return Report.from_json(message["report"])
+        doing = message["doing"]
+        if progress:
+            progress(doing, message["done"], message["total"])
+
+
+def main() -> None:
+    """The child: messages on what was the standard output; everything printed goes elsewhere."""
+    target, settings = sys.argv[1], json.loads(sys.argv[2])
+    messages = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def tell(**message: Any) -> None:
+        messages.write(json.dumps(message) + "\n")
+        messages.flush()
+
+    try:
+        report = check(
+            target,
+            settings.pop("algorithm"),
+            progress=lambda doing, done, total: tell(doing=doing, done=done, total=total),
+            **settings,
+        )
+    except BrokenError as error:
+        tell(broken=str(error))
+    else:
+        tell(report=report.to_json())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""A fixture for pytest, by which a project keeps its own implementation conforming.
+
+    def test_my_optimizer_is_sam(rsam_conforms):
+        rsam_conforms(MySAM, "sam")
+
+It is there as soon as rsam-ref is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def rsam_conforms() -> Callable[..., Any]:
+    """A function that checks an implementation, fails the test where it diverges, and returns the
+    report. ``allow`` are codes that are known and accepted; other arguments are `check`'s.
+    """
+    from rsam_ref.conformance import check
+
+    def conforms(
+        subject: Any, algorithm: str = "rsam", *, allow: Collection[str] = (), **options: Any
+    ) -> Any:
+        __tracebackhide__ = True
+        report = check(subject, algorithm, **options)
+        wrong = [f for f in report.findings if not f.note and f.code not in allow]
+        if wrong:
+            lines = [f"  {f}\n    to mend it: {f.remedy}" for f in wrong]
+            pytest.fail(f"it diverges from {algorithm}:\n" + "\n".join(lines), pytrace=False)
+        return report
+
+    return conforms

@@ -1,0 +1,149 @@
+"""What a check ends in: findings, in words, as JSON, and as a page to attach to an issue."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rsam_ref.conformance.catalogue import CATALOGUE
+
+STAGES = {
+    "algorithm": "algorithm",
+    "noise": "noise",
+    "direction": "ascent",
+    "ascent": "ascent",
+    "restore": "restore",
+    "update": "update",
+    "resume": "save and resume",
+    "batch-norm": "batch norm",
+    "limits": "limits",
+    "precision": "precision",
+    "cost": "cost",
+    "contract": "contract",
+}
+
+
+NAMES = {"sam": "SAM", "asam": "ASAM", "rsam": "R-SAM"}
+
+AROUND = (
+    "restore.skipped-without-gradient",
+    "resume.momentum-lost",
+    "resume.hidden-state",
+    "resume.fails",
+    "limits.missing-gradient",
+    "limits.accumulation",
+    "ascent.nan-at-zero-gradient",
+    "batch-norm.moved-twice",
+    "batch-norm.moved-by-second-pass",
+    "batch-norm.frozen",
+)
+"""Divergences that leave the step itself, with usual inputs, as it should be."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was found: a stable code, and what was observed."""
+
+    code: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    where: str = "training"
+    """The probe in which it showed."""
+
+    @property
+    def stage(self) -> str:
+        return STAGES[self.code.split(".")[0]]
+
+    @property
+    def note(self) -> bool:
+        """Whether it is precision, style or cost, and no divergence."""
+        return CATALOGUE[self.code].note
+
+    @property
+    def what(self) -> str:
+        return CATALOGUE[self.code].what
+
+    @property
+    def effect(self) -> str:
+        return CATALOGUE[self.code].effect
+
+    @property
+    def remedy(self) -> str:
+        return CATALOGUE[self.code].remedy
+
+    def __str__(self) -> str:
+        evidence = "; ".join(f"{name}: {_number(value)}" for name, value in self.evidence.items())
+        return f"{self.code}: {self.what}" + (f" ({evidence})" if evidence else "")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The outcome of a check.
+
+    ``findings`` begins with the divergences, in the order in which a step goes; notes follow.
+    """
+
+    algorithm_asked: str
+    algorithm: str | None
+    """What it was recognised as: "sam", "asam", "rsam", another's name, or None."""
+    form: str
+    findings: list[Finding]
+    probes: dict[str, str]
+    """What was tried, and how it ended: "passed", "findings", or why it was not done."""
+    picture: dict[str, Any] = field(default_factory=dict)
+    """The first step in the plane of draw and gradient: named points (x, y)."""
+
+    @property
+    def conforms(self) -> bool:
+        """Whether nothing but notes was found."""
+        return all(finding.note for finding in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        """In a few words: conforms, diverges, or makes the right step with faults around it."""
+        name = NAMES[self.algorithm_asked]
+        if self.conforms:
+            return f"conforms to {name}"
+        if all(f.note or f.code in AROUND for f in self.findings):
+            return f"makes {name}'s step, but has faults around it"
+        return f"diverges from {name}"
+
+    def as_dict(self) -> dict[str, Any]:
+        findings = [
+            {
+                "code": f.code,
+                "stage": f.stage,
+                "note": f.note,
+                "what": f.what,
+                "effect": f.effect,
+                "remedy": f.remedy,
+                "evidence": f.evidence,
+                "where": f.where,
+            }
+            for f in self.findings
+        ]
+        return {
+            **asdict(self),
+            "conforms": self.conforms,
+            "verdict": self.verdict,
+            "findings": findings,
+        }
+
+    def to_json(self) -> str:
+        return json.dumps(self.as_dict(), indent=1, default=float)
+
+    @classmethod
+    def from_json(cls, text: str) -> Report:
+        data = json.loads(text)
+        findings = [Finding(f["code"], f["evidence"], f["where"]) for f in data.pop("findings")]
+        del data["conforms"], data["verdict"]
+        return cls(findings=findings, **data)
+
+    def __str__(self) -> str:
+        lines = [self.verdict]
+        lines += [("note: " if f.note else "") + str(f) for f in self.findings]
+        return "\n".join(lines)
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

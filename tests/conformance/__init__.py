@@ -1,0 +1,1 @@
+"""Right, wrong and broken implementations, to test the checker with."""

@@ -1,0 +1,302 @@
+"""The checker itself: no luck with seeds, its command, its page, its fixture, its time."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from rsam_ref.conformance import CATALOGUE, BrokenError, Report, check
+from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, choose
+from rsam_ref.conformance.problem import Hyper, Problem, schedule
+from tests.conformance.right import RIGHT
+
+pytest_plugins = ["pytester"]
+
+FUNCTIONS = {
+    algorithm: [r for r in RIGHT if r.form == "function" and r.algorithm == algorithm]
+    for algorithm in ("sam", "asam", "rsam")
+}
+
+
+def any_problem(examples):
+    """Random problems: 200 over the three algorithms."""
+    return settings(
+        max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None
+    )
+
+
+def conforms(algorithm, which, seed):
+    case = FUNCTIONS[algorithm][which % len(FUNCTIONS[algorithm])]
+    report = check(case.subject, algorithm, form="function", seed=seed)
+    assert [f.code for f in report.findings if not f.note] == [], f"{case.name}: {report}"
+    assert report.algorithm == algorithm
+
+
+SEEDS = st.integers(0, 2**31)
+WHICH = st.integers(0, 20)
+
+
+@any_problem(70)
+@given(WHICH, SEEDS)
+def test_sam_conforms_on_any_problem(which, seed):
+    conforms("sam", which, seed)
+
+
+@any_problem(50)
+@given(WHICH, SEEDS)
+def test_asam_conforms_on_any_problem(which, seed):
+    conforms("asam", which, seed)
+
+
+@any_problem(80)
+@given(WHICH, SEEDS)
+def test_rsam_conforms_on_any_problem(which, seed):
+    conforms("rsam", which, seed)
+
+
+def test_the_problem_tells_what_it_must():
+    """Biases other than 0, uneven filters, equal shapes, four axes, steps that change."""
+    problem = Problem(0)
+    parts = problem.parts(problem.start)
+    assert all(np.abs(p).min() > 0 for p in parts if p.ndim == 1)
+    for p in parts:
+        if p.ndim > 1:
+            for axis in (0, 1):
+                others = tuple(i for i in range(p.ndim) if i != axis)
+                norms = np.sqrt((p * p).sum(axis=others))
+                assert norms.max() > 1.5 * norms.min()
+    shapes = problem.shapes
+    assert len(set(shapes)) < len(shapes)
+    assert any(len(shape) == 4 for shape in shapes)
+    assert any(len(shape) == 2 and shape[0] != shape[1] for shape in shapes)
+    plan = schedule(Hyper())
+    assert len(plan) >= 4
+    for name in ("lr", "rho", "sigma", "lam"):
+        assert len({getattr(hyper, name) for hyper in plan}) > 1
+    assert not np.array_equal(problem.batch(0)[0], problem.batch(1)[0])
+
+
+def test_its_gradient_is_that_of_torch():
+    torch = pytest.importorskip("torch")
+    from rsam_ref.conformance.torch_forms import Net
+
+    problem = Problem(3)
+    net = Net().double()
+    with torch.no_grad():
+        for p, part in zip(net.parameters(), problem.parts(problem.start)):
+            p.copy_(torch.from_numpy(part.copy()))
+    x, y = problem.batch(1)
+    torch.nn.functional.cross_entropy(net(torch.from_numpy(x)), torch.from_numpy(y)).backward()
+    theirs = np.concatenate([p.grad.numpy().reshape(-1) for p in net.parameters()])
+    _, ours = problem.loss_and_grad(problem.start, 1)
+    np.testing.assert_allclose(ours, theirs, atol=1e-13)
+
+
+def test_ties_are_told():
+    """Two explanations that depart equally and fit equally are both named."""
+    hypotheses = [
+        Hypothesis((), lambda x: x),
+        Hypothesis(("a",), lambda x: 2 * x, "doubled"),
+        Hypothesis(("b",), lambda x: x + x, "added"),
+        Hypothesis(("a", "b"), lambda x: 2 * x, "both"),
+    ]
+    cases = [np.array([1.0, 2.0]), np.array([3.0, -1.0])]
+    verdict = choose(hypotheses, cases, lambda x: 2 * x, lambda x: 1.0, EXACT)
+    assert verdict.best.codes == ("a",)
+    assert [h.codes for h in verdict.ties] == [("b",)]
+    assert verdict.evidence()["cannot be told from"] == "b"
+
+
+def test_a_check_takes_less_than_ten_seconds():
+    """The slowest of them all, a step that nothing explains: some 2 s on two cores."""
+
+    def strange(weights, loss_and_grad, state, hyper):
+        _, g = loss_and_grad(weights)
+        _, h = loss_and_grad([w + 0.01 * np.sin(40 * d) for w, d in zip(weights, g)])
+        return [w - hyper.lr * np.tanh(d) for w, d in zip(weights, h)], state
+
+    start = time.perf_counter()
+    report = check(strange, "rsam")
+    assert time.perf_counter() - start < 10
+    assert report.findings[0].code == "ascent.unknown"
+    assert {f.code for f in report.findings} >= {"ascent.unknown", "update.unknown"}
+
+
+def test_the_global_generators_are_left_as_they_were():
+    np.random.seed(5)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    check(FUNCTIONS["sam"][0].subject, "sam")
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize(("algorithm", "form"), [("sgd", None), ("sam", "class")])
+def test_wrong_settings_are_refused(algorithm, form):
+    with pytest.raises(ValueError, match="there are"):
+        check(FUNCTIONS["sam"][0].subject, algorithm, form=form)
+
+
+def test_at_least_forty_codes_each_with_its_text():
+    assert sum(not entry.note for entry in CATALOGUE.values()) >= 40
+    for code, entry in CATALOGUE.items():
+        assert code.count(".") == 1
+        assert min(map(len, (entry.what, entry.effect, entry.remedy))) > 3
+
+
+def test_a_report_survives_json():
+    report = check(FUNCTIONS["sam"][0].subject, "rsam")
+    again = Report.from_json(report.to_json())
+    assert again.as_dict() == json.loads(report.to_json())
+    assert not again.conforms
+    assert str(again) == str(report)
+
+
+# The command
+
+RIGHT_FILE = """
+import numpy as np
+
+def my_sam(weights, loss_and_grad, state, hyper):
+    print("talking")
+    _, g = loss_and_grad(weights)
+    norm = np.sqrt(sum((d * d).sum() for d in g)) + 1e-12
+    _, g = loss_and_grad([w + hyper.rho * d / norm for w, d in zip(weights, g)])
+    v = state.get("v", [0.0] * len(g))
+    v = [hyper.momentum * a + d + hyper.weight_decay * w for a, d, w in zip(v, g, weights)]
+    return [w - hyper.lr * a for w, a in zip(weights, v)], {"v": v}
+"""
+
+
+def command(*arguments, folder):
+    done = subprocess.run(
+        [sys.executable, "-m", "rsam_ref.cli", "check", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr
+    return done
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "mine.py").write_text(RIGHT_FILE)
+    descends = RIGHT_FILE.replace("w + hyper.rho", "w - hyper.rho")
+    (tmp_path / "wrong.py").write_text(descends)
+    return tmp_path
+
+
+def test_the_command_says_that_it_conforms(folder):
+    done = command("mine.py:my_sam", "--algorithm", "sam", folder=folder)
+    assert done.returncode == 0
+    assert "mine.py:my_sam conforms to SAM." in done.stdout
+    assert "talking" not in done.stdout
+
+
+def test_the_command_says_what_diverges_and_draws_it(folder):
+    options = ("--algorithm", "sam", "--plot", "step.png", "--html", "report.html")
+    done = command("wrong.py:my_sam", *options, folder=folder)
+    assert done.returncode == 1
+    assert "ascent.descends" in done.stdout
+    assert "To mend it: add rho g0 / ||g0||" in done.stdout
+    assert (folder / "step.png").stat().st_size > 5000
+    page = (folder / "report.html").read_text()
+    assert "ascent.descends" in page
+    assert "<svg" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_report_as_json_is_nothing_but_json(folder):
+    done = command("wrong.py:my_sam", "--algorithm", "sam", "--json", folder=folder)
+    report = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert report["findings"][0]["code"] == "ascent.descends"
+    assert report["findings"][0]["stage"] == "ascent"
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("while True: pass\n", "hang"),
+        ("import os\nos._exit(7)\n", "exit code 7"),
+        ("print('so far')\nimport os\nos.abort()\n", "ended the process"),
+        ("raise RuntimeError('not today')\n", "not today"),
+        ("", "has no 'my_sam'"),
+    ],
+    ids=["hangs", "exits", "aborts", "raises", "empty"],
+)
+def test_what_cannot_run_ends_in_a_message_and_in_2(source, says, folder):
+    (folder / "broken.py").write_text(source)
+    done = command("broken.py:my_sam", "--algorithm", "sam", "--timeout", "1", folder=folder)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "say what to check"),
+        (("mine.py",), "FILE.py:NAME"),
+        (("nowhere.py:my_sam",), "no file nowhere.py"),
+        (("mine.py:my_sam", "--algorithm", "sgd"), "unknown algorithm"),
+        (("mine.py:my_sam", "--plot", "step.gif"), "give a file ending in"),
+        (("mine.py:my_sam", "--timeout", "0"), "--timeout"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_2(arguments, says, folder):
+    done = command(*arguments, folder=folder)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+def test_the_codes_can_be_listed(folder):
+    done = command("--codes", folder=folder)
+    assert done.returncode == 0
+    assert done.stdout.count("\n") >= len(CATALOGUE)
+
+
+def test_a_module_is_found_as_well_as_a_file():
+    report = check("tests.conformance.right:sam_copies", "sam")
+    assert report.conforms
+    with pytest.raises(BrokenError, match="cannot be loaded: ModuleNotFoundError"):
+        check("no_such_package.module:name", "sam")
+
+
+# The fixture
+
+
+def test_the_fixture_holds_a_project_to_it(pytester: pytest.Pytester):
+    pytester.makepyfile(mine=RIGHT_FILE, wrong=RIGHT_FILE.replace("w + hyper.rho", "w - hyper.rho"))
+    pytester.makepyfile(
+        """
+        import mine, wrong
+
+        def test_right(rsam_conforms):
+            assert rsam_conforms(mine.my_sam, "sam").conforms
+
+        def test_wrong(rsam_conforms):
+            rsam_conforms(wrong.my_sam, "sam")
+
+        def test_wrong_but_known(rsam_conforms):
+            rsam_conforms(wrong.my_sam, "sam", allow=["ascent.descends"])
+        """
+    )
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(["*it diverges from sam:*", "*ascent.descends*"])
+
+
+def test_the_fixture_costs_nothing_at_start():
+    """The plugin is loaded with every pytest where rsam-ref is; so it loads nothing itself."""
+    code = "import sys, rsam_ref.conformance.pytest_plugin; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
