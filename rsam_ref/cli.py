@@ -17,7 +17,7 @@ from rich.table import Column, Table
 
 import rsam_ref
 from rsam_backends import BackendError, use_backend
-from rsam_ref import cli_profile, cli_train
+from rsam_ref import cli_check, cli_profile, cli_sharpness, cli_train
 from rsam_ref.terminal import Backend, console, errors, fail, progress_bar, usage_errors
 
 app = typer.Typer(
@@ -289,7 +289,9 @@ def doctor() -> None:
 
 
 app.command()(cli_train.train)
+app.command()(cli_check.check)
 app.command()(cli_profile.profile)
+app.command()(cli_sharpness.sharpness)
 app.add_typer(cli_train.data, name="data")
 
 

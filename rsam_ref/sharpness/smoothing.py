@@ -1,0 +1,61 @@
+"""Flatness under R-SAM's noise: filter-wise Gaussian draws D = sigma s z around w (noise.py)."""
+
+from __future__ import annotations
+
+from rsam_backends import Stream
+from rsam_backends.base import Array
+from rsam_ref.noise import Shapes, filter_noise
+from rsam_ref.sam import TINY, LossAndGrad, norm
+from rsam_ref.sharpness.directions import Loss
+from rsam_ref.sharpness.estimate import Estimate
+
+
+def average_sharpness(
+    loss: Loss, w: Array, shapes: Shapes, *, sigma: float, draws: int = 10, stream: Stream
+) -> Estimate:
+    """E[L(w + D)] - L(w), the mean rise of the loss under noise, in units of the loss.
+
+    Draws are used in pairs D and -D: the expectation is the same, and the slope at w, which says
+    nothing about flatness, drops out of every pair. For a quadratic loss with Hessian H it is
+    sigma^2 / 2 sum_i s_i^2 H_ii. Costs 2 draws + 1 losses.
+    """
+    _check_draws(draws)
+    at_w = float(loss(w))
+    rises = []
+    for _ in range(draws):
+        noise = filter_noise(w, shapes, sigma=sigma, stream=stream)
+        rises.append((float(loss(w + noise)) + float(loss(w - noise))) / 2 - at_w)
+    return Estimate.of(rises)
+
+
+def gradient_stability(
+    loss_and_grad: LossAndGrad,
+    w: Array,
+    shapes: Shapes,
+    *,
+    sigma: float,
+    draws: int = 10,
+    stream: Stream,
+) -> Estimate:
+    """E[cos(grad L(w), grad L(w + D))]: 1 where noise does not turn it, 0 at right angles.
+
+    This is R-SAM's motivation (Liu et al., NeurIPS 2022): where the gradient turns within a small
+    distance, the one that SAM's ascent takes at w speaks for w alone. Costs draws + 1 gradients.
+    """
+    _check_draws(draws)
+    g = loss_and_grad(w)[1]
+    cosines = []
+    for _ in range(draws):
+        noise = filter_noise(w, shapes, sigma=sigma, stream=stream)
+        cosines.append(cosine(g, loss_and_grad(w + noise)[1]))
+    return Estimate.of(cosines)
+
+
+def cosine(a: Array, b: Array) -> float:
+    """The cosine of the angle between two vectors; 0 where one of them is 0."""
+    return float(a @ b / (norm(a) * norm(b) + TINY))
+
+
+def _check_draws(draws: int) -> None:
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, not {draws}")

@@ -1,0 +1,360 @@
+"""`rsam-ref sharpness` as a user meets it, and how a trained model is read back for it."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import typer
+from safetensors.numpy import load_file, save_file
+from test_cli import command
+
+from rsam_ref import cli_sharpness, plot_sharpness, recipe
+from rsam_ref.data.errors import DataError
+from rsam_ref.run import Run
+from rsam_ref.sharpness import survey
+from rsam_ref.sharpness.kept import Kept
+from rsam_ref.trained import load_trained
+
+QUICK = {
+    "rho": [0.05, 0.1],
+    "sigma": [1e-3, 1e-2],
+    "samples": 60,
+    "batches": 2,
+    "draws": 2,
+    "directions": 2,
+    "points": 5,
+    "steps": 10,
+    "restarts": 1,
+    "eigenvalues": 2,
+}
+OPTIONS = [
+    part
+    for name, value in QUICK.items()
+    for one in (value if isinstance(value, list) else [value])
+    for part in (f"--{name}", str(one))
+]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Two trained networks."""
+    folder = tmp_path_factory.mktemp("runs")
+    common = {"limit": 200, "epochs": 2, "batch_size": 64, "rho": 0.1}
+    settings = {
+        "mlp-sam": {"model": "mlp", "optimizer": "sam", "model_options": {"hidden": [16]}},
+        "cnn-rsam": {"model": "cnn", "optimizer": "rsam", "model_options": {"width": 2}},
+    }
+    for name, own in settings.items():
+        Run.start(folder / name, recipe.check(common | own, name)).go()
+    return folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_all_measures_of_two_models(runs, tmp_path):
+    before = contents(runs)
+    done = command(
+        "sharpness", str(runs / "mlp-sam"), str(runs / "cnn-rsam"), *OPTIONS, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert contents(runs) == before
+    for text in ("Largest rise of the loss", "mlp-sam", "cnn-rsam", "projected ascent", "rank"):
+        assert text in done.stdout
+    out = tmp_path / "runs" / "sharpness"
+    names = {"flatness.png", "plane.png", "inner.png"}
+    for name in names:
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    names |= {"sharpness.csv", "sharpness.json", "measured.jsonl"}
+    assert {path.name for path in out.iterdir()} == names
+
+    rows = json.loads((out / "sharpness.json").read_text())
+    with (out / "sharpness.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert list(table[0]) == list(survey.COLUMNS)
+    assert [row["measure"] for row in table] == [row["measure"] for row in rows]
+    assert float(table[0]["value"]) == rows[0]["value"]
+    count = {}
+    for row in rows:
+        key = row["model"], row["measure"]
+        count[key] = count.get(key, 0) + 1
+    inner = 2 * 2 * (1 + 4 + 3 * 2 + 4)  # batches, radii; maximum, SAM, draws by sigma, ascent
+    for model in ("mlp-sam", "cnn-rsam"):
+        counts = {name: count[model, name] for name in survey.MEASURES}
+        assert counts == {
+            "line": 10,
+            "plane": 25,
+            "worst": 2,
+            "average": 2,
+            "stability": 2,
+            "hessian": 2,
+            "inner": inner,
+        }
+    shares = [row["value"] for row in rows if row["method"] in ("sam", "ascent")]
+    assert all(0 < share <= 1 for share in shares)
+    at_w = {r["value"] for r in rows if r["model"] == "mlp-sam" and (r["x"], r["y"]) == (0, None)}
+    middle = [r["value"] for r in rows if r["model"] == "mlp-sam" and (r["x"], r["y"]) == (0, 0)]
+    assert len(at_w) == 1
+    assert middle[0] == pytest.approx(at_w.pop())
+
+    # Another subset of the same is taken from what was kept, and says the same.
+    again = command(
+        *("sharpness", str(runs / "mlp-sam"), *OPTIONS),
+        *("--measure", "worst", "--measure", "line"),
+        cwd=tmp_path,
+    )
+    assert again.returncode == 0, again.stderr
+    same = [r for r in rows if r["model"] == "mlp-sam" and r["measure"] in ("worst", "line")]
+    assert json.loads((out / "sharpness.json").read_text()) == same
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--rho", "-1"], 2, "rho is a radius and must be a finite number >= 0"),
+        (["--sigma", "nan"], 2, "sigma scales the noise and must be"),
+        (["--lam", "0"], 2, "lam weighs the gradient"),
+        (["--measure", "flatness"], 2, "unknown measure 'flatness'; there are line, plane, worst"),
+        (["--points", "1"], 2, "a line needs at least 2 points, not 1"),
+        (["--steps", "5"], 2, "steps must be at least 10, not 5"),
+        (["--samples", "0"], 2, "samples must be at least 1"),
+        (["--extent", "inf"], 2, "extent must be a finite number > 0"),
+        (["--seed", "-1"], 2, "a seed must be a whole number >= 0, not -1"),
+        (["--dtype", "float16"], 2, "--dtype is float32 or float64, not float16"),
+        (["--eigenvalues", "99999999"], 1, "k counts eigenvalues, 1 to the 1210 weights"),
+        (["--out", "/dev/null/x"], 1, "Not a directory"),
+    ],
+)
+def test_an_error_is_one_line_and_an_exit_code(runs, tmp_path, arguments, code, message):
+    measure = ["--measure", "hessian"] if "--measure" not in arguments else []
+    done = command("sharpness", str(runs / "mlp-sam"), *measure, *arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert done.stderr.startswith("rsam-ref: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_missing_checkpoint_is_one_line(tmp_path):
+    done = command("sharpness", str(tmp_path / "nowhere"))
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"rsam-ref: {tmp_path}/nowhere: no such file or folder; give a run of rsam-ref train"
+    ]
+
+
+def measured(runs, out, **more):
+    cli_sharpness.sharpness([runs / "mlp-sam"], out=out, **QUICK, **more)
+
+
+def test_what_was_measured_is_kept_at_ctrl_c(runs, tmp_path, monkeypatch, capsys):
+    real, calls = survey.MEASURES["average"], []
+
+    def interrupted(subject):
+        calls.append(subject)
+        yield next(real(subject))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(survey.MEASURES, "average", interrupted)
+    with pytest.raises(typer.Exit) as stop:
+        measured(runs, tmp_path, measure=["worst", "average", "hessian"])
+    assert stop.value.exit_code == 1
+    assert "run the same command to go on" in capsys.readouterr().err
+    rows = json.loads((tmp_path / "sharpness.json").read_text())
+    assert [row["measure"] for row in rows] == ["worst", "worst", "average"]
+    assert (tmp_path / "flatness.png").exists()
+
+    worst = lambda subject: pytest.fail("worst was measured already")
+    monkeypatch.setitem(survey.MEASURES, "worst", worst)
+    monkeypatch.setitem(survey.MEASURES, "average", real)
+    measured(runs, tmp_path, measure=["worst", "average", "hessian"])
+    again = json.loads((tmp_path / "sharpness.json").read_text())
+    assert [row["measure"] for row in again] == [
+        m for m in ("worst", "average", "hessian") for _ in "12"
+    ]
+    assert again[:3] == rows
+
+
+def test_ctrl_c_for_real(runs, tmp_path):
+    arguments = ["--measure", "line", "--measure", "plane", "--points", "2001", "--samples", "9"]
+    arguments += ["--directions", "1", "--out", str(tmp_path)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rsam_ref.cli", "sharpness", str(runs / "cnn-rsam"), *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    kept = tmp_path / "measured.jsonl"
+    while process.poll() is None and not kept.exists():
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)  # the plane of 4 million points is under way
+    message = process.communicate(timeout=30)[1]
+    assert process.returncode == 1
+    assert "Traceback" not in message
+    assert (tmp_path / "sharpness.csv").exists()
+
+
+def test_other_settings_or_weights_are_measured_anew(runs, tmp_path):
+    measured(runs, tmp_path, measure=["worst"])
+    first = (tmp_path / "measured.jsonl").read_text()
+    measured(runs, tmp_path, measure=["worst"])
+    assert (tmp_path / "measured.jsonl").read_text() == first
+    measured(runs, tmp_path, measure=["worst"], seed=1)
+    assert len((tmp_path / "measured.jsonl").read_text().splitlines()) == 2
+    measured(runs, tmp_path, measure=["worst"], dtype="float32")
+    assert len((tmp_path / "measured.jsonl").read_text().splitlines()) == 3
+    cli_sharpness.sharpness(
+        [runs / "mlp-sam"], out=tmp_path, measure=["worst"], **(QUICK | {"draws": 7})
+    )
+    assert len((tmp_path / "measured.jsonl").read_text().splitlines()) == 3
+    cli_sharpness.sharpness(
+        [runs / "mlp-sam"], out=tmp_path, measure=["worst"], **(QUICK | {"rho": [0.3]})
+    )
+    assert len((tmp_path / "measured.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("measure", survey.MEASURES)
+def test_a_measure_uses_the_settings_that_it_says(runs, measure):
+    asked = set()
+
+    class Watched(survey.Settings):
+        def __getattribute__(self, name):
+            if name in survey.Settings.__dataclass_fields__:
+                asked.add(name)
+            return super().__getattribute__(name)
+
+    few = {"rhos": (0.1,), "sigmas": (1e-3,), "draws": 1, "points": 2, "steps": 10, "restarts": 0}
+    settings = Watched(**few, samples=20, batches=1, directions=1, eigenvalues=1)
+    asked.clear()
+    list(survey.survey(measure, survey.Subject(load_trained(runs / "mlp-sam"), settings)))
+    assert asked == {"seed", *survey.USES[measure]}
+
+
+def test_a_line_cut_short_is_passed_over(tmp_path):
+    path = tmp_path / "measured.jsonl"
+    Kept(path).add("a", [{"value": float("nan")}])
+    path.write_text(path.read_text() + '{"fingerprint": "b", "ro')
+    kept = Kept(path)
+    assert kept.get("a") == [{"value": None}]
+    assert kept.get("b") is None
+    kept.add("c", [{"value": 1.0}])
+    again = Kept(path)
+    assert (again.get("a"), again.get("c")) == ([{"value": None}], [{"value": 1.0}])
+
+
+def test_losses_that_are_not_finite_leave_gaps_in_the_figures():
+    empty = dict.fromkeys(survey.COLUMNS) | {"model": "m"}
+    grid = [-1.0, 0.0, 1.0]
+    line = [
+        empty | {"measure": "line", "draw": 0, "x": x, "value": None if x == 1 else x * x}
+        for x in grid
+    ]
+    plane = [
+        empty | {"measure": "plane", "x": x, "y": y, "value": None if x == y == 1 else 1 + x * y}
+        for y in grid
+        for x in grid
+    ]
+    axes = plot_sharpness.flatness_figure(line).axes[0]
+    assert all(list(drawn.get_xdata()) == [-1.0, 0.0] for drawn in axes.get_lines())
+    assert len(plot_sharpness.plane_figure(plane).axes) == 2
+    assert len(plot_sharpness.plane_figure(plane[:4]).axes) == 1  # one whole row: no contours yet
+
+
+def test_figures_show_what_they_are_given():
+    empty = dict.fromkeys(survey.COLUMNS) | {"measure": "inner", "sigma": None}
+    rows = [
+        empty | {"model": "m", "draw": i, "rho": rho, "method": method, "gradients": k, "value": v}
+        for i in range(3)
+        for rho in (0.1, 0.2)
+        for method, k, v in (("sam", 1, 0.8 + 0.1 * i), ("ascent", 5, 1.0))
+    ]
+    own = [row for row in rows if row["method"] == "sam"]
+    rows += [
+        row | {"method": "rsam", "sigma": s, "value": 1 - s} for row in own for s in (0.2, 0.4, 0.8)
+    ]
+    axes = plot_sharpness.inner_figure(rows).axes[0]
+    heights = {c.get_label(): list(c.lines[0].get_ydata()) for c in axes.containers}
+    np.testing.assert_allclose(heights["SAM, 1 gradient"], [90, 90])
+    np.testing.assert_allclose(heights["projected ascent, 5 gradients"], [100, 100])
+    np.testing.assert_allclose(heights["R-SAM, 1 gradient, sigma 0.4"], [60, 60])
+    np.testing.assert_allclose(heights["R-SAM, 1 gradient, sigma 0.8"], [20, 20])
+    assert "R-SAM, 1 gradient, sigma 0.2" not in heights
+
+
+# Reading a trained model back
+
+
+def test_a_model_is_read_from_a_run_a_model_or_a_checkpoint(runs):
+    folder = runs / "cnn-rsam"
+    state = load_file(folder / "model.safetensors")
+    from_run = load_trained(folder)
+    assert from_run.path == folder / "model.safetensors"
+    assert from_run.step is None
+    assert from_run.recipe.optimizer == "rsam"
+    checkpoint = sorted((folder / "checkpoints").iterdir())[-1]
+    from_checkpoint = load_trained(checkpoint, dtype="float64")
+    assert from_checkpoint.step == 2 * 4
+    for trained in (from_run, load_trained(folder / "model.safetensors"), from_checkpoint):
+        assert len(trained.data.train) == 200
+        for name, array in trained.model.state_dict().items():
+            np.testing.assert_array_equal(array, state[name])
+    assert from_run.model.weights.flat.dtype == "float32"
+    assert from_checkpoint.model.weights.flat.dtype == "float64"
+
+
+def test_a_run_under_way_is_read_from_its_newest_checkpoint(runs, tmp_path):
+    folder = shutil.copytree(runs / "mlp-sam", tmp_path / "run")
+    (folder / "model.safetensors").unlink()
+    assert load_trained(folder).step == 8
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(DataError, match=r"has no trained model and no checkpoint yet"):
+        load_trained(folder)
+
+
+def test_what_cannot_be_read_says_why(runs, tmp_path):
+    folder = shutil.copytree(runs / "mlp-sam", tmp_path / "run")
+    model = folder / "model.safetensors"
+    whole = model.read_bytes()
+
+    lonely = tmp_path / "alone" / "model.safetensors"
+    lonely.parent.mkdir()
+    lonely.write_bytes(whole)
+    with pytest.raises(DataError, match=r"no recipe\.toml beside it or above it"):
+        load_trained(lonely)
+    with pytest.raises(DataError, match=r"has no recipe\.toml, so it is no run"):
+        load_trained(lonely.parent)
+
+    model.write_bytes(whole[:-9])
+    with pytest.raises(DataError, match=r"is damaged, or no safetensors file"):
+        load_trained(folder)
+    state = load_file(runs / "mlp-sam" / "model.safetensors")
+    save_file({**state, "5.weight": np.zeros(3)}, model)
+    with pytest.raises(DataError, match=r"does not fit mlp: the model has no 5\.weight"):
+        load_trained(folder)
+    save_file({name: array * np.nan for name, array in state.items()}, model)
+    with pytest.raises(DataError, match=r"does not fit mlp: .* not finite"):
+        load_trained(folder)
+
+    checkpoint = sorted((folder / "checkpoints").iterdir())[-1]
+    raw = bytearray(checkpoint.read_bytes())
+    raw[-1] ^= 1
+    checkpoint.write_bytes(raw)
+    with pytest.raises(DataError, match=r"is damaged: its contents have the checksum"):
+        load_trained(checkpoint)
+    assert checkpoint.exists()  # reading does not put it aside
+
+    model.write_bytes(whole)
+    described = json.loads((folder / "run.json").read_text())
+    described["data"]["fingerprint"] = "0" * 16
+    (folder / "run.json").write_text(json.dumps(described))
+    with pytest.raises(DataError, match=r"holds other data than .* was trained on"):
+        load_trained(folder)
+    (folder / "run.json").unlink()
+    assert load_trained(folder).step is None
