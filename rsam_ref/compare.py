@@ -198,7 +198,7 @@ class RunFile:
     are neither lost nor mixed in.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Any) -> None:
         self.path = path
         self.fingerprint = hashlib.sha256(
             json.dumps(asdict(settings), sort_keys=True).encode()
@@ -254,16 +254,18 @@ def _workers_environment() -> Iterator[None]:
 
 
 def carry_out(
-    settings: Settings,
+    settings: Any,
     runs: list[Run],
     file: RunFile,
     *,
     jobs: int = 1,
     on_run: Callable[[Run, dict[str, Any]], None] | None = None,
+    execute: Callable[[Any, Run], dict[str, Any]] = execute,
 ) -> None:
     """Execute the runs that are not in the file yet, ``jobs`` at a time, and add each as it ends.
 
-    Workers have one BLAS thread each, so a run's numbers do not depend on the number of jobs.
+    ``execute(settings, run)`` gives a run's record, in another process. Workers have one BLAS
+    thread each, so a run's numbers do not depend on the number of jobs.
     """
     todo = [run for run in runs if run not in file.finished]
     if not todo:

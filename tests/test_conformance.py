@@ -300,3 +300,28 @@ def test_the_fixture_costs_nothing_at_start():
     code = "import sys, rsam_ref.conformance.pytest_plugin; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_an_error_at_a_limit_is_a_divergence():
+    right = FUNCTIONS["sam"][0].subject
+
+    def refuses(weights, loss_and_grad, state, hyper):
+        if hyper.rho == 0:
+            raise ValueError("rho must be > 0")
+        return right(weights, loss_and_grad, state, hyper)
+
+    report = check(refuses, "sam")
+    assert [f.code for f in report.findings if not f.note] == ["limits.rho-zero"]
+    assert "rho must be > 0" in report.findings[0].evidence["error"]
+
+
+def test_functions_are_checked_without_loading_torch():
+    code = (
+        f"{RIGHT_FILE.replace('print', '# print')}\n"
+        "import sys\n"
+        "from rsam_ref.conformance import check\n"
+        "assert check(my_sam, 'sam').conforms\n"
+        "print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

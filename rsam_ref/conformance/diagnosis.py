@@ -82,7 +82,7 @@ class _Diagnosing:
             self._one_gradient(cases)
         elif max(counts) > 2:
             self._many_gradients(cases, noisy)
-        elif self._one_number_of_steps_behind(cases):
+        elif self._no_ascent(cases):
             pass
         else:
             if noisy:
@@ -131,7 +131,7 @@ class _Diagnosing:
         del seen.points[i], seen.batches[i]
         seen._gradients.clear()
 
-    def _one_number_of_steps_behind(self, cases: list[Ascent]) -> bool:
+    def _no_ascent(self, cases: list[Ascent]) -> bool:
         """Whether both points are one and the same place up to rounding: no ascent."""
         if all(np.linalg.norm(a.eps) < 1e-9 * np.linalg.norm(a.w) for a in cases):
             self.add("ascent.missing", {"||eps||": 0.0})

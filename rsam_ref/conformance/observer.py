@@ -22,6 +22,10 @@ class BrokenError(Exception):
     """The implementation cannot be judged. The message says what it did, and where."""
 
 
+class RaisedError(BrokenError):
+    """The implementation itself raised something."""
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The gradient was evaluated at the flat weights ``at`` (P,) on the mini-batch of ``batch``.

@@ -69,7 +69,7 @@ class _TorchSubject:
         self.dtype = getattr(torch, dtype)
         self.net = (net or Net()).to(self.dtype)
         named = dict(self.net.named_parameters())
-        self.judged = [p for name, p in named.items() if _judged(name, net)]
+        self.judged = [p for name, p in named.items() if name != "extra"]
         if len(self.judged) == len(problem.shapes):
             with torch.no_grad():
                 for p, part in zip(self.judged, problem.parts(problem.start)):
@@ -115,10 +115,6 @@ class _TorchSubject:
 
     def _loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         return self.problem.scale * nn.functional.cross_entropy(output, target)
-
-
-def _judged(name: str, net: Net | None) -> bool:
-    return name != "extra"
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> bool:

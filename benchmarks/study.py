@@ -1,0 +1,358 @@
+"""Does R-SAM help? SGD, SAM, 2-step SAM and R-SAM on several problems, tuned alike.
+
+    python -m benchmarks.study --fashion DIR --cifar DIR --minutes 50
+    python -m benchmarks.study --resume --fashion DIR --cifar DIR     # goes on, until all is done
+
+Each problem is posed with clean labels and with 20 and 40 % of the training labels replaced by
+random ones. Every method has one setting that is tuned, the radius rho, for SGD the learning rate,
+over five values with two seeds each, on validation samples; the value with the best mean is then
+run with five fresh seeds, whose test accuracies are compared seed by seed. Finished runs are kept
+in --out (by default docs/study, where those of the page lie); everything is a function of its seed.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib
+import numpy as np
+import typer
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.table import Table
+
+from rsam_ref import compare, models
+from rsam_ref.compare import METHODS, Run, RunFile, geometric, paired_interval
+from rsam_ref.data import digits_split, load_dataset
+from rsam_ref.data.digits import Split
+from rsam_ref.optim import SGD
+from rsam_ref.plot import COLOURS, STYLE, save
+from rsam_ref.schedules import cosine
+from rsam_ref.terminal import progress_bar
+from rsam_ref.training import DivergedError, evaluate, train
+
+CHOSEN = ("sgd", "sam", "sam2", "rsam")
+NOISES = (0.0, 0.2, 0.4)
+RHOS = geometric(0.05, 0.8, 5)
+RATES = geometric(0.01, 0.3, 5)
+TUNING_SEEDS = (1000, 1001)
+SEEDS = (0, 1, 2, 3, 4)
+SIGMA, LAM = 5e-4, 2.0  # the public code's; sigma rises fivefold over a run
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Data, a network, and how long it is trained."""
+
+    data: str
+    make: Callable[[int], Any]
+    """A model from a seed."""
+    epochs: int
+    train: int = 0
+    """Samples to train on and half as many to choose with; 0 for the digits' own split."""
+    lr: float = 0.1
+    batch_size: int = 64
+
+
+PROBLEMS = {
+    "digits-mlp": Problem("digits", lambda seed: models.mlp([64, 256, 256, 10], seed=seed), 40),
+    "fashion-cnn": Problem("fashion", lambda seed: models.cnn(width=16, seed=seed), 10, 2000, 0.05),
+    "cifar-resnet20": Problem("cifar", lambda seed: models.resnet20(seed=seed), 15, 2600),
+    "cifar-vit_tiny": Problem(
+        "cifar",
+        lambda seed: models.vit_tiny(image_size=32, patch=8, depth=4, classes=10, seed=seed),
+        20,
+        2600,
+        0.01,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A problem with a share of its training labels replaced; `compare.RunFile` keeps its runs."""
+
+    problem: str
+    label_noise: float
+    folder: str
+    """Where the data are."""
+
+    @property
+    def name(self) -> str:
+        return f"{self.problem}-{round(100 * self.label_noise)}"
+
+    def key(self) -> Settings:
+        p = PROBLEMS[self.problem]
+        return Settings(
+            self.problem, self.label_noise, p.epochs, p.train, p.lr, p.batch_size, SIGMA, LAM
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides a case's runs; runs of other settings are not taken for them."""
+
+    problem: str
+    label_noise: float
+    epochs: int
+    train: int
+    lr: float
+    batch_size: int
+    sigma: float
+    lam: float
+
+
+def split_of(case: Case, seed: int) -> Split:
+    """Training samples with some labels replaced, validation and test samples with none."""
+    problem = PROBLEMS[case.problem]
+    if problem.data == "digits":
+        return digits_split(seed, case.label_noise)
+    data = load_dataset(case.folder)
+    rng = np.random.default_rng((seed, 11))
+    n = problem.train
+    order = rng.permutation(len(data.train))
+    chosen, rest = order[:n], order[n : n + n // 2]
+    labels = data.train.labels[chosen].copy()
+    wrong = rng.permutation(n)[: round(case.label_noise * n)]
+    labels[wrong] = rng.integers(0, len(data.classes), len(wrong))
+    tested = np.arange(len(data.test))
+    return Split(
+        *(data.train.take(chosen), labels),
+        *(data.train.take(rest), data.train.labels[rest]),
+        *(data.test.take(tested), data.test.labels),
+    )
+
+
+def execute(case: Case, run: Run) -> dict[str, Any]:
+    """Train and evaluate one run."""
+    start = time.perf_counter()
+    problem, split = PROBLEMS[case.problem], split_of(case, run.seed)
+    steps = problem.epochs * math.ceil(len(split.x_train) / problem.batch_size)
+    model = problem.make(run.seed)
+    rate = run.value if run.method == "sgd" else problem.lr
+    base = SGD(cosine(rate, steps), momentum=0.9, weight_decay=5e-4)
+    knobs = {"rho": run.value, "sigma": SIGMA, "lam": LAM}
+    optimizer = METHODS[run.method].make(base, knobs, steps, run.seed)
+    diverged = ""
+    try:
+        train(
+            model,
+            optimizer,
+            split.x_train,
+            split.y_train,
+            epochs=problem.epochs,
+            batch_size=problem.batch_size,
+            seed=run.seed,
+        )
+    except DivergedError as error:
+        diverged = str(error)
+    return {
+        "method": run.method,
+        "value": run.value,
+        "seed": run.seed,
+        "val_accuracy": evaluate(model, split.x_val, split.y_val).accuracy,
+        "test_accuracy": evaluate(model, split.x_test, split.y_test).accuracy,
+        "seconds": round(time.perf_counter() - start, 1),
+        "diverged": diverged,
+    }
+
+
+def tuning(method: str) -> list[Run]:
+    values = RATES if method == "sgd" else RHOS
+    return [Run(method, value, seed) for value in values for seed in TUNING_SEEDS]
+
+
+def choice(method: str, finished: dict[Run, dict[str, Any]]) -> float | None:
+    """The value whose mean validation accuracy is best; None before all of them are known."""
+    means: dict[float, float] = {}
+    for run in tuning(method):
+        if run not in finished:
+            return None
+        share = finished[run]["val_accuracy"] / len(TUNING_SEEDS)
+        means[run.value] = means.get(run.value, 0.0) + share
+    return max(means, key=lambda value: means[value])
+
+
+class _TimeIsUpError(Exception):
+    pass
+
+
+def carry_out(case: Case, file: RunFile, jobs: int, stop_at: float, tell: Any) -> None:
+    """Tune, then run the chosen values with fresh seeds."""
+
+    def on_run(run: Run, record: dict[str, Any]) -> None:
+        tell(case, run)
+        if time.monotonic() > stop_at:
+            raise _TimeIsUpError
+
+    def together(runs: list[Run]) -> None:
+        compare.carry_out(case, runs, file, jobs=jobs, on_run=on_run, execute=execute)
+
+    together([run for method in CHOSEN for run in tuning(method)])
+    final = []
+    for method in CHOSEN:
+        value = choice(method, file.finished)
+        assert value is not None
+        final += [Run(method, value, seed) for seed in SEEDS]
+    together(final)
+
+
+def summary(case: Case, finished: dict[Run, dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row a method: the chosen value, accuracy, differences to SGD and SAM; none if not done."""
+    accuracies: dict[str, list[float]] = {}
+    rows = []
+    for method in CHOSEN:
+        value = choice(method, finished)
+        if value is None or any(Run(method, value, seed) not in finished for seed in SEEDS):
+            return []
+        accuracies[method] = [
+            100 * finished[Run(method, value, seed)]["test_accuracy"] for seed in SEEDS
+        ]
+        row: dict[str, Any] = {
+            "problem": case.problem,
+            "label_noise": case.label_noise,
+            "method": method,
+            "chosen": value,
+            "at_the_edge": value in ((RATES if method == "sgd" else RHOS)[i] for i in (0, -1)),
+            "accuracy": statistics.fmean(accuracies[method]),
+            "deviation": statistics.stdev(accuracies[method]),
+        }
+        for other in ("sgd", "sam"):
+            if other in accuracies and other != method:
+                interval = paired_interval(accuracies[method], accuracies[other])
+                row |= {
+                    f"against_{other}": interval.mean,
+                    f"against_{other}_low": interval.low,
+                    f"against_{other}_high": interval.high,
+                }
+        rows.append(row)
+    return rows
+
+
+def figure(rows: list[dict[str, Any]]) -> Figure:
+    """Each method's difference to SGD, with its interval: a panel a problem."""
+    problems = list(dict.fromkeys(row["problem"] for row in rows))
+    with matplotlib.rc_context(STYLE):
+        drawn = Figure(figsize=(1.2 + 3.4 * len(problems), 3.6), layout="constrained")
+        panels = drawn.subplots(1, len(problems), squeeze=False)[0]
+        for axes, problem in zip(panels, problems):
+            for i, method in enumerate(CHOSEN[1:]):
+                own = [r for r in rows if (r["problem"], r["method"]) == (problem, method)]
+                axes.errorbar(
+                    [NOISES.index(r["label_noise"]) + 0.16 * (i - 1) for r in own],
+                    [r["against_sgd"] for r in own],
+                    yerr=[r["against_sgd_high"] - r["against_sgd"] for r in own],
+                    fmt="o",
+                    color=COLOURS[method],
+                    capsize=3,
+                    label=METHODS[method].label,
+                )
+            axes.axhline(0, color="black", lw=1)
+            axes.set_xticks(range(len(NOISES)), [f"{noise:.0%}" for noise in NOISES])
+            axes.set(title=problem, xlabel="training labels replaced", xlim=(-0.5, 2.5))
+        panels[0].set_ylabel("test accuracy less SGD's (points)")
+        drawn.suptitle("Differences to SGD, each tuned alike; 95 % interval over five seeds")
+        drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        return drawn
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    table = Table("problem", "noise", "method", "chosen", "test (%)", "against SGD", "against SAM")
+    for row in rows:
+        differences = [
+            f"{row[f'against_{o}']:+.1f} "
+            f"[{row[f'against_{o}_low']:+.1f}, {row[f'against_{o}_high']:+.1f}]"
+            if f"against_{o}" in row
+            else ""
+            for o in ("sgd", "sam")
+        ]
+        table.add_row(
+            row["problem"],
+            f"{row['label_noise']:.0%}",
+            METHODS[row["method"]].label,
+            f"{row['chosen']:g}" + (" (edge)" if row["at_the_edge"] else ""),
+            f"{row['accuracy']:.1f} ± {row['deviation']:.1f}",
+            *differences,
+        )
+    Console(width=None if sys.stdout.isatty() else 130).print(table)
+
+
+def write(out: Path, rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        return
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    with (out / "study.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    save(figure(rows), out / "study.png")
+
+
+def main(
+    fashion: Annotated[Path | None, typer.Option(help="Fashion-MNIST as IDX files.")] = None,
+    cifar: Annotated[Path | None, typer.Option(help="CIFAR-10 in binary.")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(PROBLEMS)}; repeatable.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(help="Start no run after so many.")] = math.inf,
+    jobs: Annotated[int, typer.Option(help="Runs at a time.", min=1)] = os.cpu_count() or 1,
+    out: Annotated[Path, typer.Option(help="Where runs and results are.")] = Path("docs/study"),
+    resume: Annotated[
+        bool, typer.Option("--resume/--no-resume", help="Keep the runs that are there.")
+    ] = True,
+) -> None:
+    if unknown := set(only or ()) - PROBLEMS.keys():
+        raise typer.BadParameter(f"there is no problem {sorted(unknown)[0]!r}")
+    out.mkdir(parents=True, exist_ok=True)
+    folders = {"digits": "digits", "fashion": fashion, "cifar": cifar}
+    cases = [
+        Case(name, noise, str(folders[p.data]))
+        for name, p in PROBLEMS.items()
+        for noise in NOISES
+        if name in (only or PROBLEMS)
+    ]
+    stop_at = time.monotonic() + 60 * minutes
+    files = {case: RunFile(out / f"{case.name}.jsonl", case.key()) for case in cases}
+    if not resume:
+        for file in files.values():
+            file.path.unlink(missing_ok=True)
+            file.finished.clear()
+    console = Console()
+    with progress_bar() as progress:
+        whole = len(CHOSEN) * (len(RHOS) * len(TUNING_SEEDS) + len(SEEDS))
+        task = progress.add_task("runs", total=whole * len(cases))
+        progress.update(task, completed=sum(len(file.finished) for file in files.values()))
+
+        def tell(case: Case, run: Run) -> None:
+            progress.update(task, advance=1, description=f"{case.name} {run.method}")
+
+        try:
+            for case, file in files.items():
+                if folders[PROBLEMS[case.problem].data] is None:
+                    console.print(f"{case.name}: not run, no folder was given")
+                    continue
+                carry_out(case, file, jobs, stop_at, tell)
+        except (_TimeIsUpError, KeyboardInterrupt):
+            console.print("Stopped; the finished runs are kept. The same command goes on.")
+    everything = [Case(name, noise, "") for name in PROBLEMS for noise in NOISES]
+    rows, seconds = [], 0.0
+    for case in everything:
+        file = RunFile(out / f"{case.name}.jsonl", case.key())
+        rows += summary(case, file.finished)
+        seconds += sum(record["seconds"] for record in file.finished.values())
+    show(rows)
+    write(out, rows)
+    console.print(f"Machine time of all runs: {seconds / 3600:.2f} core hours")
+
+
+if __name__ == "__main__":
+    typer.run(main)
