@@ -1,0 +1,100 @@
+"""The study's bookkeeping: what is tuned on what, and which numbers the page is made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import study
+from rsam_ref.compare import Run, RunFile
+
+
+def records(case, best, *, gain):
+    """All runs of a case, with the validation accuracy best at ``best[method]``."""
+    finished = {}
+    for method in study.CHOSEN:
+        for run in study.tuning(method):
+            near = -abs(np.log(run.value / best[method]))
+            finished[run] = {"val_accuracy": 0.9 + 0.01 * near, "test_accuracy": 0.0}
+        for seed in study.SEEDS:
+            accuracy = 0.9 + 0.01 * seed + gain[method]
+            finished[Run(method, best[method], seed)] = {"test_accuracy": accuracy}
+    return finished
+
+
+BEST = {"sgd": study.RATES[2], "sam": study.RHOS[1], "sam2": study.RHOS[0], "rsam": study.RHOS[3]}
+GAIN = {"sgd": 0.0, "sam": 0.02, "sam2": 0.0, "rsam": -0.01}
+CASE = study.Case("digits-mlp", 0.4, "digits")
+
+
+def test_every_method_is_tuned_over_equally_many_values_on_seeds_of_its_own():
+    plans = [study.tuning(method) for method in study.CHOSEN]
+    assert len({len(plan) for plan in plans}) == 1
+    assert not {run.seed for plan in plans for run in plan} & set(study.SEEDS)
+    assert len(study.SEEDS) >= 5
+
+
+def test_validation_chooses_and_test_samples_judge():
+    rows = study.summary(CASE, records(CASE, BEST, gain=GAIN))
+    found = {row["method"]: row for row in rows}
+    assert {m: found[m]["chosen"] for m in study.CHOSEN} == BEST
+    assert found["sam"]["accuracy"] == pytest.approx(94.0)
+    assert found["sam"]["against_sgd"] == pytest.approx(2.0)
+    assert found["rsam"]["against_sam"] == pytest.approx(-3.0)
+    # the seeds' spread is common to all, so paired differences have none
+    assert found["rsam"]["against_sam_high"] == pytest.approx(-3.0)
+    assert found["sam"]["deviation"] == pytest.approx(np.std([0, 1, 2, 3, 4], ddof=1))
+    assert [m for m in study.CHOSEN if found[m]["at_the_edge"]] == ["sam2"]
+    assert "against_sgd" not in found["sgd"]
+
+
+def test_nothing_is_said_before_all_seeds_are_there():
+    finished = records(CASE, BEST, gain=GAIN)
+    del finished[Run("rsam", BEST["rsam"], 4)]
+    assert study.summary(CASE, finished) == []
+    del finished[study.tuning("sam")[0]]
+    assert study.choice("sam", finished) is None
+
+
+def test_labels_are_replaced_in_training_only():
+    clean, noisy = (study.split_of(study.Case("digits-mlp", n, "digits"), 3) for n in (0.0, 0.4))
+    assert 0.3 < (clean.y_train != noisy.y_train).mean() < 0.4  # a tenth draws its own class
+    np.testing.assert_array_equal(clean.y_val, noisy.y_val)
+    np.testing.assert_array_equal(clean.y_test, noisy.y_test)
+
+
+def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
+    """With all runs there the command makes the table and the figure, and trains nothing."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError("it trains")
+
+    monkeypatch.setattr(study.compare, "ProcessPoolExecutor", refuse)
+    for noise in study.NOISES:
+        case = study.Case("digits-mlp", noise, "digits")
+        file = RunFile(tmp_path / f"{case.name}.jsonl", case.key())
+        for run, record in records(case, BEST, gain=GAIN).items():
+            whole = {"method": run.method, "value": run.value, "seed": run.seed, "seconds": 1.0}
+            file.add(run, whole | record)
+    app = study.typer.Typer()
+    app.command()(study.main)
+    arguments = ["--only", "digits-mlp", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    rows = list(csv.DictReader((tmp_path / "study.csv").read_text().splitlines()))
+    assert len(rows) == len(study.NOISES) * len(study.CHOSEN)
+    assert (tmp_path / "study.png").stat().st_size > 5000
+
+
+def test_the_committed_runs_are_those_of_these_settings():
+    """What docs/study holds can be gone on with, and makes its table."""
+    folder = study.Path("docs/study")
+    for path in sorted(folder.glob("*.jsonl")):
+        problem, noise = path.stem.rsplit("-", 1)
+        case = study.Case(problem, int(noise) / 100, "")
+        fingerprints = {json.loads(line)["settings"] for line in path.read_text().splitlines()}
+        assert fingerprints == {RunFile(path, case.key()).fingerprint}, path
