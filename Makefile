@@ -4,7 +4,7 @@ VENV   ?= .venv
 CUDA   ?= 13
 BIN     = $(VENV)/bin
 
-.PHONY: help demo test test-gpu gpu check format bench bench-gpu figures wheel clean
+.PHONY: help demo test test-gpu gpu check format bench bench-gpu figures tutorials wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -53,6 +53,10 @@ figures: $(VENV)/base ## make the README's pictures anew
 	$(BIN)/rsam-ref explain --save docs/step.png
 	$(BIN)/rsam-ref compare --out runs/readme
 	cp runs/readme/compare.png docs/compare.png
+
+tutorials: $(VENV)/base ## run all tutorials as scripts; their figures go to runs/tutorials
+	set -e; for file in tutorials/[0-9]*.py; do \
+	  echo $$file; RSAM_TUTORIAL_FIGURES=runs/tutorials $(BIN)/python -W error $$file; done
 
 wheel: $(VENV)/test ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build

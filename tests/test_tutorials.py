@@ -1,0 +1,275 @@
+"""The tutorials: they run, their numbers are right, and their exercises can be solved and failed.
+
+How much a tutorial computes is counted, not timed. It may take a minute on two cores.
+"""
+
+import ast
+import importlib
+import os
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from rsam_ref.objective import Objective
+
+FOLDER = Path(__file__).parent.parent / "tutorials"
+TUTORIALS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
+HEADINGS = ["## What to look at", "## Try this", "## Exercises"]
+
+MOST_CALLS = 10_000_000
+"""Calls of functions, Python's and C's: at a pessimistic 3 us each, half a minute."""
+
+MOST_WORK = 20_000_000_000
+"""Weights times samples, over all gradients: 6 flops each, at 4 Gflop/s half a minute."""
+
+# Answers that are wrong in ways a reader may be; each must be refused. Keyed by tutorial.
+MISTAKES = {
+    "01": [
+        # the sign of the second slope
+        "def divide(top, bottom):\n"
+        "    u, v = top.number, bottom.number\n"
+        "    return Value(u / v, [(top, 1 / v), (bottom, u / v**2)])",
+        # the right number without notes
+        "def divide(top, bottom): return Value(top.number / bottom.number)",
+        # the order in which the names are first met
+        "def order_of(inputs, root):\n"
+        "    listed = [root]\n"
+        "    for name in listed:\n"
+        "        listed += [s for s in inputs[name] if s not in listed]\n"
+        "    return listed",
+        # not turned round
+        "def order_of(inputs, root): return ['t', 'x', 'a', 'b', 'c']",
+    ],
+    "02": [
+        # the old velocity
+        "def momentum_step(w, v, g, lr, mu): return w - lr * v, mu * v + g",
+        # a running mean
+        "def momentum_step(w, v, g, lr, mu):\n"
+        "    v = mu * v + (1 - mu) * g\n"
+        "    return w - lr * v, v",
+        # the sum over the batch
+        "def slope_in_scores(p, y): return p - (y[:, None] == np.arange(10))",
+        # the other way
+        "def slope_in_scores(p, y): return ((y[:, None] == np.arange(10)) - p) / len(y)",
+        # without the labels
+        "def slope_in_scores(p, y): return p / len(y)",
+    ],
+    "03": [
+        "def places(size, k, stride, padding): return size - k + 1",
+        "def places(size, k, stride, padding): return (size + padding - k) // stride + 1",
+        "def places(size, k, stride, padding): return -(-(size + 2 * padding - k) // stride) + 1",
+        # the channels last
+        "def one_by_one(images, filters):\n"
+        "    return images.transpose(0, 2, 3, 1) @ filters[:, :, 0, 0].T",
+        # height and width exchanged
+        "def one_by_one(images, filters):\n"
+        "    return (images.transpose(0, 3, 2, 1) @ filters[:, :, 0, 0].T).transpose(0, 3, 1, 2)",
+    ],
+}
+
+each = pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
+
+
+def cells(path):
+    """The cells of a percent-format file: (what stands after the %%, the text)."""
+    parts = re.split(r"^# %%(.*)\n", path.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert parts[0] == "", "the file begins with a cell"
+    return list(zip((p.strip() for p in parts[1::2]), parts[2::2]))
+
+
+def code(path):
+    return [(head, text) for head, text in cells(path) if "[markdown]" not in head]
+
+
+def functions(text):
+    return [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+
+
+def solutions(path):
+    return FOLDER / "solutions" / f"{path.stem[:2]}.py"
+
+
+def run_script(path, folder, *first):
+    """A tutorial as a script away from the project, warnings as errors, figures to ``folder``."""
+    # The time limit is for one that hangs.
+    return subprocess.run(
+        [sys.executable, "-W", "error", *(first or [str(path)])],
+        cwd=folder,
+        env={**os.environ, "RSAM_TUTORIAL_FIGURES": str(folder / "figures")},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+
+
+@pytest.fixture
+def style(monkeypatch):
+    """The tutorials' folder to import from, as if this were one of them."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.delenv("RSAM_TUTORIAL_FIGURES", raising=False)
+    with matplotlib.rc_context():
+        yield importlib.import_module("style")
+    del sys.modules["style"]
+
+
+def test_there_are_tutorials_in_order():
+    numbers = [int(path.stem[:2]) for path in TUTORIALS]
+    assert numbers == list(range(1, len(TUTORIALS) + 1))
+    assert len(TUTORIALS) >= 3
+
+
+@each
+def test_it_runs_as_a_script_with_its_exercises_unsolved(path, tmp_path):
+    done = run_script(path, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert not done.stderr
+    assert re.findall(r"^Exercise (\d): (.*)$", done.stdout, re.MULTILINE) == [
+        ("1", "not yet"),
+        ("2", "not yet"),
+    ]
+    figures = sorted(p.name for p in (tmp_path / "figures").iterdir())
+    assert figures
+    assert all(re.fullmatch(path.stem[:2] + r"-[a-z-]+\.(png|gif)", name) for name in figures)
+    assert [p.name for p in tmp_path.iterdir()] == ["figures"]
+
+
+def test_the_second_one_does_without_pytorch(tmp_path):
+    path = next(p for p in TUTORIALS if p.stem.startswith("02"))
+    block = "import sys, runpy; sys.modules['torch'] = None; sys.path.insert(0, sys.argv[1]);"
+    done = run_script(path, tmp_path, "-c", block + "runpy.run_path(sys.argv[2])", FOLDER, path)
+    assert done.returncode == 0, done.stderr
+    assert "finite differences" in done.stdout
+
+
+@each
+def test_its_form(path):
+    text = path.read_text(encoding="utf-8")
+    assert 150 <= len(text.splitlines()) <= 250
+    found = [line[2:] for line in text.splitlines() if line.startswith("# #")]
+    assert found[0].startswith(f"# {int(path.stem[:2])}. ")
+    assert [line for line in found if line in HEADINGS] == HEADINGS
+    heads = [head for head, _ in cells(path)]
+    assert heads[0] == "[markdown]", "text before code"
+    assert set(heads) <= {"", "[markdown]", 'tags=["hide-input"]', 'tags=["exercise"]'}
+    for head, cell in cells(path):
+        if head == "[markdown]":
+            assert all(line.startswith("#") for line in cell.strip().splitlines())
+    assert "assert " in "".join(cell for _, cell in code(path))
+
+
+@each
+def test_a_number_in_the_text_is_a_number_in_the_code(path):
+    """A guard against text that no longer says what the asserts do: numbers of two digits on."""
+    in_code = "".join(text for _, text in code(path)).replace("_", "")
+    in_text = "".join(text for head, text in cells(path) if "[markdown]" in head)
+    numbers = re.findall(r"\d[\d,]*\.?\d+", in_text.partition("## Try this")[0])
+    assert len(numbers) > 5
+    assert [n for n in numbers if n.replace(",", "") not in in_code] == []
+
+
+@each
+def test_jupytext_reads_it_as_it_is_meant(path):
+    jupytext = pytest.importorskip("jupytext", reason="jupytext is not installed")
+    notebook = jupytext.read(path)
+    kinds = ["markdown" if "[markdown]" in head else "code" for head, _ in cells(path)]
+    assert [cell.cell_type for cell in notebook.cells] == kinds
+    tagged = [cell for cell in notebook.cells if "exercise" in cell.metadata.get("tags", [])]
+    assert len(tagged) == 2
+    written = jupytext.writes(notebook, fmt="py:percent")
+    body = written[written.index("# %%") :]
+    assert body.splitlines() == path.read_text(encoding="utf-8").splitlines()
+
+
+@each
+def test_solutions_have_the_names_of_the_blanks(path):
+    blanks = [
+        function for head, text in code(path) if "exercise" in head for function in functions(text)
+    ]
+    for blank in blanks:
+        assert ast.unparse(blank.body) == "...", "a blank is left blank"
+    solved = functions(solutions(path).read_text(encoding="utf-8"))
+    assert [f.name for f in blanks] == [f.name for f in solved]
+    assert [ast.unparse(f.args) for f in blanks] == [ast.unparse(f.args) for f in solved]
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Counts calls and work, while ``counted["on"]``."""
+    count = {"on": True, "calls": 0, "work": 0}
+    evaluate = Objective.__call__
+
+    def weighed(self, w):
+        count["work"] += w.size * len(self.x) * count["on"]
+        return evaluate(self, w)
+
+    def profiler(_frame, event, _argument):
+        count["calls"] += count["on"] and event in ("call", "c_call")
+
+    monkeypatch.setattr(Objective, "__call__", weighed)
+    sys.setprofile(profiler)
+    yield count
+    sys.setprofile(None)
+
+
+@each
+@pytest.mark.usefixtures("style")
+def test_the_solutions_pass_and_mistakes_do_not(path, capsys, counted):
+    solved = {f.name: f for f in functions(solutions(path).read_text(encoding="utf-8"))}
+    namespace = {"__name__": f"tutorial_{path.stem}"}
+    blank, refused = None, []
+    for head, text in code(path):
+        cell = compile(text, path.name, "exec")
+        if blank:  # this cell checks it
+            counted["on"] = False
+            right = dict(namespace)
+            for mistake in MISTAKES[path.stem[:2]]:
+                if functions(mistake)[0].name == blank:
+                    exec(mistake, namespace)
+                    with pytest.raises(AssertionError):
+                        exec(cell, namespace)
+                    namespace.update(right)
+                    refused.append(mistake)
+            counted["on"] = True
+        exec(cell, namespace)
+        blank = functions(text)[0].name if "exercise" in head else None
+        if blank:
+            exec(ast.unparse(solved[blank]), namespace)
+
+    said = re.findall(r"^Exercise (\d): (.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert said == [("1", "right"), ("2", "right")]
+    assert refused == MISTAKES[path.stem[:2]], "each belongs to an exercise, in their order"
+    assert {functions(mistake)[0].name for mistake in refused} == set(solved)
+    assert 0 < counted["calls"] <= MOST_CALLS
+    assert counted["work"] <= MOST_WORK
+
+
+def test_the_list_names_every_tutorial():
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\((\d\d_\w+\.py)\)", text) == [path.name for path in TUTORIALS]
+    rows = re.findall(r"^\| (\d+) \|.*$", text, re.MULTILINE)
+    assert [int(row) for row in rows] == list(range(1, 11))
+    assert text.count("*(to come)*") == 10 - len(TUTORIALS)
+
+
+def test_a_notebook_displays_a_figure_and_a_script_does_not(style, monkeypatch):
+    shown = []
+    python, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    python.version_info = (9, 0)  # Matplotlib looks
+    display.Image = lambda data, width: data
+    display.display = shown.append
+    monkeypatch.setitem(sys.modules, "IPython", python)
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    made, axes = style.figure(2, 2)
+    style.arrow(axes, (0, 0), (1, 1), style.BLUE)
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    style.show(made, "nothing")
+    assert shown == []
+    monkeypatch.setitem(sys.modules, "ipykernel", types.ModuleType("ipykernel"))
+    style.show(made, "something")
+    assert [png[:4] for png in shown] == [b"\x89PNG"]

@@ -1,0 +1,73 @@
+"""How the tutorials' figures look, how they are shown, and how an exercise is checked."""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from rsam_ref.plot import DESCENT, DRAW, EPS, GRADIENT, STYLE, save
+
+# Okabe and Ito's colours, as in the rest of the project: any colour vision tells them apart.
+BLUE, ORANGE, GREEN, PINK, GREY = GRADIENT, EPS, DESCENT, DRAW, "#777777"
+
+matplotlib.rcParams.update(STYLE)
+
+
+def figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Figure, Any]:
+    """A figure of this size in inches, and its axes in one row; options as for `subplots`."""
+    made = Figure(figsize=(width, height), layout="constrained")
+    return made, made.subplots(1, columns, **options)
+
+
+def arrow(axes: Any, start: Any, end: Any, colour: str, text: str = "", *, gap: int = 0) -> None:
+    """An arrow that ends ``gap`` points off both places, and a text at its middle."""
+    line = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "mutation_scale": 15}
+    axes.annotate("", end, start, arrowprops={**line, "shrinkA": gap, "shrinkB": gap})
+    middle = [(s + e) / 2 for s, e in zip(start, end)]
+    box = {"boxstyle": "round,pad=0.15", "fc": "white", "ec": "none"}
+    axes.text(
+        *middle, text, color=colour, size=9, ha="center", va="center", bbox=box if text else None
+    )
+
+
+def circle(axes: Any, place: Any, inside: str, note: str) -> None:
+    """A node of a graph: a circle with a text in it, and a note above it."""
+    axes.plot(*place, "o", ms=30, mfc="white", mec="black")
+    axes.annotate(inside, place, ha="center", va="center")
+    axes.annotate(note, place, (0, 20), textcoords="offset points", ha="center")
+
+
+def outline(axes: Any, row: int, column: int, height: int, width: int, colour: str) -> None:
+    """A frame around pixels of an image shown by `imshow`, the upper left one at (row, column)."""
+    corner = column - 0.5, row - 0.5
+    axes.add_patch(Rectangle(corner, width, height, fill=False, ec=colour, lw=2.5))
+
+
+def show(made: Figure, name: str) -> None:
+    """Display a figure in a notebook; save it where RSAM_TUTORIAL_FIGURES names a folder."""
+    if folder := os.environ.get("RSAM_TUTORIAL_FIGURES"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        save(made, Path(folder) / f"{name}.png")
+    if "ipykernel" in sys.modules:
+        from IPython.display import Image, display
+
+        png = io.BytesIO()
+        made.savefig(png, format="png", bbox_inches="tight")
+        display(Image(data=png.getvalue(), width=round(made.get_figwidth() * 90)))
+
+
+def check(exercise: Callable[[Any], None], answer: Any) -> bool:
+    """Hold an answer against the asserts of its exercise; an answer of None is not there yet."""
+    name = exercise.__name__.replace("_", " ").capitalize()
+    if answer is None or answer is ...:
+        print(f"{name}: not yet")
+        return False
+    exercise(answer)
+    print(f"{name}: right")
+    return True
