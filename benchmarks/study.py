@@ -195,7 +195,7 @@ def carry_out(case: Case, file: RunFile, jobs: int, stop_at: float, tell: Any) -
             raise _TimeIsUpError
 
     def together(runs: list[Run]) -> None:
-        compare.carry_out(case, runs, file, jobs=jobs, on_run=on_run, execute=execute)
+        compare.carry_out(case, runs, file, jobs=jobs, on_run=on_run, work=execute)
 
     together([run for method in CHOSEN for run in tuning(method)])
     final = []

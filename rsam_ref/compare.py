@@ -260,11 +260,12 @@ def carry_out(
     *,
     jobs: int = 1,
     on_run: Callable[[Run, dict[str, Any]], None] | None = None,
-    execute: Callable[[Any, Run], dict[str, Any]] = execute,
+    work: Callable[[Any, Run], dict[str, Any]] | None = None,
 ) -> None:
     """Execute the runs that are not in the file yet, ``jobs`` at a time, and add each as it ends.
 
-    ``execute(settings, run)`` gives a run's record, in another process. Workers have one BLAS
+    ``work(settings, run)`` gives a run's record, by default `execute`. It is done in another
+    process. Workers have one BLAS
     thread each, so a run's numbers do not depend on the number of jobs.
     """
     todo = [run for run in runs if run not in file.finished]
@@ -275,7 +276,7 @@ def carry_out(
     try:
         with _workers_environment():
             for run in todo:
-                waiting[pool.submit(execute, settings, run)] = run
+                waiting[pool.submit(work or execute, settings, run)] = run
         while waiting:
             for future in wait(waiting, return_when=FIRST_COMPLETED).done:
                 run = waiting.pop(future)
