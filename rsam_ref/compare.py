@@ -264,9 +264,8 @@ def carry_out(
 ) -> None:
     """Execute the runs that are not in the file yet, ``jobs`` at a time, and add each as it ends.
 
-    ``work(settings, run)`` gives a run's record, by default `execute`. It is done in another
-    process. Workers have one BLAS
-    thread each, so a run's numbers do not depend on the number of jobs.
+    ``work(settings, run)`` gives a run's record, by default `execute`. It is done in other
+    processes with one BLAS thread each, so a run's numbers do not depend on the number of jobs.
     """
     todo = [run for run in runs if run not in file.finished]
     if not todo:
