@@ -18,8 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(emoji=False)  # a name such as mine.py:five is no emoji
+errors = Console(stderr=True, emoji=False)
 
 Backend = Annotated[
     str, typer.Option(help="Where arrays live: numpy, or a GPU's cupy.", envvar="RSAM_REF_BACKEND")

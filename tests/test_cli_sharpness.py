@@ -99,10 +99,21 @@ def test_all_measures_of_two_models(runs, tmp_path):
         }
     shares = [row["value"] for row in rows if row["method"] in ("sam", "ascent")]
     assert all(0 < share <= 1 for share in shares)
-    at_w = {r["value"] for r in rows if r["model"] == "mlp-sam" and (r["x"], r["y"]) == (0, None)}
-    middle = [r["value"] for r in rows if r["model"] == "mlp-sam" and (r["x"], r["y"]) == (0, 0)]
-    assert len(at_w) == 1
-    assert middle[0] == pytest.approx(at_w.pop())
+    maxima = {}
+    for row in rows:
+        if row["measure"] == "inner":
+            key = row["model"], row["draw"], row["rho"]
+            maximum = maxima.setdefault(key, row["rise"])  # its row is the first
+            assert row["value"] == pytest.approx(row["rise"] / maximum)
+
+    # The plane's axes are the first two lines.
+    own = [r for r in rows if r["model"] == "cnn-rsam"]
+    line = {(r["draw"], r["x"]): r["value"] for r in own if r["measure"] == "line"}
+    plane = {(r["x"], r["y"]): r["value"] for r in own if r["measure"] == "plane"}
+    for t in (-1, -0.5, 0, 0.5, 1):
+        assert plane[t, 0] == pytest.approx(line[0, t])
+        assert plane[0, t] == pytest.approx(line[1, t])
+    assert line[0, 1] != pytest.approx(line[1, 1])
 
     # Another subset of the same is taken from what was kept, and says the same.
     again = command(

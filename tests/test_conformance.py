@@ -246,6 +246,7 @@ def test_what_cannot_run_ends_in_a_message_and_in_2(source, says, folder):
     [
         ((), "say what to check"),
         (("mine.py",), "FILE.py:NAME"),
+        (("mine.py:five:six",), "mine.py:five:six"),
         (("nowhere.py:my_sam",), "no file nowhere.py"),
         (("mine.py:my_sam", "--algorithm", "sgd"), "unknown algorithm"),
         (("mine.py:my_sam", "--plot", "step.gif"), "give a file ending in"),
