@@ -3,11 +3,13 @@
 import io
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -60,6 +62,26 @@ def show(made: Figure, name: str) -> None:
         png = io.BytesIO()
         made.savefig(png, format="png", bbox_inches="tight")
         display(Image(data=png.getvalue(), width=round(made.get_figwidth() * 90)))
+
+
+def movie(made: Figure, draw: Callable[[int], Any], frames: int, name: str, rate: int = 8) -> None:
+    """Like `show`, a GIF: ``draw(k)`` changes the figure to frame k of ``frames``, ``rate`` a second.
+
+    It is played over and over, so let it end in some frames that do not move.
+    """
+    folder = os.environ.get("RSAM_TUTORIAL_FIGURES")
+    if not folder and "ipykernel" not in sys.modules:
+        return
+    with tempfile.TemporaryDirectory() as spare:
+        path = Path(folder or spare) / f"{name}.gif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        FuncAnimation(made, draw, frames, init_func=list, cache_frame_data=False).save(
+            path, PillowWriter(fps=rate), dpi=90
+        )
+        if "ipykernel" in sys.modules:
+            from IPython.display import Image, display
+
+            display(Image(data=path.read_bytes(), format="gif"))
 
 
 def check(exercise: Callable[[Any], None], answer: Any) -> bool:
