@@ -65,7 +65,7 @@ def show(made: Figure, name: str) -> None:
 
 
 def movie(made: Figure, draw: Callable[[int], Any], frames: int, name: str, rate: int = 8) -> None:
-    """Like `show`, a GIF: ``draw(k)`` changes the figure to frame k of ``frames``, ``rate`` a second.
+    """Like `show`, a GIF: ``draw(k)`` makes frame k of ``frames``; ``rate`` frames a second.
 
     It is played over and over, so let it end in some frames that do not move.
     """
