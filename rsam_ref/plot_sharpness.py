@@ -70,6 +70,9 @@ def _line(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
     means = [(x, math.fsum(at[x]) / len(draws)) for x in sorted(at) if len(at[x]) == len(draws)]
     if means:
         axes.plot(*zip(*means), color=colour, lw=2)
+    low, high = axes.dataLim.intervaly
+    if 0 < 20 * low < high:  # else the walls of a valley leave nothing of its floor to see
+        axes.set_yscale("log")
     axes.set(
         xlabel="step along a direction (filter norms)",
         ylabel="loss (nats)",

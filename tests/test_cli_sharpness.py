@@ -278,6 +278,13 @@ def test_losses_that_are_not_finite_leave_gaps_in_the_figures():
     assert len(plot_sharpness.plane_figure(plane[:4]).axes) == 1  # one whole row: no contours yet
 
 
+@pytest.mark.parametrize(("steepest", "scale"), [(19.0, "linear"), (21.0, "log")])
+def test_steep_walls_do_not_hide_the_floor(steepest, scale):
+    empty = dict.fromkeys(survey.COLUMNS) | {"model": "m", "measure": "line", "draw": 0}
+    rows = [empty | {"x": x, "value": value} for x, value in ((0.0, 1.0), (1.0, steepest))]
+    assert plot_sharpness.flatness_figure(rows).axes[0].get_yscale() == scale
+
+
 def test_figures_show_what_they_are_given():
     empty = dict.fromkeys(survey.COLUMNS) | {"measure": "inner", "sigma": None}
     rows = [
