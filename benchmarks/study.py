@@ -7,7 +7,8 @@ Each problem is posed with clean labels and with 20 and 40 % of the training lab
 random ones. Every method has one setting that is tuned, the radius rho, for SGD the learning rate,
 over five values with two seeds each, on validation samples; the value with the best mean is then
 run with five fresh seeds, whose test accuracies are compared seed by seed. Finished runs are kept
-in --out (by default docs/study, where those of the page lie); everything is a function of its seed.
+in --out (by default docs/study, where those of the page lie), and the tables of its README.md are
+made anew; everything is a function of its seed.
 """
 
 from __future__ import annotations
@@ -245,6 +246,16 @@ def summary(case: Case, finished: dict[Run, dict[str, Any]]) -> list[dict[str, A
     return rows
 
 
+def results(out: Path) -> tuple[list[dict[str, Any]], float]:
+    """The rows of all cases that are done, and the core hours of all runs in ``out``."""
+    rows, seconds = [], 0.0
+    for case in [Case(problem, noise, "") for problem in PROBLEMS for noise in NOISES]:
+        finished = RunFile(out / f"{case.name}.jsonl", case.key()).finished
+        rows += summary(case, finished)
+        seconds += sum(record["seconds"] for record in finished.values())
+    return rows, seconds / 3600
+
+
 def figure(rows: list[dict[str, Any]]) -> Figure:
     """Each method's difference to SGD, with its interval: a panel a problem."""
     problems = list(dict.fromkeys(row["problem"] for row in rows))
@@ -293,9 +304,69 @@ def show(rows: list[dict[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 130).print(table)
 
 
-def write(out: Path, rows: list[dict[str, Any]]) -> None:
+PAIRS = (("sam", "sgd"), ("sam2", "sam"), ("rsam", "sgd"), ("rsam", "sam"))
+MARKS = "<!-- made by benchmarks.study: begin -->\n", "<!-- made by benchmarks.study: end -->"
+
+
+def verdict(row: dict[str, Any], other: str) -> str:
+    """What the 95 % interval of a difference says."""
+    if row[f"against_{other}_low"] > 0:
+        return "wins"
+    return "loses" if row[f"against_{other}_high"] < 0 else "ties"
+
+
+def tables(rows: list[dict[str, Any]], hours: float) -> str:
+    """The page's numbers in Markdown: who wins, then accuracies and differences, by problem."""
+    names = {method: METHODS[method].label for method in CHOSEN}
+    by_case: dict[tuple[str, float], dict[str, dict[str, Any]]] = {}
+    for row in rows:
+        by_case.setdefault((row["problem"], row["label_noise"]), {})[row["method"]] = row
+    lines = ["| | wins | ties | loses |", "|---|---|---|---|"]
+    for method, other in PAIRS:
+        said = [verdict(case[method], other) for case in by_case.values()]
+        counts = " | ".join(str(said.count(word)) for word in ("wins", "ties", "loses"))
+        lines.append(f"| {names[method]} against {names[other]} | {counts} |")
+    for problem in dict.fromkeys(problem for problem, _ in by_case):
+        cases = {noise: case for (name, noise), case in by_case.items() if name == problem}
+        heads = [f"{names[m]} ({'lr' if m == 'sgd' else 'rho'})" for m in CHOSEN]
+        lines += ["", f"| {problem}, labels replaced | " + " | ".join(heads) + " |"]
+        lines.append("|---" * (1 + len(heads)) + "|")
+        for noise, case in cases.items():
+            cells = [
+                f"{r['accuracy']:.1f} ± {r['deviation']:.1f} "
+                f"({r['chosen']:.2g}{', edge' if r['at_the_edge'] else ''})"
+                for r in (case[m] for m in CHOSEN)
+            ]
+            lines.append(f"| {100 * noise:.0f} % | " + " | ".join(cells) + " |")
+        heads = [f"{names[m]} less {names[other]}" for m, other in PAIRS]
+        lines += ["", f"| {problem}, points | " + " | ".join(heads) + " |"]
+        lines.append("|---" * (1 + len(heads)) + "|")
+        for noise, case in cases.items():
+            cells = [
+                f"{case[m][f'against_{o}']:+.1f} "
+                f"[{case[m][f'against_{o}_low']:+.1f}, {case[m][f'against_{o}_high']:+.1f}] "
+                f"{verdict(case[m], o)}"
+                for m, o in PAIRS
+            ]
+            lines.append(f"| {100 * noise:.0f} % | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", f"Machine time of all runs: {hours:.1f} core hours.", ""])
+
+
+def fill(page: Path, text: str) -> None:
+    """Put the tables between the page's marks; what stands around them is written by people."""
+    if not page.exists():
+        page.write_text("\n".join(MARKS), encoding="utf-8")
+    before, begin, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
+    _, end, after = rest.partition(MARKS[1])
+    if not end:
+        raise typer.BadParameter(f"{page} lacks the marks between which the tables stand")
+    page.write_text(before + begin + "\n" + text + "\n" + end + after, encoding="utf-8")
+
+
+def write(out: Path, rows: list[dict[str, Any]], hours: float) -> None:
     if not rows:
         return
+    fill(out / "README.md", tables(rows, hours))
     columns = list(dict.fromkeys(name for row in rows for name in row))
     with (out / "study.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, columns, lineterminator="\n")
@@ -355,15 +426,10 @@ def main(
                 carry_out(case, file, jobs, stop_at, tell)
         except (_TimeIsUpError, KeyboardInterrupt):
             console.print("Stopped; the finished runs are kept. The same command goes on.")
-    everything = [Case(name, share, "") for name in PROBLEMS for share in NOISES]
-    rows, seconds = [], 0.0
-    for case in everything:
-        file = RunFile(out / f"{case.name}.jsonl", case.key())
-        rows += summary(case, file.finished)
-        seconds += sum(record["seconds"] for record in file.finished.values())
+    rows, hours = results(out)
     show(rows)
-    write(out, rows)
-    console.print(f"Machine time of all runs: {seconds / 3600:.2f} core hours")
+    console.print(f"Machine time of all runs: {hours:.2f} core hours")
+    write(out, rows, hours)
 
 
 if __name__ == "__main__":

@@ -52,6 +52,39 @@ def test_validation_chooses_and_test_samples_judge():
     assert "against_sgd" not in found["sgd"]
 
 
+def test_an_interval_that_holds_zero_is_a_tie():
+    row = {"against_sam_low": -0.1, "against_sam_high": 0.3}
+    assert study.verdict(row, "sam") == "ties"
+    assert study.verdict(row | {"against_sam_low": 0.1}, "sam") == "wins"
+    assert study.verdict(row | {"against_sam_high": -0.05}, "sam") == "loses"
+
+
+def test_the_page_keeps_what_people_wrote_and_gets_its_tables(tmp_path):
+    page = tmp_path / "README.md"
+    page.write_text("above\n" + "old numbers\n".join(study.MARKS) + "\nbelow\n")
+    rows = study.summary(CASE, records(CASE, BEST, gain=GAIN))
+    for _ in range(2):
+        study.fill(page, study.tables(rows, 1.25))
+    text = page.read_text()
+    assert text.startswith("above\n<!--")
+    assert text.endswith("-->\nbelow\n")
+    assert "old" not in text
+    assert text.count("1.2 core hours") == 1
+    assert "| R-SAM against SAM | 0 | 0 | 1 |" in text
+    assert "| SAM against SGD | 1 | 0 | 0 |" in text
+    assert "| 40 % | 92.0 ± 1.6 (0.055) | 94.0 ± 1.6 (0.1) | 92.0 ± 1.6 (0.05, edge)" in text
+    assert "-3.0 [-3.0, -3.0] loses" in text
+    page.write_text("no marks")
+    with pytest.raises(study.typer.BadParameter, match="lacks the marks"):
+        study.fill(page, "")
+    assert page.read_text() == "no marks"
+
+
+def test_small_images_are_means_of_four_pixels():
+    images = np.arange(16.0).reshape(1, 1, 4, 4)
+    np.testing.assert_array_equal(study.halved(images)[0, 0], [[2.5, 4.5], [10.5, 12.5]])
+
+
 def test_nothing_is_said_before_all_seeds_are_there():
     finished = records(CASE, BEST, gain=GAIN)
     del finished[Run("rsam", BEST["rsam"], 4)]
@@ -87,6 +120,7 @@ def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
     assert result.exit_code == 0, result.output
     rows = list(csv.DictReader((tmp_path / "study.csv").read_text().splitlines()))
     assert len(rows) == len(study.NOISES) * len(study.CHOSEN)
+    assert "digits-mlp, labels replaced" in (tmp_path / "README.md").read_text()
     assert (tmp_path / "study.png").stat().st_size > 5000
 
 
@@ -98,3 +132,9 @@ def test_the_committed_runs_are_those_of_these_settings():
         case = study.Case(problem, int(noise) / 100, "")
         fingerprints = {json.loads(line)["settings"] for line in path.read_text().splitlines()}
         assert fingerprints == {RunFile(path, case.key()).fingerprint}, path
+
+
+def test_the_committed_page_has_the_numbers_of_the_committed_runs():
+    folder = study.Path("docs/study")
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    assert study.tables(*study.results(folder)) in page
