@@ -4,7 +4,7 @@ VENV   ?= .venv
 CUDA   ?= 13
 BIN     = $(VENV)/bin
 
-.PHONY: help demo test test-gpu gpu check format bench bench-gpu figures tutorials wheel clean
+.PHONY: help demo test test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -17,6 +17,10 @@ $(VENV)/base: pyproject.toml constraints.txt
 
 $(VENV)/test: $(VENV)/base
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,torch,dev]"
+	@touch $@
+
+$(VENV)/docs: $(VENV)/base
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,images]"
 	@touch $@
 
 demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a minute)
@@ -57,6 +61,9 @@ figures: $(VENV)/base ## make the README's pictures anew
 tutorials: $(VENV)/base ## run all tutorials as scripts; their figures go to runs/tutorials
 	set -e; for file in tutorials/[0-9]*.py; do \
 	  echo $$file; RSAM_TUTORIAL_FIGURES=runs/tutorials $(BIN)/python -W error $$file; done
+
+docs: $(VENV)/docs ## build the site into build/site: the tutorials are run, any warning is an error
+	$(BIN)/python docs/build.py
 
 wheel: $(VENV)/test ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build

@@ -1,0 +1,39 @@
+"""Build the site, strictly, and look through it for anything that would need a network.
+
+    python docs/build.py [options of sphinx-build]
+
+Any warning, a broken link and a tutorial that fails are errors.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "docs" / "site"))
+
+
+def main(options: list[str]) -> int:
+    try:
+        from sphinx.cmd.build import main as sphinx_build
+    except ImportError:
+        print("the site needs Sphinx: pip install -c constraints.txt -e '.[docs]'", file=sys.stderr)
+        return 2
+    import offline
+
+    site, trees = ROOT / "build" / "site", ROOT / "build" / "doctrees"
+    strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
+    where = ["-c", str(ROOT / "docs"), "-d", str(trees), str(ROOT), str(site)]
+    if failed := sphinx_build([*strict, *options, *where]):
+        return failed
+    wrong = offline.look_through(site)
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if not wrong:
+        print(f"The site is built. Open it: {site / 'docs' / 'index.html'}")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""How the site is built: `make docs`.
+
+The folder that Sphinx reads is the repository itself, so a Markdown file's relative links and
+pictures mean the same here and on GitHub; `include_patterns` says which files are pages. Links to
+other files of the repository lead to their highlighted sources (site/sources.py). Nothing is
+fetched: mathematics becomes MathML (site/mathml.py), and site/offline.py looks through the result.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "site")]
+sys.path[:0] = [str(HERE.parent)]
+
+import execution  # noqa: E402
+import sources  # noqa: E402
+
+import rsam_ref  # noqa: E402
+
+project = "rsam-ref"
+author = copyright = "The rsam-ref authors"
+version = release = rsam_ref.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.linkcode",
+    "mathml",
+    "names",
+    "sources",
+    "tutorials",
+    "commands",
+    "findings",
+]
+root_doc = "docs/index"
+# RSAM_DOCS_TUTORIALS narrows the tutorials down while one works on something else.
+include_patterns = [
+    "docs/**.md",
+    "tutorials/README.md",
+    f"tutorials/{os.environ.get('RSAM_DOCS_TUTORIALS', '[0-9]')}*.py",
+    "backends/README.md",
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+]
+exclude_patterns = [".*", "build", "dist", "runs", "**/__pycache__"]
+suppress_warnings = ["config.cache"]
+
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+
+# The tutorials: run where they lie, once, and again when what they use has changed.
+nb_custom_formats = {".py": ["tutorials.read", {}]}
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(execution.cache_folder(HERE.parent))
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+nb_mime_priority_overrides = [("html", "image/gif", 5)]
+nb_merge_streams = True
+
+default_role = "name"
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 80
+linkcode_resolve = sources.link_to_code
+nitpicky = True
+# Types that are named in signatures and belong to others.
+nitpick_ignore_regex = [("py:.*", r".*")]
+
+html_theme = "furo"
+html_title = "rsam-ref"
+html_static_path = ["site/static"]
+html_css_files = ["site.css"]
+html_math_renderer = "mathml"
+html_show_sourcelink = False
+html_copy_source = False
+# The summaries of search results would fetch pages, which browsers forbid on file://.
+html_show_search_summary = False
+html_show_copyright = False
+html_theme_options = {"top_of_page_buttons": []}
