@@ -9,10 +9,11 @@ from rsam_ref.sam import TINY, LossAndGrad, Trace, Vector, check_step, norm
 
 
 def asam_gradient(loss_and_grad: LossAndGrad, w: Vector, *, rho: float, eta: float = 0.01) -> Trace:
-    """Adaptive SAM (Kwon, Kim, Park, Choi, ICML 2021): the radius is measured relative to |w|.
+    """Adaptive SAM (Kwon, Kim, Park, Choi, ICML 2021): the radius is relative to ``|w|``.
 
-    eps = rho T^2 g0 / ||T g0|| with T = |w| + eta. It does not change when a layer is scaled up and
-    the next one down. Its radii are larger than SAM's (the paper's are about ten times as large).
+    ``eps = rho T^2 g0 / ||T g0||`` with ``T = |w| + eta``. It does not change when a layer is
+    scaled up and the next one down. Its radii are larger than SAM's (the paper's are about ten
+    times as large).
     """
     check_step(rho=rho)
     check_eta(eta)

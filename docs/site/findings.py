@@ -1,10 +1,13 @@
 """The directive `findings`: an entry for every code of the checker's catalogue, under its anchor.
 
-Wherever else a page names a code as code, the name becomes a link to its entry.
+What a code means comes from the catalogue. How it shows comes from docs/findings.json: what a check
+observed of a mistake that the tests plant (`python -m tests.conformance.evidence` writes it anew).
+Wherever another page names a code as code, the name becomes a link to its entry.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from docutils import nodes
@@ -16,26 +19,137 @@ PAGE = "docs/findings"
 EVIDENCE = Path(__file__).resolve().parents[1] / "findings.json"
 
 GROUPS = {
-    "noise": ("The draw", "D"),
+    "algorithm": (
+        "Other algorithms",
+        "Seen in the points of a step and in where the weights land: another known algorithm "
+        "explains both.",
+    ),
+    "noise": (
+        "The draw",
+        "Seen in q1 - w, where q1 is the first place at which the gradient is taken: its size in "
+        "every filter, its distribution, and what it has to do with the draws of other steps and "
+        "tensors.",
+    ),
+    "direction": (
+        "The direction of R-SAM's ascent",
+        "Seen in q2 - w, the way from the weights to the second place, against the observed draw "
+        "and the gradient at the first place.",
+    ),
+    "ascent": (
+        "The ascent",
+        "Seen in q2 - w, the way from the weights to the second place: its direction, its length, "
+        "and the norm that explains its length.",
+    ),
+    "restore": (
+        "The way back",
+        "Seen in where the weights land: a part of the perturbation is still in them.",
+    ),
+    "update": (
+        "The base step",
+        "Seen in where the weights land over some steps, against the base step with the gradient "
+        "at the second place.",
+    ),
+    "resume": (
+        "Saving and resuming",
+        "Seen when a run that was saved and loaded half-way goes on beside one that was not.",
+    ),
+    "batch-norm": (
+        "Batch norm",
+        "Seen in the running statistics before and after each pass.",
+    ),
+    "limits": (
+        "Limits and odd inputs",
+        "Seen in a step of its own, with the setting or the input that the limit is about.",
+    ),
+    "precision": (
+        "Precision",
+        "Seen in differences too large for the weights' type, and in weights of other types.",
+    ),
+    "cost": ("Cost", "Seen in the number of gradients that are asked for."),
+    "contract": ("How it is called", "Seen when the same optimizer is driven in two ways."),
 }
+"""The first part of a code: its heading, and where what it names is seen."""
+
+NOT_SHOWN = {
+    "ascent.missing": "A step whose gradients are all taken at w; the check then calls it "
+    "algorithm.base-optimizer, unless w is left by less than rounding.",
+    "noise.missing": "A first gradient at w although sigma > 0. The check calls it by the name of "
+    "the algorithm that it is, algorithm.sam as a rule.",
+    "precision.float16-overflow": "With float16 weights and a gradient of length 1,000, ||eps|| "
+    "is not rho but 0, or not finite.",
+}
+"""How it shows where no planted mistake shows it."""
+
+NAMES = {"sam": "SAM", "asam": "ASAM", "rsam": "R-SAM"}
+
+
+def how_it_shows(code: str, shown: dict) -> str:
+    if code not in shown:
+        return NOT_SHOWN[code]
+    seen = shown[code]
+    facts = [f"{name}: {value_text(value)}" for name, value in seen["evidence"].items()]
+    place = "" if seen["where"] == "training" else f", in the probe “{seen['where']}”"
+    held = f"held against {NAMES[seen['algorithm']]}{place}"
+    return ("; ".join(facts) or "nothing moves") + f" ({seen['plant']}, {held})"
+
+
+def value_text(value) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(value_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 class Findings(SphinxDirective):
     def run(self):
-        made, section = [], None
+        self.env.note_dependency(str(EVIDENCE))
+        shown = json.loads(EVIDENCE.read_text(encoding="utf-8"))
+        return [self.group(name, shown) for name in GROUPS]
+
+    def group(self, name: str, shown: dict) -> nodes.section:
+        title, where = GROUPS[name]
+        section = nodes.section(ids=[name], names=[name])
+        section += [nodes.title("", title), nodes.paragraph("", where)]
         for code, entry in CATALOGUE.items():
-            group = code.split(".")[0]
-            if section is None or section["names"] != [group]:
-                section = nodes.section(ids=[group], names=[group])
-                section += nodes.title(group, group)
-                made.append(section)
-            item = nodes.section(ids=[code], names=[code])
-            item += nodes.title("", "", nodes.literal(code, code))
-            item += nodes.paragraph("", entry.what)
-            section += item
-        return made
+            if code.split(".")[0] == name:
+                section += self.entry(code, entry, shown)
+        return section
+
+    def entry(self, code: str, entry, shown: dict) -> nodes.section:
+        kind = "A note." if entry.note else "A divergence."
+        rows = {
+            "What is done": f"{entry.what}. {kind}",
+            "How it shows": how_it_shows(code, shown),
+            "What it does": entry.effect,
+            "How to mend it": entry.remedy,
+        }
+        fields = nodes.field_list()
+        for name, text in rows.items():
+            body = nodes.field_body("", nodes.paragraph("", capital(text)))
+            fields += nodes.field("", nodes.field_name("", name), body)
+        section = nodes.section(ids=[code], names=[code])
+        section += [nodes.title("", "", nodes.literal(code, code)), fields]
+        return section
+
+
+def capital(text: str) -> str:
+    """A sentence: but an equation, or a name that is written small, stays as it is."""
+    word = text.split()[0]
+    return text[0].upper() + text[1:] if word.isalpha() and len(word) > 1 else text
+
+
+def link_codes(app, doctree, docname):
+    """Make every code that is written as code on another page a link to its entry."""
+    if docname == PAGE or PAGE not in app.env.found_docs:
+        return
+    page = app.builder.get_relative_uri(docname, PAGE)
+    for node in list(doctree.findall(nodes.literal)):
+        inside = isinstance(node.parent, nodes.reference | nodes.title)
+        if node.astext() in CATALOGUE and not inside:
+            uri = f"{page}#{node.astext()}"
+            node.replace_self(nodes.reference("", "", node.deepcopy(), internal=True, refuri=uri))
 
 
 def setup(app):
     app.add_directive("findings", Findings)
+    app.connect("doctree-resolved", link_codes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

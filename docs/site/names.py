@@ -1,4 +1,4 @@
-"""The role of `single backticks` in docstrings: a link where the name is known, else just code."""
+"""Docstrings: `single backticks` are a link where the name is known, else code; headings."""
 
 from docutils import nodes
 from sphinx.domains.python import PyXRefRole
@@ -28,7 +28,21 @@ def resolve(app, env, node, contnode):
     return nodes.literal("", "", *contnode.children, classes=["name"])
 
 
+def plain_headings(app, what, name, thing, options, lines):
+    """Let an underlined heading of a docstring ("Parameters") be a heading inside an entry."""
+    for i in range(len(lines) - 1):
+        if lines[i].strip() and lines[i + 1].strip("-") == "" and len(lines[i + 1]) > 2:
+            lines[i : i + 2] = [f".. rubric:: {lines[i]}", ""]
+
+
+def plain_factories(app, what, name, thing, options, arguments, returned):
+    """Show a dataclass's default that is made anew as `...`, which can be read as Python."""
+    return (arguments or "").replace("<factory>", "...") or arguments, returned
+
+
 def setup(app):
     app.add_role("name", Name(warn_dangling=False))
     app.connect("missing-reference", resolve)
+    app.connect("autodoc-process-docstring", plain_headings)
+    app.connect("autodoc-process-signature", plain_factories)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

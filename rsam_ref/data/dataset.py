@@ -51,21 +51,28 @@ def load_dataset(
     The string "digits" means the embedded ones (1, 8, 8): three quarters to train on and a quarter
     to test, the quarter that `digits_split` tests with at the same seed. A folder of that name is
     "./digits" or a Path. A folder holds IDX files (MNIST, Fashion-MNIST), CIFAR-10 or CIFAR-100 in
-    binary, or images as train/CLASS/*.jpg with val/ or test/.
-
-    image_size: images become squares of so many pixels; 224 for image folders if not given, as
-        stored for the others.
-    augment: of training samples. "flip": half of them swapped left for right. "crop-flip": shifted
-        by up to 4 pixels, the border filled with the mean pixel, and flipped (He et al., CVPR
-        2016). "inception": a random part, resized, and flipped (Szegedy et al., CVPR 2015).
-    label_noise: the share of training labels replaced by a class drawn at random (it may be the
-        right one); test labels stay clean.
-    seed: of the split of the digits, of the label noise and of the choice that ``limit`` makes.
-    limit: train on so many samples, drawn at random.
+    binary, or images as ``train/CLASS/*.jpg`` with val/ or test/.
 
     Inputs are normalised by each channel's mean and standard deviation over the training samples;
     image folders by ImageNet's. Raises ValueError for settings and DataError for data that make no
     sense, with one line that says what to do.
+
+    Parameters
+    ----------
+    image_size:
+        Images become squares of so many pixels; 224 for image folders if not given, as stored for
+        the others.
+    augment:
+        Of training samples. "flip": half of them swapped left for right. "crop-flip": shifted by up
+        to 4 pixels, the border filled with the mean pixel, and flipped (He et al., CVPR 2016).
+        "inception": a random part, resized, and flipped (Szegedy et al., CVPR 2015).
+    label_noise:
+        The share of training labels replaced by a class drawn at random (it may be the right one);
+        test labels stay clean.
+    seed:
+        Of the split of the digits, of the label noise and of the choice that ``limit`` makes.
+    limit:
+        Train on so many samples, drawn at random.
     """
     if augment not in AUGMENTATIONS:
         raise ValueError(f"augmentation is one of {', '.join(AUGMENTATIONS)}, not {augment!r}")

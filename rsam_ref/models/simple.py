@@ -32,7 +32,7 @@ def flat_mlp(
     seed: int = 0,
     dtype: Any = "float32",
 ) -> Module:
-    """An `mlp` on inputs (N, *shape), each made one row first; so its layers are 1, 3, 5, ...
+    """An `mlp` on inputs ``(N, *shape)``, each made one row first; so its layers are 1, 3, 5, ...
 
     The weights are those that `mlp` draws from the same seed.
     """
