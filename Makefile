@@ -20,7 +20,7 @@ $(VENV)/test: $(VENV)/base
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,images]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
 	@touch $@
 
 demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a minute)

@@ -72,11 +72,11 @@ GROUPS = {
 
 NOT_SHOWN = {
     "ascent.missing": "A step whose gradients are all taken at w; the check then calls it "
-    "algorithm.base-optimizer, unless w is left by less than rounding.",
+    "algorithm.base-optimizer, unless w is left by less than rounding",
     "noise.missing": "A first gradient at w although sigma > 0. The check calls it by the name of "
-    "the algorithm that it is, algorithm.sam as a rule.",
+    "the algorithm that it is, algorithm.sam as a rule",
     "precision.float16-overflow": "With float16 weights and a gradient of length 1,000, ||eps|| "
-    "is not rho but 0, or not finite.",
+    "is not rho but 0, or not finite",
 }
 """How it shows where no planted mistake shows it."""
 
@@ -117,14 +117,14 @@ class Findings(SphinxDirective):
     def entry(self, code: str, entry, shown: dict) -> nodes.section:
         kind = "A note." if entry.note else "A divergence."
         rows = {
-            "What is done": f"{entry.what}. {kind}",
-            "How it shows": how_it_shows(code, shown),
-            "What it does": entry.effect,
-            "How to mend it": entry.remedy,
+            "What is done": f"{capital(entry.what)}. {kind}",
+            "How it shows": how_it_shows(code, shown) + ".",
+            "What it does": capital(entry.effect) + ".",
+            "How to mend it": capital(entry.remedy) + ".",
         }
-        fields = nodes.field_list()
+        fields = nodes.field_list(classes=["finding"])
         for name, text in rows.items():
-            body = nodes.field_body("", nodes.paragraph("", capital(text)))
+            body = nodes.field_body("", nodes.paragraph("", text))
             fields += nodes.field("", nodes.field_name("", name), body)
         section = nodes.section(ids=[code], names=[code])
         section += [nodes.title("", "", nodes.literal(code, code)), fields]

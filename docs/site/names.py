@@ -2,6 +2,7 @@
 
 from docutils import nodes
 from sphinx.domains.python import PyXRefRole
+from sphinx.util.inspect import TypeAliasForwardRef
 
 PREFIXES = ("rsam_ref", "rsam_ref.models", "rsam_ref.data", "rsam_ref.sharpness", "rsam_backends")
 
@@ -38,6 +39,10 @@ def plain_headings(app, what, name, thing, options, lines):
 def plain_factories(app, what, name, thing, options, arguments, returned):
     """Show a dataclass's default that is made anew as `...`, which can be read as Python."""
     return (arguments or "").replace("<factory>", "...") or arguments, returned
+
+
+# autodoc's own stand-in for a name such as `Vector`; in `Vector | None` it shows its repr.
+TypeAliasForwardRef.__repr__ = lambda self: self.name
 
 
 def setup(app):

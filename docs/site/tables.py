@@ -32,19 +32,35 @@ class Written(SphinxDirective):
         holder = nodes.Element()
         lines = StringList(self.markdown().splitlines(), source=f"<{self.name}>")
         self.state.nested_parse(lines, self.content_offset, holder)
+        for table in holder.findall(nodes.table):
+            table["classes"].append(self.name)
         return holder.children
 
 
 class Settings(Written):
     def markdown(self) -> str:
-        rows = ["| setting | type | default | |", "|---|---|---|---|"]
+        rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
         for name, kind, default, told in settings():
-            rows.append(f"| `{name}` | {code(kind)} | {code(default)} | {told} |")
+            rows.append(f"| `{name}` | {kind} | {code(default)} | {told} |")
         return "\n".join(rows)
 
 
+KINDS = {
+    "Count": "whole number >= 1",
+    "Size": "number >= 0",
+    "Positive": "number > 0",
+    "Share": "number from 0 to 1",
+    "str": "text",
+    "bool": "true, false",
+    "int": "whole number",
+    "dict[str, Any]": "table",
+    "tuple[float, float]": "two numbers",
+}
+"""What recipe.py's types are called in words."""
+
+
 def code(text: str) -> str:
-    return "`" + text.replace("|", r"\|") + "`"
+    return f"`{text}`" if text != "None" else "none"
 
 
 def settings() -> list[tuple[str, str, str, str]]:
@@ -67,8 +83,11 @@ def plain(annotation: ast.expr) -> str:
     """A type without what pydantic is told besides."""
     text = ast.unparse(annotation)
     inner = re.fullmatch(r"Annotated\[(.+?), Field\(.*\)\]", text)
-    choices = re.fullmatch(r"Literal\[(.*)\]", inner[1] if inner else text)
-    return choices[1].replace("'", "") if choices else inner[1] if inner else text
+    text = inner[1] if inner else text
+    if choices := re.fullmatch(r"Literal\[(.*)\]", text):
+        return choices[1].replace("'", "")
+    name, _, none = text.partition(" | ")
+    return KINDS.get(name, name) + (", or none" if none else "")
 
 
 class Presets(Written):

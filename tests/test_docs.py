@@ -1,0 +1,260 @@
+"""The site's pages and what makes them. The site itself is built by `make docs`, not here."""
+
+import ast
+import importlib
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from rsam_ref.conformance import CATALOGUE
+from rsam_ref.recipe import Recipe
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+ALGORITHMS = sorted(set((DOCS / "algorithms").glob("*.md")) - {DOCS / "algorithms" / "README.md"})
+PAGES = [
+    *DOCS.rglob("*.md"),
+    *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
+    *(ROOT / name / "README.md" for name in ("backends", "tutorials")),
+]
+HEADINGS = [
+    "What it is",
+    "Update rule",
+    "Usage",
+    "Implementation details",
+    "Other readings",
+    "Results",
+    "References",
+]
+
+
+@pytest.fixture
+def site(monkeypatch):
+    """Imports a module of docs/site; skips where the site's libraries are not installed."""
+
+    def load(name, *needs):
+        for library in needs:
+            pytest.importorskip(library, reason=f"{library} is not installed: make docs does so")
+        monkeypatch.syspath_prepend(str(DOCS / "site"))
+        monkeypatch.delitem(sys.modules, name, raising=False)
+        try:
+            return importlib.import_module(name)
+        finally:
+            sys.modules.pop(name, None)
+
+    return load
+
+
+def without_code(text):
+    return re.sub(r"^(```+|~~~+).*?^\1\s*$", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def headings(text):
+    return re.findall(r"^(#+) (.*)$", without_code(text), re.MULTILINE)
+
+
+def snippets(text):
+    return re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def anchor(heading):
+    """As GitHub makes it."""
+    plain = re.sub(r"[`*]|\]\(.*?\)|\[", "", heading).strip().lower()
+    return re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+
+
+@pytest.mark.parametrize("path", ALGORITHMS, ids=lambda path: path.stem)
+def test_an_algorithms_page_has_the_headings_in_order(path):
+    found = headings(path.read_text(encoding="utf-8"))
+    assert [level for level, _ in found] == ["#"] + ["##"] * len(HEADINGS)
+    assert [title for _, title in found[1:]] == HEADINGS
+
+
+@pytest.mark.parametrize("path", ALGORITHMS, ids=lambda path: path.stem)
+def test_an_algorithms_usage_runs(path):
+    parts = path.read_text(encoding="utf-8").split("\n## ")
+    [usage] = [part for part in parts if part.startswith("Usage\n")]
+    assert snippets(usage)
+    assert "assert " in usage
+    namespace = {"__name__": path.stem}
+    for snippet in snippets(usage):
+        exec(compile(snippet, path.name, "exec"), namespace)
+
+
+def test_every_algorithm_has_its_page_in_the_list_and_in_the_contents():
+    listed = re.findall(r"\]\((\S+?\.md)\)", (DOCS / "algorithms/README.md").read_text("utf-8"))
+    contents = (DOCS / "index.md").read_text(encoding="utf-8")
+    assert {path.name for path in ALGORITHMS} == set(listed)
+    for path in ALGORITHMS:
+        assert f"\nalgorithms/{path.stem}\n" in contents
+
+
+def test_every_page_is_in_the_contents():
+    contents = (DOCS / "index.md").read_text(encoding="utf-8")
+    entries = set()
+    for block in re.findall(r"^```\{toctree\}\n(.*?)^```$", contents, re.MULTILINE | re.DOTALL):
+        for line in block.splitlines():
+            if line and not line.startswith(":"):
+                name = re.sub(r"^.*<(.*)>$", r"\1", line)
+                entries.add(name[1:] if name.startswith("/") else f"docs/{name}")
+    assert "tutorials/[0-9]*" in entries
+    pages = {path.relative_to(ROOT).with_suffix("").as_posix() for path in PAGES}
+    assert entries - {"tutorials/[0-9]*"} == pages - {"docs/index"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_the_links_of_a_page_lead_somewhere(path):
+    text = without_code(path.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", text)):
+        if re.match(r"https?://|mailto:", target):
+            continue
+        name, _, fragment = target.partition("#")
+        place = (path.parent / name).resolve() if name else path
+        assert place.exists(), target
+        assert place.is_relative_to(ROOT), target
+        if fragment and place.suffix == ".md":
+            there = [anchor(title) for _, title in headings(place.read_text(encoding="utf-8"))]
+            assert fragment in there, target
+
+
+def test_no_page_names_a_code_that_the_checker_does_not_have():
+    groups = {code.split(".")[0] for code in CATALOGUE} - {"data"}
+    for path in PAGES:
+        for name in re.findall(r"`([a-z-]+\.[a-z0-9-]+)`", path.read_text(encoding="utf-8")):
+            first, _, rest = name.partition(".")
+            if first in groups and rest not in ("py", "md", "png", "csv", "json", "toml", "svg"):
+                assert name in CATALOGUE, f"{path.name}: {name}"
+
+
+def test_every_code_has_its_entry(site):
+    findings = site("findings", "sphinx")
+    shown = json.loads(findings.EVIDENCE.read_text(encoding="utf-8"))
+    assert shown.keys() | findings.NOT_SHOWN.keys() == CATALOGUE.keys()
+    assert not shown.keys() & findings.NOT_SHOWN.keys()
+    assert list(shown) == [code for code in CATALOGUE if code in shown]
+    assert {code.split(".")[0] for code in CATALOGUE} == findings.GROUPS.keys()
+    for code in CATALOGUE:
+        assert findings.how_it_shows(code, shown)
+
+
+def test_the_evidence_is_that_of_the_check(site):
+    """For a few planted mistakes; `python -m tests.conformance.evidence` takes minutes for all."""
+    from conformance.evidence import rounded
+    from conformance.plants import PLANTS
+
+    from rsam_ref.conformance import check
+
+    shown = json.loads(site("findings", "sphinx").EVIDENCE.read_text(encoding="utf-8"))
+    plants = {plant.name: plant for plant in PLANTS}
+    for code in ("ascent.wrong-radius", "noise.fixed-length"):
+        plant = plants[shown[code]["plant"]]
+        report = check(plant.subject, plant.algorithm, form=plant.form)
+        [finding] = [f for f in report.findings if f.code == code]
+        assert shown[code]["evidence"].keys() == finding.evidence.keys()
+        first = next(iter(shown[code]["evidence"].values()))
+        assert first == pytest.approx(rounded(next(iter(finding.evidence.values()))), rel=0.1)
+
+
+def test_every_command_is_on_the_page_of_commands(site):
+    helps = site("commands", "sphinx").helps()
+    top = re.findall(r"^    rsam-ref (\w+)", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert {f"rsam-ref {name}" for name in top} <= helps.keys()
+    for name, text in helps.items():
+        assert text.startswith(f"Usage: {name} ")
+        assert max(map(len, text.splitlines())) <= 90
+
+
+def test_every_setting_of_a_recipe_is_told(site):
+    rows = site("tables", "sphinx").settings()
+    assert [row[0] for row in rows] == list(Recipe.model_fields)
+    kinds = {kind for _, kind, _, _ in rows}
+    assert not [kind for kind in kinds if re.search(r"[\[\]|]|\b[A-Z]", kind)], kinds
+
+
+def test_the_citations_are_those_of_the_file(site):
+    tables = site("tables", "sphinx")
+    text = tables.Citations.markdown(None)
+    for title in re.findall(r"title: \"?(.*?)\"?$", (ROOT / "CITATION.cff").read_text(), re.M):
+        assert title in text
+    assert text.count("@inproceedings{") == 2
+    assert "author = {Foret, Pierre and Kleiner, Ariel" in text
+
+
+def test_a_tutorial_as_a_notebook_has_its_solutions_and_downloads(site):
+    tutorials = site("tutorials", "sphinx", "jupytext")
+    for path in (ROOT / "tutorials").glob("0[1-3]_*.py"):
+        notebook = tutorials.read(path.read_text(encoding="utf-8"))
+        sources = [cell.source for cell in notebook.cells]
+        assert path.name in sources[1]
+        after = [sources[i + 1] for i, text in enumerate(sources) if "): ..." in text]
+        assert len(after) == 2
+        assert all(text.startswith('<details class="solution">') for text in after)
+
+
+def test_outputs_are_kept_until_code_changes(site, tmp_path):
+    execution = site("execution")
+    (tmp_path / "tutorials").mkdir()
+    (tmp_path / "rsam_ref").mkdir()
+    style, module = tmp_path / "tutorials" / "style.py", tmp_path / "rsam_ref" / "sam.py"
+    style.write_text("WIDTH = 3\n")
+    module.write_text('def f(x):\n    """Doubles."""\n    return 2 * x\n')
+    first = execution.cache_folder(tmp_path)
+    first.mkdir(parents=True)
+    module.write_text('def f(x):\n    """Twice x."""\n    return 2 * x  # as it says\n')
+    assert execution.cache_folder(tmp_path) == first
+    module.write_text('def f(x):\n    """Twice x."""\n    return 3 * x\n')
+    second = execution.cache_folder(tmp_path)
+    assert second != first
+    assert not first.exists(), "what was kept for other code is removed"
+    style.write_text("WIDTH = 4\n")
+    assert execution.cache_folder(tmp_path) != second
+
+
+WHOLE = '<link rel="stylesheet" href="a.css"><h1 id="top">A</h1><a href="https://x.org">out</a>'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("b.html", '<a href="a.html#top">A</a>', None),
+        ("b.html", '<script src="https://x.org/x.js"></script>', "loads https://x.org/x.js"),
+        ("b.html", '<img src="//x.org/x.png">', "loads //x.org/x.png"),
+        ("b.html", '<img srcset="a.png 1x, http://x.org/2.png 2x">', "loads http://x.org/2.png"),
+        ("b.html", '<link rel="preconnect" href="https://x.org">', "loads https://x.org"),
+        ("b.html", "<style>@import 'https://x.org/x.css';</style>", "loads https://x.org/x.css"),
+        ("b.html", '<p style="background: url(http://x.org/1.png)">', "loads http://x.org/1.png"),
+        ("b.html", "<script>fetch('https://x.org/x')</script>", "loads https://x.org/x"),
+        ("b.css", "@font-face { src: url('https://x.org/f.woff') }", "loads https://x.org/f.woff"),
+        ("b.js", 's.src = "https://x.org/x.js"', "loads https://x.org/x.js"),
+        ("b.html", '<a href="c.html">C</a>', "links to c.html, which is not there"),
+        ("b.html", '<a href="a.html#end">A</a>', "links to a.html#end, where there is no such"),
+        ("b.html", '<img src="c.png">', "links to c.png, which is not there"),
+    ],
+)
+def test_a_built_site_is_looked_through(site, tmp_path, name, text, told):
+    offline = site("offline")
+    (tmp_path / "a.html").write_text(WHOLE)
+    (tmp_path / "a.css").write_text("p { background: url(data:image/png;base64,AA) }")
+    (tmp_path / name).write_text(text)
+    found = offline.look_through(tmp_path)
+    if told is None:
+        assert found == []
+    else:
+        assert any(f"{name}: {told}" in line for line in found), found
+
+
+def test_the_sites_code_is_small():
+    for path in [DOCS / "conf.py", DOCS / "build.py", *(DOCS / "site").glob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        assert len(text.splitlines()) <= 180, path
+        assert ast.get_docstring(ast.parse(text)), path
+
+
+def test_nothing_built_is_kept_in_git():
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    assert "build/" in ignored
+    assert not [p for p in DOCS.rglob("*") if p.suffix in (".html", ".ipynb")], os.fspath(DOCS)
