@@ -55,9 +55,11 @@ myst_heading_anchors = 3
 
 # The tutorials: run where they lie, once, and again when what they use has changed.
 nb_custom_formats = {".py": ["tutorials.read", {}]}
+execution.own_kernel_settings(HERE.parent)
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(execution.cache_folder(HERE.parent))
-nb_execution_raise_on_error = True
+# A tutorial that fails is a warning, and so an error, with its traceback; the others still run.
+nb_execution_show_tb = True
 nb_execution_timeout = 600
 nb_mime_priority_overrides = [("html", "image/gif", 5)]
 nb_merge_streams = True

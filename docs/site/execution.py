@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import logging
+import os
 import platform
 import shutil
 from pathlib import Path
@@ -25,6 +27,15 @@ def cache_folder(root: Path) -> Path:
         if other != folder:
             shutil.rmtree(other)
     return folder
+
+
+def own_kernel_settings(root: Path) -> None:
+    """Run kernels without the settings and start-up files of whoever builds, and quietly."""
+    profile = root / "build" / "ipython" / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n")
+    os.environ["IPYTHONDIR"] = str(profile.parent)
+    logging.getLogger("traitlets").setLevel(logging.WARNING)
 
 
 def fingerprint(root: Path) -> str:
