@@ -7,11 +7,18 @@ Any warning, a broken link and a tutorial that fails are errors.
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs" / "site"))
+
+
+TO_THE_FIRST_PAGE = (
+    '<!doctype html><title>rsam-ref</title><meta http-equiv="refresh" content="0; '
+    'url=docs/index.html"><a href="docs/index.html">rsam-ref</a>\n'
+)
 
 
 def main(options: list[str]) -> int:
@@ -23,15 +30,17 @@ def main(options: list[str]) -> int:
     import offline
 
     site, trees = ROOT / "build" / "site", ROOT / "build" / "doctrees"
+    shutil.rmtree(site, ignore_errors=True)  # pages that are no more; what was read is kept
     strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
     where = ["-c", str(ROOT / "docs"), "-d", str(trees), str(ROOT), str(site)]
     if failed := sphinx_build([*strict, *options, *where]):
         return failed
+    (site / "index.html").write_text(TO_THE_FIRST_PAGE, encoding="utf-8")
     wrong = offline.look_through(site)
     for line in wrong:
         print(line, file=sys.stderr)
     if not wrong:
-        print(f"The site is built. Open it: {site / 'docs' / 'index.html'}")
+        print(f"The site is built. Open it: {site / 'index.html'}")
     return bool(wrong)
 
 

@@ -258,3 +258,11 @@ def test_nothing_built_is_kept_in_git():
     ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
     assert "build/" in ignored
     assert not [p for p in DOCS.rglob("*") if p.suffix in (".html", ".ipynb")], os.fspath(DOCS)
+
+
+def test_every_environment_variable_is_told():
+    told = set(re.findall(r"`(RSAM_\w+)`", (DOCS / "commands.md").read_text(encoding="utf-8")))
+    sources = [*(ROOT / "rsam_ref").rglob("*.py"), *(ROOT / "backends").rglob("*.py")]
+    sources.append(ROOT / "tutorials" / "style.py")
+    read = {name for p in sources for name in re.findall(r"RSAM_[A-Z_]+", p.read_text("utf-8"))}
+    assert read == told

@@ -19,10 +19,14 @@ def read(text: str):
     number = int(re.search(r"^# # (\d+)\.", text, re.MULTILINE)[1])
     [path] = FOLDER.glob(f"{number:02}_*.py")
     solved = solutions(FOLDER / "solutions" / f"{number:02}.py")
-    cells = []
+    cells, exercise = [], False
     for cell in notebook.cells:
         cells.append(cell)
+        if exercise:  # the cell that checks it, and says "not yet" on every page
+            cell.metadata["tags"] = ["remove-output"]
+            exercise = False
         if "exercise" in cell.metadata.get("tags", []):
+            exercise = True
             name = ast.parse(cell.source).body[0].name
             cells.append(
                 new_markdown_cell(
