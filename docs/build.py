@@ -30,8 +30,9 @@ def main(options: list[str]) -> int:
     import offline
 
     site, trees = ROOT / "build" / "site", ROOT / "build" / "doctrees"
-    shutil.rmtree(site, ignore_errors=True)  # pages that are no more; what was read is kept
-    strict = ["--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
+    # All pages are made anew, since many are made of the code; the tutorials' outputs are kept.
+    shutil.rmtree(site, ignore_errors=True)
+    strict = ["--fresh-env", "--fail-on-warning", "--keep-going", "--nitpicky", "--quiet"]
     where = ["-c", str(ROOT / "docs"), "-d", str(trees), str(ROOT), str(site)]
     if failed := sphinx_build([*strict, *options, *where]):
         return failed

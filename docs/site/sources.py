@@ -91,14 +91,10 @@ def relink(app, doctree):
         for path in candidates:
             page = page_of(Path(os.path.normpath(path)))
             if page and target.partition("#")[0]:
-                uri = app.builder.get_relative_uri(docname, root_page(page))
+                uri = app.builder.get_relative_uri(docname, page)
                 link = nodes.reference("", "", *node.children, internal=True, refuri=uri)
                 node.replace_self(link)
                 break
-
-
-def root_page(page: str) -> str:
-    return page
 
 
 def link_to_code(domain: str, info: dict[str, str]) -> str | None:

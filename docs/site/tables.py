@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -41,7 +42,7 @@ class Settings(Written):
     def markdown(self) -> str:
         rows = ["| setting | type | default | meaning |", "|---|---|---|---|"]
         for name, kind, default, told in settings():
-            rows.append(f"| `{name}` | {kind} | {code(default)} | {told} |")
+            rows.append(f"| `{name}` | {kind} | {default} | {escaped(told)} |")
         return "\n".join(rows)
 
 
@@ -59,8 +60,15 @@ KINDS = {
 """What recipe.py's types are called in words."""
 
 
-def code(text: str) -> str:
-    return f"`{text}`" if text != "None" else "none"
+def escaped(text: str) -> str:
+    """Prose in which Markdown finds nothing but `code`."""
+    return text.replace("<", "&lt;").replace("*", r"\*")
+
+
+def as_toml(value: ast.expr) -> str:
+    """A default as a recipe would have it."""
+    default = ast.literal_eval(value)
+    return "none" if default is None else f"`{json.dumps(default)}`"
 
 
 def settings() -> list[tuple[str, str, str, str]]:
@@ -75,7 +83,7 @@ def settings() -> list[tuple[str, str, str, str]]:
         if isinstance(node, ast.AnnAssign):
             told = after.value.value if isinstance(after, ast.Expr) else ""
             kind = plain(node.annotation)
-            rows.append((node.target.id, kind, ast.unparse(node.value), " ".join(told.split())))
+            rows.append((node.target.id, kind, as_toml(node.value), " ".join(told.split())))
     return rows
 
 
