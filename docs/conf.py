@@ -78,7 +78,7 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|numpy|pathlib)\..*"),
     ("py:class", r"rsam_ref\.models\.resnet\.(BasicBlock|Bottleneck)"),
-    ("py:class", r"rsam_ref\.tensor\.Node"),
+    ("py:class", r"rsam_ref\.tensor\.Node|Entry"),
     ("py:class", "|".join(NAMES)),
 ]
 

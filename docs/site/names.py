@@ -1,10 +1,25 @@
 """Docstrings: `single backticks` are a link where the name is known, else code; headings."""
 
+import importlib
+import inspect
+
 from docutils import nodes
 from sphinx.domains.python import PyXRefRole
+from sphinx.util import logging
 from sphinx.util.inspect import TypeAliasForwardRef
 
-PREFIXES = ("rsam_ref", "rsam_ref.models", "rsam_ref.data", "rsam_ref.sharpness", "rsam_backends")
+PREFIXES = (
+    "rsam_ref",
+    "rsam_ref.models",
+    "rsam_ref.data",
+    "rsam_ref.sharpness",
+    "rsam_ref.conformance",
+    "rsam_backends",
+)
+"""The packages whose public names all have an entry."""
+
+USED = (*PREFIXES, "rsam_ref.nn", "rsam_ref.optim", "rsam_ref.schedules", "rsam_ref.noise")
+"""Whose names docstrings use as they are."""
 
 
 class Name(PyXRefRole):
@@ -18,7 +33,7 @@ def resolve(app, env, node, contnode):
     if not node.get("rsam_name"):
         return None
     domain = env.domains["py"]
-    for prefix in PREFIXES:
+    for prefix in USED:
         name = f"{prefix}.{node['reftarget']}"
         if name in domain.objects:
             found = node.copy()
@@ -27,6 +42,17 @@ def resolve(app, env, node, contnode):
                 env, node["refdoc"], app.builder, "obj", name, found, contnode
             )
     return nodes.literal("", "", *contnode.children, classes=["name"])
+
+
+def whole(app, env):
+    """Warn of a public name that has no entry in the API."""
+    for package in PREFIXES:
+        module = importlib.import_module(package)
+        for name in module.__all__:
+            thing = getattr(module, name)
+            places = {f"{prefix}.{name}" for prefix in PREFIXES}  # use_backend is told once
+            if not places & env.domains["py"].objects.keys() and not inspect.ismodule(thing):
+                logging.getLogger(__name__).warning("no entry in docs/api for %s.%s", package, name)
 
 
 def plain_headings(app, what, name, thing, options, lines):
@@ -48,6 +74,7 @@ TypeAliasForwardRef.__repr__ = lambda self: self.name
 def setup(app):
     app.add_role("name", Name(warn_dangling=False))
     app.connect("missing-reference", resolve)
+    app.connect("env-check-consistency", whole)
     app.connect("autodoc-process-docstring", plain_headings)
     app.connect("autodoc-process-signature", plain_factories)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

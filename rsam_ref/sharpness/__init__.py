@@ -1,6 +1,6 @@
 """Flatness, measured: how the loss changes around weights w, which stay as they are.
 
-Every measure is a pure function of a loss and a flat vector w:
+Every measure is a pure function of a loss and a flat vector w::
 
     directions.py   the loss along random directions, filter by filter as long as w
     ascent.py       the largest rise within a radius rho: projected gradient ascent
