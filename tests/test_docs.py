@@ -169,14 +169,14 @@ def test_every_command_is_on_the_page_of_commands(site):
 
 
 def test_every_setting_of_a_recipe_is_told(site):
-    rows = site("tables", "sphinx").settings()
+    rows = site("tables", "sphinx", "yaml").settings()
     assert [row[0] for row in rows] == list(Recipe.model_fields)
     kinds = {kind for _, kind, _, _ in rows}
     assert not [kind for kind in kinds if re.search(r"[\[\]|]|\b[A-Z]", kind)], kinds
 
 
 def test_the_citations_are_those_of_the_file(site):
-    tables = site("tables", "sphinx")
+    tables = site("tables", "sphinx", "yaml")
     text = tables.Citations.markdown(None)
     for title in re.findall(r"title: \"?(.*?)\"?$", (ROOT / "CITATION.cff").read_text(), re.M):
         assert title in text
