@@ -5,8 +5,9 @@
 
 Each problem is posed with clean labels and with 20 and 40 % of the training labels replaced by
 random ones. Every method has one setting that is tuned, the radius rho, for SGD the learning rate,
-over five values with two seeds each, on validation samples; the value with the best mean is then
-run with five fresh seeds, whose test accuracies are compared seed by seed. Finished runs are kept
+over seven values (on CIFAR-10 the upper five of them) with two seeds each, on validation samples;
+the value with the best mean is then run with five fresh seeds, whose test accuracies are compared
+seed by seed. Finished runs are kept
 in --out (by default docs/study, where those of the page lie), and the tables of its README.md are
 made anew; everything is a function of its seed.
 """
@@ -32,7 +33,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rsam_ref import compare, models
-from rsam_ref.compare import METHODS, Run, RunFile, geometric, paired_interval
+from rsam_ref.compare import METHODS, Run, RunFile, paired_interval
 from rsam_ref.data import digits_split, load_dataset
 from rsam_ref.data.digits import Split
 from rsam_ref.optim import SGD
@@ -43,8 +44,8 @@ from rsam_ref.training import DivergedError, evaluate, train
 
 CHOSEN = ("sgd", "sam", "sam2", "rsam")
 NOISES = (0.0, 0.2, 0.4)
-RHOS = geometric(0.05, 0.8, 5)
-RATES = geometric(0.01, 0.3, 5)
+RHOS = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
+RATES = (0.0018, 0.0043, 0.01, 0.023, 0.055, 0.13, 0.3)
 TUNING_SEEDS = (1000, 1001)
 SEEDS = (0, 1, 2, 3, 4)
 SIGMA, LAM = 5e-4, 2.0  # the public code's; sigma rises fivefold over a run
@@ -62,18 +63,20 @@ class Problem:
     """Samples to train on and half as many to choose with; 0 for the digits' own split."""
     lr: float = 0.1
     batch_size: int = 64
+    values: int = 7
+    """How many of the values, the upper ones, each method is tuned over."""
 
 
 PROBLEMS = {
     "digits-mlp": Problem("digits", lambda seed: models.mlp([64, 256, 256, 10], seed=seed), 40),
     "fashion-cnn": Problem("fashion", lambda seed: models.cnn(width=16, seed=seed), 10, 2000, 0.05),
     "cifar16-resnet20": Problem(
-        "cifar16", lambda seed: models.resnet20(seed=seed), 10, 2000, 0.05, 32
+        "cifar16", lambda seed: models.resnet20(seed=seed), 10, 2000, 0.05, 32, 5
     ),
     "cifar-vit_tiny": Problem(
         "cifar",
         lambda seed: models.vit_tiny(image_size=32, patch=8, depth=2, classes=10, seed=seed),
-        *(10, 2000, 0.02, 32),
+        *(10, 2000, 0.02, 32, 5),
     ),
 }
 
@@ -174,15 +177,19 @@ def execute(case: Case, run: Run) -> dict[str, Any]:
     }
 
 
-def tuning(method: str) -> list[Run]:
-    values = RATES if method == "sgd" else RHOS
-    return [Run(method, value, seed) for value in values for seed in TUNING_SEEDS]
+def values(method: str, problem: str) -> tuple[float, ...]:
+    """What a method's setting is tuned over; as many values for every method."""
+    return (RATES if method == "sgd" else RHOS)[-PROBLEMS[problem].values :]
 
 
-def choice(method: str, finished: dict[Run, dict[str, Any]]) -> float | None:
+def tuning(method: str, problem: str) -> list[Run]:
+    return [Run(method, value, seed) for value in values(method, problem) for seed in TUNING_SEEDS]
+
+
+def choice(method: str, problem: str, finished: dict[Run, dict[str, Any]]) -> float | None:
     """The value whose mean validation accuracy is best; None before all of them are known."""
     means: dict[float, float] = {}
-    for run in tuning(method):
+    for run in tuning(method, problem):
         if run not in finished:
             return None
         share = finished[run]["val_accuracy"] / len(TUNING_SEEDS)
@@ -205,10 +212,10 @@ def carry_out(case: Case, file: RunFile, jobs: int, stop_at: float, tell: Any) -
     def together(runs: list[Run]) -> None:
         compare.carry_out(case, runs, file, jobs=jobs, on_run=on_run, work=execute)
 
-    together([run for method in CHOSEN for run in tuning(method)])
+    together([run for method in CHOSEN for run in tuning(method, case.problem)])
     final = []
     for method in CHOSEN:
-        value = choice(method, file.finished)
+        value = choice(method, case.problem, file.finished)
         assert value is not None
         final += [Run(method, value, seed) for seed in SEEDS]
     together(final)
@@ -219,7 +226,7 @@ def summary(case: Case, finished: dict[Run, dict[str, Any]]) -> list[dict[str, A
     accuracies: dict[str, list[float]] = {}
     rows = []
     for method in CHOSEN:
-        value = choice(method, finished)
+        value = choice(method, case.problem, finished)
         if value is None or any(Run(method, value, seed) not in finished for seed in SEEDS):
             return []
         accuracies[method] = [
@@ -230,7 +237,8 @@ def summary(case: Case, finished: dict[Run, dict[str, Any]]) -> list[dict[str, A
             "label_noise": case.label_noise,
             "method": method,
             "chosen": value,
-            "at_the_edge": value in ((RATES if method == "sgd" else RHOS)[i] for i in (0, -1)),
+            "at_the_edge": value
+            in (values(method, case.problem)[0], values(method, case.problem)[-1]),
             "accuracy": statistics.fmean(accuracies[method]),
             "deviation": statistics.stdev(accuracies[method]),
         }
@@ -411,8 +419,8 @@ def main(
             file.finished.clear()
     console = Console()
     with progress_bar() as progress:
-        whole = len(CHOSEN) * (len(RHOS) * len(TUNING_SEEDS) + len(SEEDS))
-        task = progress.add_task("runs", total=whole * len(cases))
+        plans = [PROBLEMS[case.problem].values * len(TUNING_SEEDS) + len(SEEDS) for case in cases]
+        task = progress.add_task("runs", total=len(CHOSEN) * sum(plans))
         progress.update(task, completed=sum(len(file.finished) for file in files.values()))
 
         def tell(case: Case, run: Run) -> None:

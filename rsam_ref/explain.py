@@ -1,4 +1,4 @@
-"""One R-SAM step told in numbers: on two weights, where it can be drawn, and on a real network."""
+"""One step of SAM or R-SAM in numbers: on two weights, where it can be drawn, and on a network."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from rsam_ref import models, ops
 from rsam_ref.data import digits_split
 from rsam_ref.noise import filter_noise
 from rsam_ref.objective import objective
-from rsam_ref.optim import RSAM, SGD
-from rsam_ref.sam import Trace, norm, rsam_gradient
+from rsam_ref.optim import RSAM, SAM, SGD
+from rsam_ref.sam import Trace, norm, rsam_gradient, sam_gradient
 from rsam_ref.tensor import Tensor
 from rsam_ref.training import batches, train
+
+ALGORITHMS = {"rsam": "R-SAM", "sam": "SAM"}
 
 
 @dataclass(frozen=True)
@@ -31,10 +33,15 @@ class Step:
     lam: float
 
     @property
+    def algorithm(self) -> str:
+        """rsam, or sam, whose step has no draw."""
+        return "sam" if self.trace.noise is None else "rsam"
+
+    @property
     def ascent(self) -> Array:
-        """a = lam g0 + D, the direction of the ascent before it is given its length."""
+        """The direction of the ascent before it is given its length: a = lam g0 + D; SAM's g0."""
         g0: Any = self.trace.ascent_gradient
-        return self.lam * g0 + self.trace.noise
+        return g0 if self.trace.noise is None else self.lam * g0 + self.trace.noise
 
 
 def valley(w: Tensor) -> Tensor:
@@ -50,9 +57,15 @@ def valley(w: Tensor) -> Tensor:
 
 
 def two_weights(
-    *, rho: float = 0.5, sigma: float = 0.25, lam: float = 1.0, lr: float = 0.4, seed: int = 18
+    *,
+    algorithm: str = "rsam",
+    rho: float = 0.5,
+    sigma: float = 0.25,
+    lam: float = 1.0,
+    lr: float = 0.4,
+    seed: int = 14,
 ) -> Step:
-    """One R-SAM step on `valley` from a fixed point."""
+    """One step on `valley` from a fixed point; SAM's has no use for sigma, lam and seed."""
 
     def loss_and_grad(w: Array) -> tuple[Array, Array]:
         leaf = Tensor(w, requires_grad=True)
@@ -60,7 +73,10 @@ def two_weights(
         loss.backward()
         return loss.data, leaf.grad
 
-    w = xp.array([0.45, 1.1])
+    w = xp.array([0.3, 0.8])
+    if algorithm == "sam":
+        trace = sam_gradient(loss_and_grad, w, rho=rho)
+        return Step(w, trace, w - lr * trace.gradient, lr, rho, 0.0, 1.0)
     noise = filter_noise(w, [w.shape], sigma=sigma, stream=Stream("noise", seed))
     trace = rsam_gradient(loss_and_grad, w, noise, rho=rho, lam=lam)
     return Step(w, trace, w - lr * trace.gradient, lr, rho, sigma, lam)
@@ -79,6 +95,7 @@ class NetworkStep:
 
 def digits_network(
     *,
+    algorithm: str = "rsam",
     rho: float = 0.3,
     sigma: float = 1e-3,
     lam: float = 2.0,
@@ -86,7 +103,7 @@ def digits_network(
     seed: int = 0,
     epochs: int = 5,
 ) -> NetworkStep:
-    """One R-SAM step of the digits MLP 64-256-256-10 on one batch, after some epochs of SGD."""
+    """One step of the digits MLP 64-256-256-10 on one batch, after some epochs of SGD."""
     split = digits_split(seed, label_noise=0.4)
     model = models.mlp([64, 256, 256, 10], seed=seed)
     train(model, SGD(0.1, momentum=0.9), split.x_train, split.y_train, epochs=epochs, seed=seed)
@@ -95,7 +112,11 @@ def digits_network(
     w = model.weights.flat
     before = w.copy()
     loss_before, gradient_before = batch(before)
-    trace = RSAM(SGD(lr), rho, sigma, lam, seed).step(batch, w)
+    if algorithm == "sam":
+        trace = SAM(SGD(lr), rho).step(batch, w)
+        sigma, lam = 0.0, 1.0
+    else:
+        trace = RSAM(SGD(lr), rho, sigma, lam, seed).step(batch, w)
     loss_after, _ = batch(w)
     step = Step(before, trace, w.copy(), lr, rho, sigma, lam)
     return NetworkStep(step, float(loss_before), float(loss_after), gradient_before, w.size)
@@ -114,15 +135,33 @@ def angle(a: Array, b: Array) -> float:
 def quantities(step: Step) -> list[tuple[str, str, Array]]:
     """The vectors of a step in the order in which they arise: (symbol, what it is, vector)."""
     trace = step.trace
-    return [
-        ("w", "the weights", step.w),
+    drawn = [
         ("D", "the draw around them, sigma s z", trace.noise),
         ("g0", "the gradient at the smoothed weights w + D", trace.ascent_gradient),
         ("a", "the ascent direction, lam g0 + D", step.ascent),
         ("eps", "the perturbation, rho a / ||a||", trace.perturbation),
+    ]
+    plain = [
+        ("g0", "the gradient at the weights w", trace.ascent_gradient),
+        ("eps", "the perturbation, rho g0 / ||g0||", trace.perturbation),
+    ]
+    return [
+        ("w", "the weights", step.w),
+        *(plain if step.algorithm == "sam" else drawn),
         ("g", "the gradient at w + eps", trace.gradient),
         ("w'", "the new weights, w - lr g", step.after),
     ]
+
+
+def first_place(step: Step) -> str:
+    """Where the first gradient is taken."""
+    return "w" if step.algorithm == "sam" else "w + D"
+
+
+def settings(step: Step) -> str:
+    """The settings of a step that mean something to its algorithm."""
+    random = f", sigma {step.sigma:g}, lam {step.lam:g}" if step.algorithm == "rsam" else ""
+    return f"rho {step.rho:g}{random}, lr {step.lr:g}"
 
 
 def as_text(vector: Array) -> str:
@@ -134,12 +173,15 @@ def as_text(vector: Array) -> str:
 
 
 def angles(network: NetworkStep) -> list[tuple[str, float]]:
-    """The angles that say what the draw did, in degrees."""
+    """The angles that say what the ascent and the draw did, in degrees."""
     step, trace = network.step, network.step.trace
     g: Any = network.gradient_before
+    turned = ("between the descent gradient g and the gradient at w", angle(trace.gradient, g))
+    if step.algorithm == "sam":
+        return [turned]
     return [
         ("between the gradients at w and at w + D", angle(g, trace.ascent_gradient)),
         ("between the ascent direction and the gradient at w", angle(step.ascent, g)),
         ("between the ascent direction and the draw", angle(step.ascent, trace.noise)),
-        ("between the descent gradient g and the gradient at w", angle(trace.gradient, g)),
+        turned,
     ]

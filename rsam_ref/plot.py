@@ -5,6 +5,9 @@ Matplotlib wants host arrays, so figures are made under the numpy backend, which
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rsam_backends import to_host, use_backend, xp
-from rsam_ref.explain import Step, valley
-from rsam_ref.tensor import Tensor, no_grad
+from rsam_backends import use_backend, xp
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 COLOURS = {
@@ -33,12 +34,23 @@ STYLE: dict[Any, Any] = {
     "grid.alpha": 0.3,
     "legend.frameon": False,
     "figure.dpi": 150,
-    "svg.fonttype": "none",
 }
+# A file is the same bytes for the same figure, and looks the same on a machine without its fonts.
+WRITING: dict[Any, Any] = {
+    "svg.fonttype": "path",
+    "pdf.fonttype": 3,
+    "svg.hashsalt": "rsam-ref",
+    "savefig.facecolor": "auto",
+    "savefig.transparent": False,
+}
+UNDATED: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-def save(figure: Figure, path: str | Path) -> None:
-    """Write a figure as PNG, SVG or PDF, by the file's ending; never half of a file."""
+def save(figure: Figure, path: str | Path, *, trim: bool = True, transparent: bool = False) -> None:
+    """Write a figure as PNG, SVG or PDF, by the file's ending; never half of a file.
+
+    ``trim`` False keeps the figure's own size, as a slide or a page has to.
+    """
     path = Path(path)
     kinds = figure.canvas.get_supported_filetypes()
     kind = path.suffix.lower().lstrip(".")
@@ -46,12 +58,30 @@ def save(figure: Figure, path: str | Path) -> None:
         raise ValueError(
             f"{path}: cannot write a picture of kind {path.suffix!r}; use .png, .svg or .pdf"
         )
+    with matplotlib.rc_context(WRITING), whole(path) as partial:
+        figure.savefig(
+            partial,
+            format=kind,
+            bbox_inches="tight" if trim else None,
+            transparent=transparent,
+            metadata=UNDATED.get(kind),
+        )
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name to write to that becomes ``path`` once all is written; errors name ``path``."""
     partial = path.with_name(path.name + ".partial")
     try:
-        figure.savefig(partial, format=kind, bbox_inches="tight")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+        try:
+            yield partial
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
 
 
 def compare_figure(results: dict[str, Any]) -> Figure:
@@ -117,94 +147,6 @@ def _course(axes: Axes, name: str, method: dict[str, Any], runs: list[dict[str, 
     curve = xp.mean([c[:length] for c in curves], axis=0) * 100
     label = f"{method['label']}, {method['knob']} = {value:g}"
     axes.plot(xp.arange(1, length + 1), curve, color=COLOURS[name], label=label, lw=1.4)
-
-
-def step_figure(step: Step) -> Figure:
-    """One R-SAM step on the contours of the two-weight problem: every quantity as an arrow."""
-    vectors = (
-        to_host(v)
-        for v in (
-            step.w,
-            step.after,
-            step.trace.noise,
-            step.trace.perturbation,
-            step.trace.ascent_gradient,
-            step.ascent,
-            step.trace.gradient,
-        )
-    )
-    with matplotlib.rc_context({**STYLE, "axes.grid": False}), use_backend("numpy"):
-        figure = Figure(figsize=(7.4, 6.4), layout="constrained")
-        axes = figure.subplots()
-        w, after, noise, eps, g0, ascent, g = vectors
-        points = xp.array([w, w + noise, w + eps, after, w + ascent, w + noise + step.lam * g0])
-        centre = (points.min(0) + points.max(0)) / 2
-        half = xp.ptp(points, axis=0).max() / 2 * 1.3 + 0.1
-        x, y = (xp.linspace(c - half, c + half, 241) for c in centre)
-        grid = xp.stack(xp.meshgrid(x, y), axis=-1)
-        with no_grad():
-            heights = valley(Tensor(grid)).data
-        drawn = axes.contourf(x, y, heights, levels=24, cmap="Greys", alpha=0.55)
-        axes.contour(x, y, heights, levels=24, colors="white", linewidths=0.5)
-        figure.colorbar(drawn, ax=axes, label="loss", shrink=0.8)
-
-        def arrow(start: Any, along: Any, colour: str, label: str, style: str = "-") -> None:
-            axes.annotate(
-                "",
-                xy=start + along,
-                xytext=start,
-                arrowprops={
-                    "arrowstyle": "-|>",
-                    "color": colour,
-                    "lw": 2,
-                    "ls": style,
-                    "shrinkA": 0,
-                    "shrinkB": 0,
-                    "mutation_scale": 14,
-                },
-            )
-            axes.plot([], [], color=colour, ls=style, lw=2, label=label)
-
-        arrow(w, noise, DRAW, "1  D: the draw around w")
-        arrow(w + noise, step.lam * g0, GRADIENT, r"2  lam $g_0$: the gradient at w + D")
-        arrow(w, ascent, EPS, r"3  a = lam $g_0$ + D", "--")
-        arrow(w, eps, EPS, "4  eps: a at length rho, from w")
-        arrow(w + eps, -step.lr * g, DESCENT, "5  -lr g: the descent, found at w + eps ...", ":")
-        arrow(w, -step.lr * g, DESCENT, "6  ... and taken at w")
-        circle = xp.linspace(0, 2 * xp.pi, 200)
-        axes.plot(
-            w[0] + step.rho * xp.cos(circle),
-            w[1] + step.rho * xp.sin(circle),
-            color=EPS,
-            lw=0.8,
-            ls=":",
-        )
-        labels = {"w": w, "w + D": w + noise, "w + eps": w + eps, "w'": after}
-        middle = xp.mean(list(labels.values()), axis=0)
-        for text, point in labels.items():
-            axes.plot(*point, "o", color="black", ms=5)
-            right, up = xp.where(point >= middle, 1, -1)  # write on the side away from the others
-            if text == "w + eps":
-                right = -right  # ... and off the arrow a, which goes on from here
-            axes.annotate(
-                text,
-                point,
-                xytext=(7 * right, 7 * up),
-                textcoords="offset points",
-                ha="left" if right > 0 else "right",
-                va="bottom" if up > 0 else "top",
-                weight="bold",
-            )
-        axes.set(
-            xlabel="first weight",
-            ylabel="second weight",
-            xlim=(x[0], x[-1]),
-            ylim=(y[0], y[-1]),
-            title=f"One R-SAM step: rho = {step.rho:g}, sigma = {step.sigma:g}, lam = {step.lam:g}",
-        )
-        axes.set_aspect("equal")
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
-        return figure
 
 
 def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:

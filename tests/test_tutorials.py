@@ -27,51 +27,6 @@ MOST_CALLS = 10_000_000
 MOST_WORK = 20_000_000_000
 """Weights times samples, over all gradients: 6 flops each, at 4 Gflop/s half a minute."""
 
-# Answers that are wrong in ways a reader may be; each must be refused. Keyed by tutorial.
-MISTAKES = {
-    "01": [
-        # the sign of the second slope
-        "def divide(top, bottom):\n"
-        "    u, v = top.number, bottom.number\n"
-        "    return Value(u / v, [(top, 1 / v), (bottom, u / v**2)])",
-        # the right number without notes
-        "def divide(top, bottom): return Value(top.number / bottom.number)",
-        # the order in which the names are first met
-        "def order_of(inputs, root):\n"
-        "    listed = [root]\n"
-        "    for name in listed:\n"
-        "        listed += [s for s in inputs[name] if s not in listed]\n"
-        "    return listed",
-        # not turned round
-        "def order_of(inputs, root): return ['t', 'x', 'a', 'b', 'c']",
-    ],
-    "02": [
-        # the old velocity
-        "def momentum_step(w, v, g, lr, mu): return w - lr * v, mu * v + g",
-        # a running mean
-        "def momentum_step(w, v, g, lr, mu):\n"
-        "    v = mu * v + (1 - mu) * g\n"
-        "    return w - lr * v, v",
-        # the sum over the batch
-        "def slope_in_scores(p, y): return p - (y[:, None] == np.arange(10))",
-        # the other way
-        "def slope_in_scores(p, y): return ((y[:, None] == np.arange(10)) - p) / len(y)",
-        # without the labels
-        "def slope_in_scores(p, y): return p / len(y)",
-    ],
-    "03": [
-        "def places(size, k, stride, padding): return size - k + 1",
-        "def places(size, k, stride, padding): return (size + padding - k) // stride + 1",
-        "def places(size, k, stride, padding): return -(-(size + 2 * padding - k) // stride) + 1",
-        # the channels last
-        "def one_by_one(images, filters):\n"
-        "    return images.transpose(0, 2, 3, 1) @ filters[:, :, 0, 0].T",
-        # height and width exchanged
-        "def one_by_one(images, filters):\n"
-        "    return (images.transpose(0, 3, 2, 1) @ filters[:, :, 0, 0].T).transpose(0, 3, 1, 2)",
-    ],
-}
-
 each = pytest.mark.parametrize("path", TUTORIALS, ids=lambda path: path.stem)
 
 
@@ -92,6 +47,12 @@ def functions(text):
 
 def solutions(path):
     return FOLDER / "solutions" / f"{path.stem[:2]}.py"
+
+
+def mistakes(path):
+    """Answers that are wrong in ways a reader's may be; each must be refused."""
+    file = Path(__file__).parent / "tutorial_mistakes" / f"{path.stem[:2]}.py"
+    return functions(file.read_text(encoding="utf-8"))
 
 
 def run_script(path, folder, *first):
@@ -228,13 +189,13 @@ def test_the_solutions_pass_and_mistakes_do_not(path, capsys, counted):
         if blank:  # this cell checks it
             counted["on"] = False
             right = dict(namespace)
-            for mistake in MISTAKES[path.stem[:2]]:
-                if functions(mistake)[0].name == blank:
-                    exec(mistake, namespace)
+            for mistake in mistakes(path):
+                if mistake.name == blank:
+                    exec(ast.unparse(mistake), namespace)
                     with pytest.raises(AssertionError):
                         exec(cell, namespace)
                     namespace.update(right)
-                    refused.append(mistake)
+                    refused.append(ast.unparse(mistake))
             counted["on"] = True
         exec(cell, namespace)
         blank = functions(text)[0].name if "exercise" in head else None
@@ -243,8 +204,8 @@ def test_the_solutions_pass_and_mistakes_do_not(path, capsys, counted):
 
     said = re.findall(r"^Exercise (\d): (.*)$", capsys.readouterr().out, re.MULTILINE)
     assert said == [("1", "right"), ("2", "right")]
-    assert refused == MISTAKES[path.stem[:2]], "each belongs to an exercise, in their order"
-    assert {functions(mistake)[0].name for mistake in refused} == set(solved)
+    assert refused == [ast.unparse(m) for m in mistakes(path)], "in the order of the exercises"
+    assert {mistake.name for mistake in mistakes(path)} == set(solved)
     assert 0 < counted["calls"] <= MOST_CALLS
     assert counted["work"] <= MOST_WORK
 
