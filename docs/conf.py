@@ -37,6 +37,7 @@ extensions = [
     "commands",
     "findings",
     "tables",
+    "teaching",
 ]
 root_doc = "docs/index"
 include_patterns = [

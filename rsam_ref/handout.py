@@ -16,7 +16,6 @@ from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 import rsam_ref
 from rsam_backends import use_backend
@@ -211,10 +210,6 @@ class _Page:
     def head(self, x: float, y: float, text: str) -> float:
         self.line(x, y + 21, text, HEAD, weight="bold")
         return y + 24
-
-    def rule(self, y: float, colour: str = "#999999") -> None:
-        across = [MARGIN / A4[0], 1 - MARGIN / A4[0]], [1 - y / A4[1]] * 2
-        self.figure.add_artist(Line2D(*across, color=colour, lw=0.5))
 
 
 def page_figure(step: Step) -> Figure:

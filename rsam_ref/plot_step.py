@@ -281,13 +281,13 @@ def _places(
 
 def _ems(text: str) -> float:
     """How wide a text is, in units of its size."""
-    prop = FontProperties("DejaVu Sans", size=100)
+    prop = FontProperties(family="DejaVu Sans", size=100)
     return TextToPath().get_text_width_height_descent(text, prop, False)[0] / 100
 
 
-def wrapped(text: str, width: float, size: float, **font: Any) -> list[str]:
+def wrapped(text: str, width: float, size: float) -> list[str]:
     """A text in lines of at most ``width`` points, as its letters are wide."""
-    prop, measure, lines = FontProperties("DejaVu Sans", size=size, **font), TextToPath(), [""]
+    prop, measure, lines = FontProperties(family="DejaVu Sans", size=size), TextToPath(), [""]
     for word in text.split(" "):
         longer = f"{lines[-1]} {word}".strip()
         if lines[-1] and measure.get_text_width_height_descent(longer, prop, False)[0] > width:

@@ -47,7 +47,8 @@ def _gradient(symbol: str, mathml: str, at: str, at_mathml: str) -> Equation:
 _G0 = "<msub><mi>g</mi><mn>0</mn></msub>"
 _DESCENT = Equation(
     r"w^\prime = w - \mathrm{lr}\,g",
-    "<mi>w′</mi><mo>=</mo><mi>w</mi><mo>−</mo><mi>lr</mi><mspace width='.15em'></mspace><mi>g</mi>",
+    "<msup><mi>w</mi><mo>′</mo></msup><mo>=</mo><mi>w</mi><mo>−</mo><mi>lr</mi>"
+    "<mspace width='.15em'></mspace><mi>g</mi>",
 )
 _DRAW = Equation(r"D = \sigma\,s\,z", "<mi>D</mi><mo>=</mo><mi>σ</mi><mi>s</mi><mi>z</mi>")
 _ASCENT = Equation(

@@ -44,6 +44,12 @@ def test_help_and_version():
         (["explain", "--lam", "-1"], 2, "lam weighs the gradient"),
         (["explain", "--seed", "-1"], 2, "a seed must be a whole number >= 0, not -1"),
         (["explain", "--save", "step.jpeg"], 2, "give a file ending in .png, .svg, .pdf"),
+        (["explain", "--handout", "step.doc"], 2, "give a file ending in .pdf, .html"),
+        (["explain", "--algorithm", "asam"], 2, "unknown algorithm 'asam'; there are rsam, sam"),
+        (["explain", "--algorithm", "sam", "--seed", "1"], 2, "--seed means nothing to sam"),
+        (["explain", "--background", "blue"], 2, "white or transparent, not 'blue'"),
+        (["explain", "--stages", "/dev/null"], 1, "/dev/null: Not a directory"),
+        (["explain", "--rho", "1e300", "--save", "x.svg"], 1, "has left the range of numbers"),
         (["explain", "--backend", "abacus"], 2, "unknown backend 'abacus'"),
         (["explain", "--save", "/nowhere/step.png"], 1, "No such file or directory"),
         (["compare", "--out", "/dev/null/x"], 1, "Not a directory"),
@@ -115,3 +121,17 @@ def test_explain_tells_the_step_and_draws_it(tmp_path):
         assert text in done.stdout
     assert (tmp_path / "step.png").read_bytes().startswith(b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["step.png"]
+
+
+def test_explain_makes_slides_and_a_page_to_hand_out(tmp_path):
+    wanted = ("--algorithm", "sam", "--stages", "slides", "--handout", "page.html")
+    done = command("explain", *wanted, "--background", "transparent", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "w + D" not in done.stdout
+    slides = [
+        f"sam-{i}-{s}.svg" for i, s in enumerate(("weights", "gradient", "radius", "descent"), 1)
+    ]
+    assert sorted(path.name for path in (tmp_path / "slides").iterdir()) == slides
+    assert "One step of SAM" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    for name in (*(f"slides/{slide}" for slide in slides), "page.html"):
+        assert f"Wrote {name}" in done.stdout

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,28 @@ def test_an_algorithms_usage_runs(path):
     namespace = {"__name__": path.stem}
     for snippet in snippets(usage):
         exec(compile(snippet, path.name, "exec"), namespace)
+
+
+def test_what_a_teacher_shows_runs(capsys):
+    for snippet in snippets((DOCS / "teaching.md").read_text(encoding="utf-8")):
+        exec(compile(snippet, "teaching.md", "exec"), {"__name__": "teaching"})
+    assert re.search(r"^perturbation +\(\d+,\) 0\.300$", capsys.readouterr().out, re.MULTILINE)
+
+
+def test_a_teacher_gets_the_slides_and_the_pages(site, tmp_path):
+    teaching = site("teaching", "sphinx")
+    (tmp_path / "docs").mkdir()
+    builder = types.SimpleNamespace(name="html")
+    env = types.SimpleNamespace(found_docs={teaching.PAGE})
+    teaching.write_files(types.SimpleNamespace(builder=builder, env=env, outdir=tmp_path), None)
+    written = {path.name for path in (tmp_path / "docs" / "teaching").iterdir()}
+    linked = set()
+    for directive, arguments in ((teaching.Handouts, ()), (teaching.Slides, ("rsam", "sam"))):
+        for argument in arguments or ("",):
+            [node] = directive.run(types.SimpleNamespace(arguments=[argument]))
+            linked |= set(re.findall(r'(?:href|src)="teaching/(.*?)"', node.astext()))
+    assert linked == written
+    assert len(written) == 6 + 4 + 4
 
 
 def test_every_algorithm_has_its_page_in_the_list_and_in_the_contents():

@@ -1,0 +1,72 @@
+"""What a teacher takes along: the slides and the handouts of a step, made with the site.
+
+The directives `handouts` and `slides` of a page stand for links to them and for the slides in a
+row; the files themselves lie in a folder of the page's name, written when the site is finished.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from rsam_ref import plot, plot_step
+from rsam_ref.explain import ALGORITHMS, two_weights
+from rsam_ref.handout import KINDS, write
+from rsam_ref.stages import stages
+
+PAGE = "docs/teaching"
+
+
+def slide_names(algorithm: str) -> list[str]:
+    told = stages(two_weights(algorithm=algorithm))
+    return [f"{algorithm}-{number}-{stage.name}.svg" for number, stage in enumerate(told, 1)]
+
+
+class Handouts(SphinxDirective):
+    """A list: for each algorithm its page as PDF and as HTML."""
+
+    def run(self):
+        rows = [
+            f"<li>One step of {label}: "
+            + ", ".join(f'<a href="teaching/{name}{k}">{k[1:].upper()}</a>' for k in KINDS)
+            + "</li>"
+            for name, label in ALGORITHMS.items()
+        ]
+        return [nodes.raw("", f"<ul>{''.join(rows)}</ul>", format="html")]
+
+
+class Slides(SphinxDirective):
+    """The slides of the algorithm that is named, small, each a link to itself."""
+
+    required_arguments = 1
+
+    def run(self):
+        algorithm = self.arguments[0]
+        pictures = [
+            f'<a href="teaching/{name}"><img src="teaching/{name}" loading="lazy" '
+            f'alt="{ALGORITHMS[algorithm]}, slide {number}"></a>'
+            for number, name in enumerate(slide_names(algorithm), 1)
+        ]
+        return [nodes.raw("", f'<div class="slides">{"".join(pictures)}</div>', format="html")]
+
+
+def write_files(app, error):
+    if error or app.builder.name != "html" or PAGE not in app.env.found_docs:
+        return
+    folder = Path(app.outdir) / PAGE
+    folder.mkdir(exist_ok=True)
+    for name in ALGORITHMS:
+        step = two_weights(algorithm=name)
+        for file, figure in zip(slide_names(name), plot_step.stage_figures(step), strict=True):
+            plot.save(figure, folder / file, trim=False)
+        for kind in KINDS:
+            write(step, folder / f"{name}{kind}")
+
+
+def setup(app):
+    app.add_directive("handouts", Handouts)
+    app.add_directive("slides", Slides)
+    app.connect("build-finished", write_files)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

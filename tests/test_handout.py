@@ -1,0 +1,173 @@
+"""A step told in stages, for slides, and on one page: the numbers are true, and nothing jumps."""
+
+from __future__ import annotations
+
+import ast
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pytest
+
+from rsam_backends import quiet
+from rsam_ref import explain, handout, plot, plot_step, sam
+from rsam_ref.stages import stages, typeset
+
+STEPS = {name: explain.two_weights(algorithm=name) for name in explain.ALGORITHMS}
+NAMES = {
+    "rsam": ["weights", "draw", "gradient", "ascent", "radius", "descent"],
+    "sam": ["weights", "gradient", "radius", "descent"],
+}
+both = pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+
+
+def labels(figure):
+    return {text.get_text(): text.get_position() for text in figure.axes[0].texts}
+
+
+@both
+def test_the_stages_tell_all_of_a_step_once(step):
+    told = stages(step)
+    assert [stage.name for stage in told] == NAMES[step.algorithm]
+    symbols = [symbol for stage in told for symbol in stage.symbols]
+    assert symbols == [symbol for symbol, _, _ in explain.quantities(step)]
+    assert f"{float(step.trace.loss):.3f}" in next(s for s in told if s.name == "gradient").text
+    assert f"{float(step.trace.adversarial_loss):.3f}" in told[-1].text
+
+
+@both
+def test_an_equation_is_the_same_as_tex_and_as_mathml(step):
+    """Compared by their letters, in order; only a fraction is written the other way round."""
+    names = {r"\varepsilon": "ε", r"\rho": "ρ", r"\sigma": "σ", r"\lambda": "λ", r"\nabla": "∇"}
+    for stage in stages(step):
+        for equation in stage.equations:
+            page = ET.fromstring(f"<math>{equation.mathml}</math>")
+            tex = equation.tex.replace(r"^\prime", "′").replace(r"\Vert", "‖").replace("-", "−")
+            for name, symbol in names.items():
+                tex = tex.replace(name, symbol)
+            tex = re.sub(r"\\(frac|mathrm|,)|[\s{}_^]", "", tex)
+            assert "".join(page.itertext()).replace(" ", "") == tex
+
+
+@both
+def test_a_slide_adds_to_the_one_before_and_moves_nothing(step):
+    figures = plot_step.stage_figures(step)
+    assert len(figures) == len(NAMES[step.algorithm])
+    before = {}
+    for figure in figures:
+        now = labels(figure)
+        assert before.items() <= now.items()
+        assert len(now) > len(before)
+        assert figure.axes[0].get_xlim() == figures[-1].axes[0].get_xlim()
+        before = now
+    assert {"w", "w + ε", "w′"} <= before.keys()
+    assert ("w + D" in before) == (step.algorithm == "rsam")
+    assert list(figures[0].get_size_inches()) == pytest.approx([40 / 3, 7.5])
+
+
+@both
+def test_arrows_are_where_the_numbers_are(step):
+    figure = plot_step.step_figure(step)
+    arrows = [(t.xy, t.xyann) for t in figure.axes[0].texts if getattr(t, "arrow_patch", None)]
+    w, eps = step.w, step.trace.perturbation
+
+    def drawn(start, end):
+        return any(np.allclose(s, start) and np.allclose(e, end) for e, s in arrows)
+
+    assert drawn(w, w + eps)
+    assert drawn(w, step.after)
+    assert drawn(w + eps, w + eps - step.lr * step.trace.gradient)
+    if step.algorithm == "rsam":
+        smoothed = w + step.trace.noise
+        assert drawn(w, smoothed)
+        assert drawn(smoothed, smoothed + step.lam * step.trace.ascent_gradient)
+        assert drawn(w, w + step.ascent)
+    else:
+        assert drawn(w, w + step.trace.ascent_gradient)
+
+
+@pytest.mark.parametrize(
+    "given", [{"rho": 0.0}, {"sigma": 0.0}, {"rho": 1e-9, "sigma": 1e-9}, {"lam": 1e8}]
+)
+def test_a_step_without_length_is_drawn_too(given):
+    step = explain.two_weights(**given)
+    said = "".join(labels(plot_step.step_figure(step)))
+    assert "w + ε" in said
+    if given.get("rho", 1) < 1e-6:
+        assert re.search(r"w =.* w \+ ε", said), "places that coincide share a label"
+
+
+def test_a_step_that_left_the_range_is_refused():
+    with quiet(), pytest.raises(ValueError, match="left the range of numbers"):
+        plot_step.step_figure(explain.two_weights(rho=1e300))
+
+
+def test_names_become_symbols():
+    assert typeset("eps = rho a / ||a||, lam g0 + D, w'") == "ε = ρ a / ‖a‖, λ g₀ + D, w′"
+    assert typeset("lambda, steps, g01") == "lambda, steps, g01"
+
+
+@both
+def test_the_page_has_the_step_and_the_code(step):
+    told = handout.sheet(step)
+    for (symbol, _, vector), row in zip(explain.quantities(step), told.rows, strict=True):
+        assert row[0] == typeset(symbol)
+        numbers = [float(n) for n in re.findall(r"[+-][\d.]+", row[2].replace("−", "-"))]
+        np.testing.assert_allclose(numbers, vector, atol=5.1e-4)
+        assert float(row[3]) == pytest.approx(np.linalg.norm(vector), abs=5.1e-4)
+    namespace = {**vars(sam)}
+    exec(told.code, namespace)
+    function = namespace["sam_gradient" if step.algorithm == "sam" else "rsam_gradient"]
+    noise = () if step.algorithm == "sam" else (np.array([0.1, 0.0]),)
+    trace = function(lambda w: (w @ w, 2 * w), np.array([1.0, 2.0]), *noise, rho=0.5)
+    assert np.linalg.norm(trace.perturbation) == pytest.approx(0.5)
+    assert len(ast.parse(told.code).body) == 1
+    assert len(told.mistakes) == 7
+
+
+@both
+def test_the_html_page_stands_alone_and_is_well_formed(step, tmp_path):
+    path = tmp_path / "step.html"
+    handout.write(step, path)
+    text = path.read_text(encoding="utf-8")
+    assert [p.name for p in tmp_path.iterdir()] == ["step.html"]
+    body = text[text.index("<body>") : text.index("</body>") + 7]
+    page = ET.fromstring(body)
+    assert len(page.findall(".//math")) == sum(len(s.equations) for s in stages(step))
+    assert not re.search(r'(src|href)="(?!#)', text)
+    assert "url(" not in text.replace("url(#", "")
+    handout.write(step, path)
+    assert path.read_text(encoding="utf-8") == text, "the same page every time"
+
+
+@both
+def test_the_pdf_is_one_page_and_all_of_it_is_on_it(step, tmp_path):
+    figure = handout.page_figure(step)
+    width, height = figure.get_size_inches() * 72
+    assert (width, height) == pytest.approx(handout.A4)
+    figure.canvas.draw()
+    pixels = figure.dpi / 72
+    boxes = [text.get_window_extent() for text in figure.texts]
+    assert min(box.x0 for box in boxes) >= 0.9 * handout.MARGIN * pixels
+    assert max(box.x1 for box in boxes) <= (width - 0.6 * handout.MARGIN) * pixels
+    assert min(box.y0 for box in boxes) > 0
+    lowest = sorted(box.y0 for box in boxes)
+    assert lowest[1] > boxes[-1].y1, "nothing reaches the foot of the page"
+    handout.write(step, tmp_path / "step.pdf")
+    written = (tmp_path / "step.pdf").read_bytes()
+    assert len(re.findall(rb"/Type /Page\b", written)) == 1
+
+
+def test_a_handout_of_another_kind_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"ending in \.pdf or \.html"):
+        handout.write(STEPS["sam"], tmp_path / "step.doc")
+
+
+def test_a_picture_keeps_its_size_and_ground_as_asked(tmp_path):
+    figure = plot_step.step_figure(STEPS["sam"])
+    for name, transparent in (("a", False), ("b", True)):
+        plot.save(figure, tmp_path / f"{name}.svg", trim=False, transparent=transparent)
+    opaque, clear = ((tmp_path / f"{name}.svg").read_text() for name in "ab")
+    assert 'width="960pt" height="540pt"' in opaque
+    assert "fill: #ffffff" in opaque.partition("axes_1")[0]
+    assert "fill: #ffffff" not in clear.partition("axes_1")[0]
