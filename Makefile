@@ -20,7 +20,7 @@ $(VENV)/test: $(VENV)/base
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,torch]"
 	@touch $@
 
 demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a minute)
@@ -58,7 +58,7 @@ figures: $(VENV)/base ## make the README's pictures anew
 	$(BIN)/rsam-ref compare --out runs/readme
 	cp runs/readme/compare.png docs/compare.png
 
-tutorials: $(VENV)/base ## run all tutorials as scripts; their figures go to runs/tutorials
+tutorials: $(VENV)/test ## run all tutorials as scripts; their figures go to runs/tutorials
 	set -e; for file in tutorials/[0-9]*.py; do \
 	  echo $$file; RSAM_TUTORIAL_FIGURES=runs/tutorials $(BIN)/python -W error $$file; done
 

@@ -63,9 +63,9 @@ def rsam_gradient(
 ) -> Trace:
     """Random sharpness-aware minimization (Liu, Mai, Cheng, Chen, Hsieh, You, NeurIPS 2022).
 
-    ``noise`` is the draw D around w (see noise.py). The loss on the smoothed weights w + D is less
-    rugged than at w, so its gradient says better where the loss rises; ``lam`` weighs it against
-    the draw itself. The perturbation is measured from w, not from w + D.
+    ``noise`` is the draw D around w (see noise.py). The paper's reason for it: smoothed by random
+    draws the loss is less rugged, so a gradient says better where it rises. ``lam`` weighs the
+    gradient against the draw itself. The perturbation is measured from w, not from w + D.
     """
     check_step(rho=rho, lam=lam)
     loss, ascent_gradient = loss_and_grad(w + noise)

@@ -1,35 +1,33 @@
 # %% [markdown]
 # # 6. Where one ascent step fails
 #
-# SAM (Tutorial 5) wants to know how high the loss rises within a radius `rho` of the weights `w`:
-# the largest `L(w + eps)` with `||eps|| <= rho`. This is the *inner maximum*. SAM does not search
-# for it. It takes the gradient at `w` and goes along it, all the way to the radius.
+# How high does the loss rise within a radius `rho` of the weights `w`? That is the *inner maximum*:
+# the largest `L(w + eps)` with `||eps|| <= rho`. SAM (tutorial 5) does not search for it. It goes
+# along the gradient at `w`, all the way to the radius.
 #
-# The idea to take away: **that step finds the maximum only if the gradient does not turn within
-# the radius.** We look at where it turns, why, and what can be done: climb in more steps, or
-# average over random draws, the thought behind R-SAM. Then we measure all of it on a network.
+# The idea to take away: **one step finds the maximum only if the gradient does not turn within the
+# radius.** We see why it turns, and what more steps or random draws can do about it.
 
 # %%
+from functools import partial
+
 import numpy as np
-from style import BLUE, GREEN, GREY, ORANGE, PINK, arrow, check, figure, movie, show
+from style import BLUE, GREEN, ORANGE, PINK, arrow, check, contours, figure, note, show
 
 from rsam_backends import Stream
-from rsam_ref import models, objective, rsam_gradient, sam_gradient, sharpness
+from rsam_ref import SGD, models, objective, sam_gradient, sharpness
 from rsam_ref.data import digits_split
 from rsam_ref.noise import filter_noise
 from rsam_ref.plot import COLOURS
-
-LIGHT = COLOURS["sam2"]  # SAM in several steps
+from rsam_ref.training import train
 
 # %% [markdown]
 # ## A ravine with ripples
 #
-# Take the ravine of Tutorial 4, `(x^2 + 9 y^2) / 2`, and add ripples, `0.3 cos(8 x) cos(8 y)`. With
-# two weights we need no cleverness to find the maximum: we try 5,760 places on the disc.
-#
-# What a method reaches we call its *share*: the rise of the loss at its `w + eps`, in per cent of
-# the largest rise. At `w = (0.2, 0.1)` with `rho = 0.5`, SAM's step reaches 41 %. The gradient
-# at `w` knows the nearest ripple, and not the wall of the ravine behind it.
+# To the ravine of tutorial 4, `(x^2 + 9 y^2) / 2`, we add ripples, `0.3 cos(8 x) cos(8 y)`. With 2
+# weights the maximum is found by trying 5,760 places on the disc. The *share* of a method is the
+# rise at its `w + eps` in per cent of the largest. At `w = (0.2, 0.1)`, `rho = 0.5` SAM's is 41 %:
+# the gradient knows the nearest ripple, and nothing of the wall of the ravine behind it.
 
 
 # %%
@@ -42,110 +40,212 @@ def rippled(w, height=0.3):
     return loss, np.stack([in_x, in_y], axis=-1)
 
 
-def ravine(w):
-    return rippled(w, height=0)
-
-
-angles = np.linspace(0, 2 * np.pi, 180, endpoint=False)
-circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # (180, 2)
-disc = (np.linspace(0, 1, 32)[:, None, None] * circle).reshape(-1, 2)
-assert len(disc) == 5760
+def unit(v):
+    return v / np.sqrt((v * v).sum(axis=-1, keepdims=True))
 
 
 def share(f, w, eps, rho):
-    """The rise at w + eps, in per cent of the largest rise on the disc around w."""
-    losses = f(w + rho * disc)[0]
-    return 100 * (f(w + eps)[0] - f(w)[0]) / (losses.max() - f(w)[0])
+    """The rise at w + eps in per cent of the largest on the disc; w and eps are (..., 2)."""
+    highest = f(w[..., None, :] + rho * disc)[0].max(axis=-1)
+    return 100 * (f(w + eps)[0] - f(w)[0]) / (highest - f(w)[0])
 
 
-w, rho = np.array([0.2, 0.1]), 0.5
-sam = sam_gradient(rippled, w, rho=rho).perturbation
-assert abs(share(rippled, w, sam, rho) - 41) < 1
+angles, rho = np.linspace(0, 2 * np.pi, 180), 0.5
+circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # (180, 2)
+disc = (np.linspace(0, 1, 32)[:, None, None] * circle).reshape(5_760, 2)
+w = place = np.array([0.2, 0.1])
+assert abs(share(rippled, w, rho * unit(rippled(w)[1]), rho) - 41) < 1
 
 # %% [markdown]
-# ## Climbing in many steps
+# ## More steps
 #
-# A network has too many weights to try all places. *Projected gradient ascent* climbs instead: take
-# a step along the gradient; if it leaves the disc, pull it back to the rim; if the loss did not
-# grow, forget the step and halve the next. It stops on *a* top, which need not be the highest. So
-# start it several times, at `w` itself and on the rim, and keep the best. Here three of five starts
-# find the maximum; the others stop on ripples, at 13 and 58 %.
-#
-# *k-step SAM* is simpler: `k` steps of `rho / k`, each along the gradient where it has come to, for
-# `k` gradients. With 5 steps it ends on the lower ripple, at 14 %. It climbs well, and is lost.
+# With thousands of weights nobody tries all places. *Projected gradient ascent* climbs: go along
+# the gradient; if that leaves the disc, come back to its rim; if the loss did not rise, stay, and
+# halve the step. It ends on *a* top, so start it in several places and keep the best. Here three of
+# five starts find the maximum, two end on ripples, at 13 and 58 %. *k-step SAM* takes `k` steps of
+# `rho / k`, each along the gradient where it has come to: 5 steps end on a ripple, at 14 %.
+
 
 # %%
 def climb(f, w, eps, rho, steps=30):
     """Projected gradient ascent from w + eps: the loss that it reaches, and its eps."""
     length, (loss, g) = rho, f(w + eps)
     for _ in range(steps):
-        trial = eps + length / np.sqrt(g @ g) * g
+        trial = eps + length * unit(g)
         trial *= min(1, rho / np.sqrt(trial @ trial))
         trial_loss, trial_g = f(w + trial)
         if trial_loss > loss:
-            eps, loss, g = trial, trial_loss, trial_g
-            length = min(2 * length, 4 * rho)
+            eps, loss, g, length = trial, trial_loss, trial_g, min(2 * length, 4 * rho)
         else:
             length /= 2
     return loss, eps
 
 
-starts = [0 * w, *(rho * circle[[20, 65, 110, 155]])]
-tops = [climb(rippled, w, eps, rho) for eps in starts]
-loss, best = max(tops, key=lambda top: top[0])
-reached = sorted(share(rippled, w, eps, rho) for _, eps in tops)
-assert np.allclose(reached, (13, 58, 100, 100, 100), atol=1)
-five = sam_gradient(rippled, w, rho=rho, ascent_steps=5).perturbation
-assert abs(share(rippled, w, five, rho) - 14) < 1
+starts = rho * np.array([(0, 0), *circle[[20, 65, 110, 155]]])
+losses, tops = zip(*(climb(rippled, w, eps, rho) for eps in starts))
+sam5 = sam_gradient(rippled, w, rho=rho, ascent_steps=5).perturbation
+shares = [share(rippled, w, eps, rho) for eps in (*tops, sam5)]
+assert np.allclose(np.sort(shares), (13, 14, 58, 100, 100, 100), atol=0.6)
+given = {"rho": rho, "starts": starts[1:], "restarts": 0, "stream": Stream("starts", 0)}
+assert np.isclose(sharpness.rho_sharpness(rippled, w, **given).rise, max(losses) - rippled(w)[0])
 
-stream = Stream("unused", 0)
-theirs = sharpness.rho_sharpness(
-    rippled, w, rho=rho, restarts=0, starts=starts[1:], stream=stream
-)
-assert np.isclose(theirs.rise, loss - rippled(w)[0])
-assert np.allclose(theirs.perturbation, best)
+# %% [markdown]
+# ## Many draws, and one
+#
+# Two things turn the gradient: the *ripples*, and the *bend* of the ravine itself. Random draws
+# tell which. Average the gradients at `w + D` over many draws `D = 0.2 z`, with `z` from the normal
+# distribution: that is the gradient of a smoother loss, the mean of `L(w + D)`. In it the ripples
+# have `exp(-64 * 0.2^2)`, or 8 %, of their height. But the gradient of the ravine is linear in `w`,
+# so its average is what it is at `w`. **Averaging takes away ripples, not the bend.**
+#
+# R-SAM (tutorial 7) takes **one** draw, so it costs what SAM costs, and adds it to the direction:
+# `a = lam g0 + D`, with `g0 = grad L(w + D)`. Here are mean shares at 400 places, over 200 draws:
+#
+# | direction of `eps` | ravine | with ripples |
+# |---|---|---|
+# | gradient at `w` (SAM) | 97 | 80 |
+# | mean of 200 gradients at `w + D` | 96 | 95 |
+# | one gradient at `w + D` | 92 | 82 |
+# | R-SAM, `lam = 2` | 92 | 81 |
+#
+# With ripples the average is much better than SAM, one draw hardly. Without, one draw is worse.
+
+# %%
+ravine, smooth = partial(rippled, height=0), partial(rippled, height=0.3 * 0.08)  # exp(-64 * 0.2^2)
+many = 0.2 * np.random.default_rng(0).normal(size=(80_000, 2))
+for f, averaged in ((rippled, smooth), (ravine, ravine)):
+    assert np.allclose(f(w + many)[1].mean(axis=0), averaged(w)[1], atol=0.05)
+side, D = np.linspace(-1, 1, 20), many.reshape(200, 400, 2)
+places = np.stack(np.meshgrid(side, side), axis=-1).reshape(400, 2)
+for f, expected in ((ravine, (97, 96, 92, 92)), (rippled, (80, 95, 82, 81))):
+    g = f(places + D)[1]
+    directions = f(places)[1], g.mean(axis=0), g, 2 * g + D
+    shares = [share(f, places, rho * unit(a), rho).mean() for a in directions]
+    assert np.allclose(shares, expected, atol=1)
 
 # %% tags=["hide-input"]
-x, y = np.linspace(-0.75, 1.15, 96), np.linspace(-0.65, 0.85, 76)
-grid = np.stack(np.meshgrid(x, y), axis=-1)  # (76, 96, 2)
+made, axes = figure(13.5, 5.2, 3)
+titles = "w + eps, as rho grows to 0.5", "12 places w + D, their gradients", "the smoother loss"
+radii, levels = np.linspace(0.02, 0.5, 25), np.linspace(-3, 5, 70)
+highest = np.array([r * disc[np.argmax(rippled(w + r * disc)[0])] for r in radii])
+for at, f, title in zip(axes, (rippled, rippled, smooth), titles):
+    contours(at, lambda v, f=f: f(v.T)[0].T + 1, (-0.45, 0.85), (-0.52, 0.78), levels)
+    at.plot(*(w + rho * circle).T, ":", color="black")
+    at.plot(*(w + highest[-1]), "*", color="black", ms=14, label="true maximum")
+    note(at, w, "w", side="right")
+    at.set(title=title)
+axes[0].plot(*(w + highest).T, ".", color="black", ms=4)
+axes[0].plot(*(w + tops).T, "x", color=GREEN, mew=2, label="projected ascent, 5 starts")
+for label, colour, k in (("SAM", BLUE, 1), ("SAM in 5 steps", COLOURS["sam2"], 5)):
+    ends = [sam_gradient(rippled, w, rho=r, ascent_steps=k).perturbation for r in radii]
+    axes[0].plot(*(w + ends).T, "o:", color=colour, markevery=[-1], label=label)
+for spot in w + many[:12]:
+    axes[1].plot(*spot, "o", color=PINK)
+    arrow(axes[1], spot, spot + 0.2 * unit(rippled(spot)[1]), BLUE)
+arrow(axes[2], w, w + rho * unit(smooth(w)[1]), BLUE, "mean")
+made.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+show(made, "06-ripples")
+
+# %% [markdown]
+# ## On a network
+#
+# Now the network of tutorial 2 after 10 epochs, in the midst of training, with the loss of 256
+# images, and R-SAM's draws, `sigma` in units of each filter (tutorial 4). Does the gradient turn?
+# Is it ripples, or bend? How far up does each method come?
+
+# %%
+data = digits_split(seed=0, dtype="float64")
+model = models.mlp([64, 64, 10], seed=0, dtype="float64")
+train(model, SGD(0.1), data.x_train, data.y_train, epochs=10)
+w, shapes = model.weights.flat, model.weights.shapes
+f = objective(model, data.x_train[:256], data.y_train[:256])
+(loss, g), rhos, sigmas = f(w), (0.05, 0.1, 0.2, 0.4, 0.8), (0.001, 0.005, 0.02, 0.1)
+turned, means = [], []
+for sigma in sigmas:
+    stream = Stream("draws", 0)
+    draws = [filter_noise(w, shapes, sigma=sigma, stream=stream) for _ in range(64)]
+    g0 = np.array([f(w + D)[1] for D in draws])  # (64, 4810)
+    turned.append(np.mean(unit(g0) @ unit(g)))
+    means.append(unit(g0.mean(axis=0)))
+assert np.isclose(np.std([D @ unit(g) for D in draws]), 0.1, rtol=0.3)
+by_sam = [unit(f(w + r * unit(g))[1]) @ unit(g) for r in rhos]
+assert np.allclose((by_sam[3], turned[2], means[2] @ unit(g)), (0.89, 0.90, 0.995), atol=0.01)
+find = partial(sharpness.inner_maximum, f, w, shapes, sigmas=sigmas, ascent_steps=(1, 5), steps=30)
+found = [find(rho=r, draws=10, stream=Stream("inner", 0)) for r in rhos]
+shares = np.array([[100 * best.share(way) for way in best.reached] for best in found]).T
+sam, five, climbed = shares[[0, 1, -1]]  # each (5,), one for each rho
+rsam, alone = shares[2:-2:3], shares[3:-2:3]  # (4, 5): one row for each sigma; alone: without D
+rises = np.array([[f(w + r * mean)[0] - loss for r in rhos] for mean in means])
+gain = 100 * rises / [best.rise for best in found] - sam
+assert np.allclose((sam[0], sam[3], five[3], climbed[3]), (99, 70, 82, 99.5), atol=1)
+assert np.all((rsam < sam) & (rsam[0] > sam - 0.5) & (alone[1] > sam - 1))
+assert np.allclose([*(sam - rsam)[1:3, 3], gain[:3].max(), gain.max()], (8, 40, 3, 11), atol=1.5)
+
+# %% tags=["hide-input"]
+made, (left, right) = figure(11, 4.3, 2)
+lengths = np.linalg.norm(draws[0]) / 0.1 * np.array(sigmas)
+left.semilogx(rhos, by_sam, "o-", color=BLUE, label="at w + eps of SAM, rho 0.05 to 0.8")
+left.plot(lengths, turned, "^-", color=PINK, label="at w + D, sigma 0.001 to 0.1")
+left.plot(lengths, means @ unit(g), "s--", color=PINK, label="mean of 64 at w + D")
+left.set(xlabel="length of eps, or of D", ylabel="cosine with the gradient at w", ylim=(0, 1.05))
+right.plot(rhos, climbed, "x-", color=GREEN, label="projected ascent, 5 gradients")
+right.plot(rhos, five, "s-", color=COLOURS["sam2"], label="SAM in 5 steps")
+right.plot(rhos, sam + gain[2], "s--", color=PINK, label="mean of 64 at w + D, sigma 0.02")
+right.plot(rhos, sam, "o-", color=BLUE, label="SAM")
+right.plot(rhos, rsam[0], "^:", color=ORANGE, label="R-SAM, sigma 0.001")
+right.plot(rhos, rsam[1], "^-", color=ORANGE, label="R-SAM, sigma 0.005")
+right.set(xlabel="radius rho", ylabel="share (%)", ylim=(0, 105))
+for at in (left, right):
+    at.legend(loc="lower left")
+show(made, "06-network")
+
+# %% [markdown]
+# ## What to look at
+#
+# - Left: the gradient turns, to a cosine of 0.89 at `w + eps` (`rho = 0.4`) and of 0.90 at `w + D`
+#   (`sigma = 0.02`). But **the mean of 64 such is back at 0.995: bend, and hardly a ripple.**
+# - Right: SAM's share falls from 99 % to 70 % at `rho = 0.4`. More steps help: with 5 gradients SAM
+#   in 5 steps reaches 82 %, projected ascent 99.5 %. R-SAM reaches less than SAM at all 5 radii and
+#   4 scales: here 8 points less for 0.005, 40 for 0.02, as the draw, which alone climbs nothing,
+#   takes over the direction. The mean of 64 gains up to 3 points, or 11 with 0.1: along a single
+#   direction a draw moves by about `sigma`, so only that one sees as far as SAM's step.
+# - R-SAM's paper expects more of one draw. This is one small network; others may have ripples. And
+#   who climbs best need not train best: see tutorial 8.
+#
+# ## Try this
+#
+# - Take the loss of 64 images, or weights before training. Does R-SAM ever reach more than SAM?
+# - Let the draws be `0.05 z`, then `0.5 z`. What becomes of the table, and why?
+#
+# ## Exercises
+#
+# **1.** Write k-step SAM, `k` steps of `rho / k` from `w`. Return `eps`.
 
 
-def contours(at, f, title):
-    at.contourf(x, y, f(grid)[0], 24, cmap="Greys", alpha=0.5)
-    at.contour(x, y, f(grid)[0], 24, colors="white", linewidths=0.7)
-    at.plot(*(w + rho * circle[[*range(180), 0]]).T, ":", color="black")
-    at.plot(*w, "o", color="black")
-    at.set(aspect="equal", title=title, xlabel="first weight", ylabel="second weight")
-    at.grid(False)
+# %% tags=["exercise"]
+def k_steps(f, w, rho, k): ...
 
 
-radii, ways = np.linspace(0.02, 0.5, 25), {"black": [], GREEN: [], BLUE: [], LIGHT: []}
-for r in radii:
-    ways["black"].append(r * disc[np.argmax(rippled(w + r * disc)[0])])
-    ways[GREEN].append(max((climb(rippled, w, r / rho * s, r) for s in starts), key=lambda t: t[0])[1])
-    for colour, k in ((BLUE, 1), (LIGHT, 5)):
-        ways[colour].append(sam_gradient(rippled, w, rho=r, ascent_steps=k).perturbation)
-ways = {colour: np.array(eps) for colour, eps in ways.items()}
-shares = {c: [share(rippled, w, *s) for s in zip(eps, radii)] for c, eps in ways.items()}
-names = {"black": "the true maximum", GREEN: "projected ascent, 5 starts"}
-names |= {BLUE: "SAM, 1 step", LIGHT: "SAM, 5 steps"}
-marks = {"black": "*", GREEN: "x", BLUE: "o", LIGHT: "s"}
-made, (left, right) = figure(10.5, 4.6, 2)
+# %%
+def exercise_1(eps):
+    theirs = sam_gradient(rippled, place, rho=0.5, ascent_steps=5).perturbation
+    assert np.allclose(eps, theirs), "is each gradient taken where the last step ended?"
 
 
-def frame(number):
-    k = min(number, 24) + 1
-    left.clear(), right.clear()
-    contours(left, rippled, f"within rho = {radii[k - 1]:.2f}")
-    left.plot(*(w + radii[k - 1] * circle).T, color=GREY)
-    for colour, eps in ways.items():
-        size = 11 if colour == "black" else 7
-        left.plot(*(w + eps[:k]).T, ".", color=colour, ms=3)
-        left.plot(*(w + eps[k - 1]), marks[colour], color=colour, ms=size)
-        right.plot(radii[:k], shares[colour][:k], f"-{marks[colour]}", ms=4, color=colour, label=names[colour])
-    right.set(xlim=(0, 0.52), ylim=(0, 105), xlabel="radius rho", ylabel="share of the inner maximum (%)")
-    right.legend(loc="lower left")
+check(exercise_1, k_steps(rippled, place, 0.5, 5))
+
+# %% [markdown]
+# **2.** Use each draw twice: return the mean gradient over all `w + D` and `w - D`. `D` is (n, 2).
 
 
-movie(made, frame, 37, "06-radius")
-show(made, "06-radius")
+# %% tags=["exercise"]
+def in_pairs(f, w, D): ...
+
+
+# %%
+def exercise_2(g):
+    assert np.allclose(g, ravine(place)[1]), "a linear gradient: what D adds, -D takes away"
+    assert np.allclose(in_pairs(rippled, place, many), smooth(place)[1], atol=0.05), "ripples"
+
+
+check(exercise_2, in_pairs(ravine, place, many[:1]))

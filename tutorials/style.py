@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -93,3 +94,23 @@ def check(exercise: Callable[[Any], None], answer: Any) -> bool:
     exercise(answer)
     print(f"{name}: right")
     return True
+
+
+def contours(axes: Any, loss: Callable[[Any], Any], x: Any, y: Any, levels: Any) -> None:
+    """``loss(w)`` of two weights w (2, ...) as grey contours; x and y are (from, to)."""
+    x, y = (np.linspace(*ends, 121) for ends in (x, y))
+    heights = loss(np.array(np.meshgrid(x, y)))
+    greys = matplotlib.colormaps["Greys"](np.linspace(0.02, 0.5, len(levels) + 1))
+    axes.contourf(x, y, heights, levels, colors=greys, extend="both")
+    axes.contour(x, y, heights, levels, colors="white", linewidths=0.6)
+    axes.grid(False)
+    axes.set(xlim=x[[0, -1]], ylim=y[[0, -1]], aspect="equal")
+    axes.set(xlabel="first weight", ylabel="second weight")
+
+
+def note(axes: Any, place: Any, text: str, colour: str = "black", side: str = "left") -> None:
+    """A text to the left or right of a place; a black one names the place and gets a dot."""
+    if colour == "black":
+        axes.plot(*place, "o", color=colour, ms=5)
+    shift, align = ((-8, -4), "right") if side == "left" else ((8, -4), "left")
+    axes.annotate(text, place, shift, textcoords="offset points", color=colour, ha=align)
