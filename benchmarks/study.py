@@ -5,7 +5,7 @@
 
 Each problem is posed with clean labels and with 20 and 40 % of the training labels replaced by
 random ones. Every method has one setting that is tuned, the radius rho, for SGD the learning rate,
-over seven values (on CIFAR-10 the upper five of them) with two seeds each, on validation samples;
+over seven values (for the transformer the upper five) with two seeds each, on validation samples;
 the value with the best mean is then run with five fresh seeds, whose test accuracies are compared
 seed by seed. Finished runs are kept
 in --out (by default docs/study, where those of the page lie), and the tables of its README.md are
@@ -71,7 +71,7 @@ PROBLEMS = {
     "digits-mlp": Problem("digits", lambda seed: models.mlp([64, 256, 256, 10], seed=seed), 40),
     "fashion-cnn": Problem("fashion", lambda seed: models.cnn(width=16, seed=seed), 10, 2000, 0.05),
     "cifar16-resnet20": Problem(
-        "cifar16", lambda seed: models.resnet20(seed=seed), 10, 2000, 0.05, 32, 5
+        "cifar16", lambda seed: models.resnet20(seed=seed), 10, 2000, 0.05, 32
     ),
     "cifar-vit_tiny": Problem(
         "cifar",

@@ -43,9 +43,9 @@ def average(loss, w, sigma, scale=1.0, draws=20):
 
 
 # %% [markdown]
-# Theory gives `rho^2 / 2` times the largest curvature, and `sigma^2 / 2` times the sum of all.
-# With `rho = 0.5` and `sigma = 0.3` this is 1.125 and 0.45 in the ravine, 0.75 and 0.54 in the
-# bowl. **The ravine is sharper by one measure, flatter by the other.** Flatness is not one number.
+# Theory gives `rho^2 / 2` times the largest curvature for the worst rise, `sigma^2 / 2` times the
+# sum of all for the average. With `rho = 0.5`, `sigma = 0.3` that is 1.125 and 0.45 in the ravine,
+# 0.75 and 0.54 in the bowl. So **by one measure the ravine is sharper, by the other the bowl.**
 
 # %%
 rho, sigma, origin, measured = 0.5, 0.3, np.zeros(2), []
@@ -87,9 +87,9 @@ show(made, "04-two-measures")
 # the worst rise within `rho = 0.5` is 0.35 at the first place and 2.07 at the second: a step of 0.5
 # is small for a weight of 4, but not for one of 1/4.
 #
-# The remedy: measure a step in units of what it changes. Here a change `eps` becomes `eps w`, weight
-# by weight, and both places rise alike. In a network the unit is a *filter*, the weights that make
-# one output (a row of `W1`): in a random direction `d` each is given the length that it has in `w`.
+# The remedy: measure a step in units of what it changes. Here a change `eps` becomes `eps w`,
+# weight by weight, and both places rise alike. In a network take the *filter*, the weights that
+# make one output (a row of `W1`): in a random direction `d` give each its length in `w`.
 
 
 # %%
@@ -180,19 +180,19 @@ assert np.array_equal(lines[1][1], lines[0][1])
 #
 # (In units of each filter: `eps = sigma s z`, `s` the length of the weight's filter, as in R-SAM.)
 # By each measure the large steps ended flatter. But the second column *is* the first network, and
-# its worst rise is 16 times as large. So **sharpness in plain units cannot by itself say how well
-# a network reads new images.** Units of each filter mend this case, not every one: see "Try this".
+# its worst rise is about 16 times as large. So **sharpness in plain units cannot by itself say how
+# well a network reads new images.** Units of each filter mend this case; not all: see "Try this".
 
 # %%
 table = []
 for w in networks.values():
     model.weights.flat[...] = w
     with no_grad():
-        read = 100 * np.mean(model(data.x_test).data.argmax(axis=1) == data.y_test)
+        read = 100 / 450 * np.sum(model(data.x_test).data.argmax(axis=1) == data.y_test)
     in_units = average(f.loss, w, 0.05, filter_scale(w, f.shapes))
     table.append((worst(f, w, 0.3), average(f.loss, w, 0.1), in_units, read))
 expected = [(0.26, 0.15, 0.062, 96), (4.1, 1.6, 0.062, 96), (0.05, 0.07, 0.040, 97)]
-assert np.allclose(table, expected, rtol=0.05)
+assert np.allclose(table, expected, rtol=0.05), table
 assert abs(table[1][0] / table[0][0] - 16) < 1
 stream = Stream("draws", 0)
 ours = sharpness.average_sharpness(f.loss, w, f.shapes, sigma=0.05, draws=20, stream=stream)
@@ -201,7 +201,7 @@ assert np.isclose(ours.mean, in_units)
 # %% [markdown]
 # ## What to look at
 #
-# - First picture: the worst place lies across the ravine. The average also sees the way along it.
+# - First picture: across the ravine is worst; in the bowl all ways are. The average sees all ways.
 # - Second picture: the pink dashed line follows the valley, the orange one runs up its walls.
 # - Last picture: on the left the dashed line looks like a sharper minimum than the blue one, yet it
 #   is the same network. The planes show 2 directions of 4,810; where large steps ended is wider.
@@ -211,7 +211,7 @@ assert np.isclose(ours.mean, in_units)
 # ## Try this
 #
 # - Train the first network for 86 epochs. Which measures stay, and which moves? And other seeds?
-# - Let `c = 2.0 ** np.random.default_rng(0).integers(-2, 3, 64)`. What becomes of the 0.062?
+# - Let `c = 2.0 ** np.random.default_rng(0).integers(-2, 3, 64)`. Do the right lines still agree?
 # - Read Li et al. (NeurIPS 2018) on units of filters, Dinh et al. (ICML 2017) on rescaling.
 #
 # ## Exercises

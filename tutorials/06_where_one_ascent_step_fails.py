@@ -18,7 +18,6 @@ from rsam_backends import Stream
 from rsam_ref import SGD, models, objective, sam_gradient, sharpness
 from rsam_ref.data import digits_split
 from rsam_ref.noise import filter_noise
-from rsam_ref.plot import COLOURS
 from rsam_ref.training import train
 
 # %% [markdown]
@@ -53,7 +52,7 @@ def share(f, w, eps, rho):
 angles, rho = np.linspace(0, 2 * np.pi, 180), 0.5
 circle = np.stack([np.cos(angles), np.sin(angles)], axis=-1)  # (180, 2)
 disc = (np.linspace(0, 1, 32)[:, None, None] * circle).reshape(5_760, 2)
-w = place = np.array([0.2, 0.1])
+w = place = np.array([0.2, 0.1])  # the exercises come back to this place
 assert abs(share(rippled, w, rho * unit(rippled(w)[1]), rho) - 41) < 1
 
 # %% [markdown]
@@ -101,14 +100,14 @@ assert np.isclose(sharpness.rho_sharpness(rippled, w, **given).rise, max(losses)
 # R-SAM (tutorial 7) takes **one** draw, so it costs what SAM costs, and adds it to the direction:
 # `a = lam g0 + D`, with `g0 = grad L(w + D)`. Here are mean shares at 400 places, over 200 draws:
 #
-# | direction of `eps` | ravine | with ripples |
+# | share (%) of `eps` along the | ravine | with ripples |
 # |---|---|---|
 # | gradient at `w` (SAM) | 97 | 80 |
 # | mean of 200 gradients at `w + D` | 96 | 95 |
 # | one gradient at `w + D` | 92 | 82 |
-# | R-SAM, `lam = 2` | 92 | 81 |
+# | `a` of R-SAM, `lam = 2` | 92 | 81 |
 #
-# With ripples the average is much better than SAM, one draw hardly. Without, one draw is worse.
+# With ripples the average is far better than SAM, one draw hardly. Without, one draw is worse.
 
 # %%
 ravine, smooth = partial(rippled, height=0), partial(rippled, height=0.3 * 0.08)  # exp(-64 * 0.2^2)
@@ -136,9 +135,9 @@ for at, f, title in zip(axes, (rippled, rippled, smooth), titles):
     at.set(title=title)
 axes[0].plot(*(w + highest).T, ".", color="black", ms=4)
 axes[0].plot(*(w + tops).T, "x", color=GREEN, mew=2, label="projected ascent, 5 starts")
-for label, colour, k in (("SAM", BLUE, 1), ("SAM in 5 steps", COLOURS["sam2"], 5)):
+for label, look, k in (("SAM", "o:", 1), ("SAM in 5 steps", "s:", 5)):
     ends = [sam_gradient(rippled, w, rho=r, ascent_steps=k).perturbation for r in radii]
-    axes[0].plot(*(w + ends).T, "o:", color=colour, markevery=[-1], label=label)
+    axes[0].plot(*(w + ends).T, look, color=BLUE, markevery=[-1], label=label)
 for spot in w + many[:12]:
     axes[1].plot(*spot, "o", color=PINK)
     arrow(axes[1], spot, spot + 0.2 * unit(rippled(spot)[1]), BLUE)
@@ -149,9 +148,9 @@ show(made, "06-ripples")
 # %% [markdown]
 # ## On a network
 #
-# Now the network of tutorial 2 after 10 epochs, in the midst of training, with the loss of 256
-# images, and R-SAM's draws, `sigma` in units of each filter (tutorial 4). Does the gradient turn?
-# Is it ripples, or bend? How far up does each method come?
+# Now the network of tutorial 2 after 10 epochs, in the midst of training; the loss of 256 images;
+# R-SAM's draws, `sigma` in units of each filter (tutorial 4). Does the gradient turn? By ripples,
+# or by bend? What does each method reach? `inner_maximum` climbs as above, and gives the shares.
 
 # %%
 data = digits_split(seed=0, dtype="float64")
@@ -160,26 +159,24 @@ train(model, SGD(0.1), data.x_train, data.y_train, epochs=10)
 w, shapes = model.weights.flat, model.weights.shapes
 f = objective(model, data.x_train[:256], data.y_train[:256])
 (loss, g), rhos, sigmas = f(w), (0.05, 0.1, 0.2, 0.4, 0.8), (0.001, 0.005, 0.02, 0.1)
-turned, means = [], []
+turned, means, stream = [], [], Stream("draws", 0)
 for sigma in sigmas:
-    stream = Stream("draws", 0)
     draws = [filter_noise(w, shapes, sigma=sigma, stream=stream) for _ in range(64)]
     g0 = np.array([f(w + D)[1] for D in draws])  # (64, 4810)
     turned.append(np.mean(unit(g0) @ unit(g)))
     means.append(unit(g0.mean(axis=0)))
-assert np.isclose(np.std([D @ unit(g) for D in draws]), 0.1, rtol=0.3)
 by_sam = [unit(f(w + r * unit(g))[1]) @ unit(g) for r in rhos]
-assert np.allclose((by_sam[3], turned[2], means[2] @ unit(g)), (0.89, 0.90, 0.995), atol=0.01)
+assert np.allclose((by_sam[3], turned[2], means[2] @ unit(g)), (0.89, 0.90, 0.995), atol=0.006)
 find = partial(sharpness.inner_maximum, f, w, shapes, sigmas=sigmas, ascent_steps=(1, 5), steps=30)
 found = [find(rho=r, draws=10, stream=Stream("inner", 0)) for r in rhos]
 shares = np.array([[100 * best.share(way) for way in best.reached] for best in found]).T
-sam, five, climbed = shares[[0, 1, -1]]  # each (5,), one for each rho
-rsam, alone = shares[2:-2:3], shares[3:-2:3]  # (4, 5): one row for each sigma; alone: without D
+# Its rows: SAM in 1 and 5 steps; for each sigma R-SAM, g0 without D, and D; ascent, 1 and 5 steps.
+(sam, five), rsam, only_g0, climbed = shares[:2], shares[2:-2:3], shares[3:-2:3], shares[-1]
 rises = np.array([[f(w + r * mean)[0] - loss for r in rhos] for mean in means])
 gain = 100 * rises / [best.rise for best in found] - sam
 assert np.allclose((sam[0], sam[3], five[3], climbed[3]), (99, 70, 82, 99.5), atol=1)
-assert np.all((rsam < sam) & (rsam[0] > sam - 0.5) & (alone[1] > sam - 1))
-assert np.allclose([*(sam - rsam)[1:3, 3], gain[:3].max(), gain.max()], (8, 40, 3, 11), atol=1.5)
+assert np.all((rsam < sam) & (rsam[0] > sam - 0.5) & (only_g0[1] > sam - 1))
+assert np.allclose([*(sam - rsam)[1:3, 3], gain[:3].max()], (8, 40, 3), atol=1.5)
 
 # %% tags=["hide-input"]
 made, (left, right) = figure(11, 4.3, 2)
@@ -189,7 +186,7 @@ left.plot(lengths, turned, "^-", color=PINK, label="at w + D, sigma 0.001 to 0.1
 left.plot(lengths, means @ unit(g), "s--", color=PINK, label="mean of 64 at w + D")
 left.set(xlabel="length of eps, or of D", ylabel="cosine with the gradient at w", ylim=(0, 1.05))
 right.plot(rhos, climbed, "x-", color=GREEN, label="projected ascent, 5 gradients")
-right.plot(rhos, five, "s-", color=COLOURS["sam2"], label="SAM in 5 steps")
+right.plot(rhos, five, "s--", color=BLUE, label="SAM in 5 steps")
 right.plot(rhos, sam + gain[2], "s--", color=PINK, label="mean of 64 at w + D, sigma 0.02")
 right.plot(rhos, sam, "o-", color=BLUE, label="SAM")
 right.plot(rhos, rsam[0], "^:", color=ORANGE, label="R-SAM, sigma 0.001")
@@ -202,13 +199,15 @@ show(made, "06-network")
 # %% [markdown]
 # ## What to look at
 #
-# - Left: the gradient turns, to a cosine of 0.89 at `w + eps` (`rho = 0.4`) and of 0.90 at `w + D`
-#   (`sigma = 0.02`). But **the mean of 64 such is back at 0.995: bend, and hardly a ripple.**
-# - Right: SAM's share falls from 99 % to 70 % at `rho = 0.4`. More steps help: with 5 gradients SAM
-#   in 5 steps reaches 82 %, projected ascent 99.5 %. R-SAM reaches less than SAM at all 5 radii and
-#   4 scales: here 8 points less for 0.005, 40 for 0.02, as the draw, which alone climbs nothing,
-#   takes over the direction. The mean of 64 gains up to 3 points, or 11 with 0.1: along a single
-#   direction a draw moves by about `sigma`, so only that one sees as far as SAM's step.
+# - Ripples: SAM keeps to its line, while the maximum (black) goes round a ripple. Single gradients
+#   point everywhere, their mean nearly at the maximum.
+# - Network, left: the gradient turns, to a cosine of 0.89 at `w + eps` (`rho = 0.4`) and of 0.90 at
+#   `w + D` (`sigma = 0.02`). But **the mean of 64 is back at 0.995: bend, and hardly any ripples.**
+# - Right: SAM's share falls from 99 % to 70 % at `rho = 0.4`. Steps help: with 5 gradients, SAM in
+#   5 steps reaches 82 % there, and projected ascent 99.5 %.
+# - R-SAM reaches less than SAM at all 5 radii and 4 scales: at `rho = 0.4` 8 points less for 0.005
+#   and 40 for 0.02, as the draw takes over its direction. The mean of 64 gradients gains 3 points
+#   at best, for 64 times the price (up to `sigma = 0.02`; at 0.1 it depends on which 64).
 # - R-SAM's paper expects more of one draw. This is one small network; others may have ripples. And
 #   who climbs best need not train best: see tutorial 8.
 #

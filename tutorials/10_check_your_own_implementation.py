@@ -10,12 +10,13 @@
 # %%
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import numpy as np
 from style import GREEN, GREY, ORANGE, PINK, arrow, check, figure, show
 
-from rsam_ref import conformance
-from rsam_ref.data import digits_split
+from rsam_ref import conformance, data
 
 try:
     import torch
@@ -32,10 +33,10 @@ torch.set_num_threads(1)  # quickest for a small network
 #     a = lam g0 + D,  eps = rho a / ||a||    one norm over all weights together
 #     g = grad L(w + eps),  w <- w - lr g     w + eps is q2; the base step is SGD with momentum
 #
-# PyTorch keeps the weights in several tensors `p`, and the gradient of each in `p.grad`. A
-# *closure* computes loss and gradients at the weights as they are now: so an optimizer moves the
-# weights, calls the closure, and moves them back. (Methods that end in `_` change their tensor;
-# `no_grad` keeps that off PyTorch's tape.) The class is a text here, since we are going to edit it.
+# PyTorch keeps the weights in several tensors `p`, and the gradient of each in `p.grad` (`None`: no
+# gradient). A *closure* computes loss and gradients at the weights as they are now. So an optimizer
+# moves them, calls the closure, and moves them back. Methods that end in `_` change their tensor;
+# `no_grad` keeps that off PyTorch's tape. The class is a text here, since we are going to edit it.
 
 # %%
 MINE = """
@@ -47,7 +48,6 @@ class RSAM(torch.optim.SGD):
     def __init__(self, params, rho, sigma, lam=2.0, **settings):
         super().__init__(params, **settings)
         self.rho, self.sigma, self.lam = rho, sigma, lam
-
     @torch.no_grad()
     def step(self, closure):
         closure = torch.enable_grad()(closure)
@@ -57,9 +57,9 @@ class RSAM(torch.optim.SGD):
         for p, D in zip(weights, noise):
             p.add_(D)
         loss = closure()
-        directions = [self.lam * (0 if p.grad is None else p.grad) + D for p, D in zip(weights, noise)]
-        length = torch.stack([a.norm() for a in directions]).norm() + 1e-12
-        for p, w, a in zip(weights, saved, directions):
+        ascent = [D if p.grad is None else self.lam * p.grad + D for p, D in zip(weights, noise)]
+        length = torch.stack([a.norm() for a in ascent]).norm() + 1e-12
+        for p, w, a in zip(weights, saved, ascent):
             p.copy_(w)
             p.add_(self.rho / length * a)
         closure()
@@ -71,8 +71,7 @@ class RSAM(torch.optim.SGD):
 
 
 def optimizer_of(text):
-    names = {"torch": torch}
-    exec(text, names)
+    exec(text, names := {"torch": torch})
     return names["RSAM"]
 
 
@@ -84,32 +83,29 @@ def optimizer_of(text):
 # `p` be `w`, without a copy. They are named by what the checker is going to say.
 
 # %%
-EDITS = {
-    "noise.unscaled": ("rows.norm(dim=1, keepdim=True) * torch", "torch"),
-    "direction.fresh-draw": ("+ D for", "+ draw(p, self.sigma) for"),
-    "ascent.norm-per-tensor": ("self.rho / length", "self.rho / (a.norm() + 1e-12)"),
-    "direction.measured-from-noise": ("p.copy_(w)\n            p.add_", "p.add_"),
-    "restore.not-undone": ("p.copy_(w)", "p.data = w"),
+texts = {
+    "noise.unscaled": MINE.replace("rows.norm(dim=1, keepdim=True) * torch", "torch"),
+    "direction.fresh-draw": MINE.replace("+ D for", "+ draw(p, self.sigma) for"),
+    "ascent.norm-per-tensor": MINE.replace("/ length", "/ (a.norm() + 1e-12)"),
+    "direction.measured-from-noise": MINE.replace("p.copy_(w)\n            p.add_", "p.add_"),
+    "restore.not-undone": MINE.replace("p.copy_(w)", "p.data = w"),
 }
-texts = {code: MINE.replace(old, new) for code, (old, new) in EDITS.items()}
-RSAM, broken = optimizer_of(MINE), {code: optimizer_of(text) for code, text in texts.items()}
 
 # %% [markdown]
-# The last one is nasty. After `p.data = w` both are the same memory. So the ascent changes the
-# saved `w` as well, the second `p.data = w` does nothing, and `eps` stays. (In SAM, which puts back
-# only once, the same line does no harm.)
+# The last one is nasty. After `p.data = w` both are the same memory. So the ascent changes `w` too,
+# the second `p.data = w` does nothing, and `eps` stays. (SAM has one `p.data = w`, and is fine.)
 #
 # ## What the loss curves say
 #
-# We train the network of tutorial 2 for 150 steps on all training images: with each from the same
-# start, with the right one from five starts.
+# We train the network of tutorial 2 for 80 steps on all training images, with `rho = 0.05` and
+# `lr = 0.1`: with each from the same start, with the right one from four starts.
 
 
 # %%
-def train(make, seed=0):
+def train(text, seed=0):
     torch.manual_seed(seed)
     net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
-    optimizer = make(net.parameters(), rho=0.05, sigma=0.003, lr=0.1, momentum=0.9)
+    optimizer = optimizer_of(text)(net.parameters(), rho=0.05, sigma=0.003, lr=0.1, momentum=0.9)
 
     def closure():
         optimizer.zero_grad()
@@ -117,49 +113,44 @@ def train(make, seed=0):
         loss.backward()
         return loss
 
-    return np.array([optimizer.step(closure).item() for _ in range(150)])
+    return np.array([optimizer.step(closure).item() for _ in range(80)])
 
 
-data = digits_split(seed=0)
-images, labels = torch.tensor(data.x_train), torch.tensor(data.y_train).long()
-right = np.array([train(RSAM, seed) for seed in range(5)])
-wrong = {code: train(make) for code, make in broken.items()}
+digits = data.digits_split(seed=0)
+images, labels = torch.tensor(digits.x_train), torch.tensor(digits.y_train)
+right = np.array([train(MINE, seed) for seed in range(4)])
+wrong = {code: train(text) for code, text in texts.items()}
 
 # %% tags=["hide-input"]
-made, axes = figure(14, 2.8, 5, sharey=True)
+made, axes = figure(16, 3.2, 5, sharey=True)
 for at, (code, losses) in zip(axes, wrong.items()):
-    at.fill_between(
-        range(150), right.min(0), right.max(0), color=GREY, alpha=0.4, label="five starts"
-    )
+    at.fill_between(range(80), right.min(0), right.max(0), color=GREY, alpha=0.4, label="4 starts")
     at.semilogy(right[0], color=GREEN, label="right")
     at.semilogy(losses, "--", color=ORANGE, label="wrong")
-    at.set_title(code, fontsize=10)
-axes[0].set(xlabel="step", ylabel="training loss")
-axes[0].legend(fontsize=9)
+    at.set(title=code, xlabel="step")
+axes[0].legend(title="training loss")
 show(made, "10-curves")
-
 off = [np.exp(np.abs(np.log(losses / right[0]))).max() - 1 for losses in (*wrong.values(), *right)]
-assert max(off[:4]) < 0.10 < 0.20 < max(off[5:])
-assert np.allclose((wrong["restore.not-undone"][-1], right[0, -1]), (0.07, 0.01), atol=0.01)
+assert max(off[:4]) < 0.05 < min(off[6:])  # off[5] is the right one itself
+assert abs(wrong["restore.not-undone"][40:].mean() / right[:, 40:].mean() - 3) < 1
 
 # %% [markdown]
-# Four of the five are never more than 10 % off the right one, less than another start makes (20 %
-# and more). The last one ends at 0.07, not at 0.01. So something is amiss. The learning rate?
+# Four of the five are never more than 5 % off the right one; all other starts are further off. The
+# last one is about 3 times as high from step 40 on. Is the learning rate too high? Who can tell?
 #
 # ## What can be seen from outside
 #
 # A closure can write down *where it was called*. So a step leaves four points: `w`, then `q1` and
 # `q2`, where gradients were taken, and where it lands. From them alone follow `D = q1 - w`, where
-# `q2` should be, and from `q2` where it should land. Here by hand, for `w = (2, 0.6)` and the loss
-# `(u^2 + 4 v^2) / 2`, whose gradient is `(u, 4 v)`.
+# `q2` should be, and then where it should land. Let `w` be `(2, 0.6)` and `L = (u^2 + 4 v^2) / 2`.
 
 
 # %%
-def watch(make, rho=0.8, sigma=0.2, lam=2.0, lr=0.25):
+def watch(text, rho=0.8, sigma=0.2, lam=2.0, lr=0.25):
     """One step's w, q1, q2 and landing; then where q2 and the landing should be."""
     torch.manual_seed(0)
     p = torch.nn.Parameter(torch.tensor([2, 0.6]))
-    optimizer, seen = make([p], rho, sigma, lam, lr=lr), [p.tolist()]
+    optimizer, seen = optimizer_of(text)([p], rho, sigma, lam, lr=lr), [p.tolist()]
 
     def closure():
         seen.append(p.tolist())
@@ -168,7 +159,7 @@ def watch(make, rho=0.8, sigma=0.2, lam=2.0, lr=0.25):
 
     optimizer.step(closure)
     w, q1, q2 = np.array(seen)
-    a = lam * q1 * (1, 4) + q1 - w
+    a = lam * q1 * (1, 4) + q1 - w  # the gradient at (u, v) is (u, 4 v)
     return w, q1, q2, p.tolist(), w + rho * a / np.linalg.norm(a), w - lr * q2 * (1, 4)
 
 
@@ -176,16 +167,16 @@ def watch(make, rho=0.8, sigma=0.2, lam=2.0, lr=0.25):
 made, axes = figure(12, 4, 3, sharey=True)
 x, y = np.linspace(0.5, 3.5, 80), np.linspace(-0.75, 1.5, 80)
 for at, code in zip(axes, ("right", "direction.measured-from-noise", "restore.not-undone")):
-    w, q1, q2, end, ring, end_ring = watch(broken.get(code, RSAM))
+    w, q1, q2, end, ring, end_ring = watch(texts.get(code, MINE))
     assert np.allclose(q2 - ring, q1 - w if "noise" in code else 0, atol=1e-6)
     assert np.allclose(end - end_ring, q2 - w if "undone" in code else 0, atol=1e-6)
     at.contour(x, y, (x**2 + 4 * y[:, None] ** 2) / 2, range(12), colors="black", linewidths=0.3)
-    at.set(title=code, aspect="equal", xlabel="weight u", ylabel="weight v")
+    at.set(title=code, aspect="equal", xlabel="u", ylabel="v", yticks=(-0.5, 0, 0.5, 1))
     at.grid(False)
     for tip, colour, text in ((q1, PINK, "D"), (q2, ORANGE, "eps"), (end, GREEN, "step")):
         arrow(at, w, tip, colour, text)
     for tip, text in ((w, "w"), (q1, "q1"), (q2, "q2"), (end, "lands")):
-        at.annotate(text, tip, (7, -4), textcoords="offset points")
+        at.annotate(text, tip, (-11, 4) if text == "w" else (7, -4), textcoords="offset points")
     for tip, wanted, colour, text in ((q2, ring, PINK, "D"), (end, end_ring, ORANGE, "eps")):
         if not np.allclose(tip, wanted, atol=1e-6):
             at.plot(*wanted, "ko", ms=8, mfc="none")
@@ -197,35 +188,31 @@ show(made, "10-points")
 # ## What the checker says
 #
 # `conformance.check` does this on a small network, for some steps in which all settings change. It
-# knows many wrong ways from `w` to `q2`, and names the one that fits. Draws are judged by statistics.
-# Then it asks what tests forget: `sigma = 0`, weights without a gradient, saving and going on.
-#
-# In your own tests write `def test_it(rsam_conforms): rsam_conforms(RSAM, "rsam")`: rsam-ref gives
-# `pytest` this fixture. In the shell it is `rsam-ref check mine.py:RSAM --algorithm rsam`. Its exit
-# code is 0 if the class conforms, 1 if it diverges (as SGD does), 2 if it could not be checked.
+# knows many wrong ways from `w` to `q2`, and names the one that fits; draws are a matter for
+# statistics. Then it asks what tests forget: `sigma = 0`, no gradient, saving and going on. In the
+# shell it is `rsam-ref check mine.py:RSAM --algorithm rsam`, with the exit code 0 if the class
+# conforms, 1 if it diverges, 2 if it cannot be checked. In your own tests `pytest` has a fixture
+# for it: `def test_it_is_rsam(rsam_conforms): rsam_conforms(RSAM, "rsam")`.
 
 # %%
-assert conformance.check(RSAM, "rsam").conforms
-for code, make in broken.items():
-    report = conformance.check(make, "rsam")
+for code, text in texts.items():
+    print(report := conformance.check(optimizer_of(text), "rsam"))
     assert [finding.code for finding in report.findings] == [code]
-    print(f"{code}: {report.findings[0].what}. To mend it: {report.findings[0].remedy}.")
-
-for name, exit_code in (("torch.optim:SGD", 1), ("torch.optim:SDG", 2)):
-    command = [sys.executable, "-m", "rsam_ref.cli", "check", name, "--algorithm", "rsam"]
-    assert subprocess.run(command, capture_output=True, check=False).returncode == exit_code
+with tempfile.TemporaryDirectory() as folder:
+    for text, exit_code in ((MINE, 0), (texts["noise.unscaled"], 1), ("", 2)):
+        Path(folder, "mine.py").write_text("import torch\n" + text)
+        command = [sys.executable, "-m", "rsam_ref.cli", "check", f"{folder}/mine.py:RSAM"]
+        assert subprocess.run(command, capture_output=True, check=False).returncode == exit_code
 
 # %% [markdown]
 # ## What to look at
 #
 # - First figure: the scale is logarithmic, to show small differences. Four times there are none.
-# - Second figure: the way from the ring to the real place *is* the bug. In the middle `q2` is too
-#   far by `D`. On the right it is where it should be, but the landing is too far by `eps`.
+# - Second figure: the arrow from the ring to the real place *is* the bug, the `D` or `eps` left in.
 #
 # ## Try this
 #
-# - Put `torch.manual_seed(0)` before `noise = ...`. What does the checker say?
-# - Train with the norm per tensor and `rho = 0.5`. When does a curve give a bug away?
+# - Seed each step by `torch.manual_seed(0)`, and check. Train with `rho = 0.5`. What shows now?
 #
 # ## Exercises
 #
@@ -239,25 +226,25 @@ def mended(text): ...
 # %%
 def exercise_1(text):
     assert text.count("p.data = w\n") == 2, "leave both of them as they are"
-    assert conformance.check(optimizer_of(text), "rsam").conforms
+    _, _, *found = watch(text)
+    assert np.allclose(found[:2], found[2:], atol=1e-6), "q2 or landing is not where it should be"
 
 
 check(exercise_1, mended(texts["restore.not-undone"]))
 
 # %% [markdown]
-# **2.** One sign: edit the right text such that the loss still goes down, but the checker says
-# `ascent.descends` and nothing else.
+# **2.** Edit `MINE`: the loss goes down, but the checker says `noise.one-number-per-filter`.
 
 
 # %% tags=["exercise"]
-def descending(text): ...
+def one_number(text): ...
 
 
 # %%
 def exercise_2(text):
-    assert train(optimizer_of(text))[-1] < 0.02, "the loss should go down"
+    assert train(text)[-1] < 0.05, "the loss should go down"
     findings = conformance.check(optimizer_of(text), "rsam").findings
-    assert [finding.code for finding in findings] == ["ascent.descends"]
+    assert [finding.code for finding in findings] == ["noise.one-number-per-filter"]
 
 
-check(exercise_2, descending(MINE))
+check(exercise_2, one_number(MINE))
