@@ -84,7 +84,7 @@ def stages(step: Step) -> list[Stage]:
             weights,
             Stage(
                 "gradient",
-                "The gradient at the weights",
+                "The gradient at w",
                 f"The first gradient is taken at w, where the loss is {first:.3f}: "
                 "there the loss rises fastest.",
                 (_gradient("g_0", _G0, "w", "<mi>w</mi>"),),

@@ -171,3 +171,14 @@ def test_a_picture_keeps_its_size_and_ground_as_asked(tmp_path):
     assert 'width="960pt" height="540pt"' in opaque
     assert "fill: #ffffff" in opaque.partition("axes_1")[0]
     assert "fill: #ffffff" not in clear.partition("axes_1")[0]
+
+
+@both
+def test_no_text_of_a_slide_lies_on_another(step):
+    for figure in plot_step.stage_figures(step):
+        figure.canvas.draw()
+        boxes = [text.get_window_extent() for text in figure.texts]
+        for i, box in enumerate(boxes):
+            over = [other for other in boxes[:i] if box.overlaps(other)]
+            beside = [other for other in over if other.x1 > box.x0 + 3 and box.x1 > other.x0 + 3]
+            assert not [b for b in beside if min(box.y1, b.y1) - max(box.y0, b.y0) > 3]

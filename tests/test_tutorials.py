@@ -55,6 +55,11 @@ def mistakes(path):
     return functions(file.read_text(encoding="utf-8"))
 
 
+def skip_without_what_it_needs(path):
+    if "This tutorial needs PyTorch" in path.read_text(encoding="utf-8"):
+        pytest.importorskip("torch", reason="torch is not installed")
+
+
 def run_script(path, folder, *first):
     """A tutorial as a script away from the project, warnings as errors, figures to ``folder``."""
     # The time limit is for one that hangs.
@@ -85,6 +90,7 @@ def test_there_are_tutorials_in_order():
 
 @each
 def test_it_runs_as_a_script_with_its_exercises_unsolved(path, tmp_path):
+    skip_without_what_it_needs(path)
     done = run_script(path, tmp_path)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
@@ -98,12 +104,22 @@ def test_it_runs_as_a_script_with_its_exercises_unsolved(path, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["figures"]
 
 
-def test_the_second_one_does_without_pytorch(tmp_path):
-    path = next(p for p in TUTORIALS if p.stem.startswith("02"))
+def without_pytorch(number, folder):
     block = "import sys, runpy; sys.modules['torch'] = None; sys.path.insert(0, sys.argv[1]);"
-    done = run_script(path, tmp_path, "-c", block + "runpy.run_path(sys.argv[2])", FOLDER, path)
+    path = TUTORIALS[number - 1]
+    return run_script(path, folder, "-c", block + "runpy.run_path(sys.argv[2])", FOLDER, path)
+
+
+def test_the_second_one_does_without_pytorch(tmp_path):
+    done = without_pytorch(2, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "finite differences" in done.stdout
+
+
+def test_the_tenth_one_says_that_it_needs_pytorch(tmp_path):
+    done = without_pytorch(10, tmp_path)
+    assert done.returncode == 1
+    assert done.stderr == "This tutorial needs PyTorch: pip install torch\n"
 
 
 @each
@@ -181,6 +197,9 @@ def counted(monkeypatch):
 def test_the_solutions_pass_and_mistakes_do_not(path, capsys, counted):
     solved = {f.name: f for f in functions(solutions(path).read_text(encoding="utf-8"))}
     namespace = {"__name__": f"tutorial_{path.stem}"}
+    counted["on"] = False
+    skip_without_what_it_needs(path)  # imported here, and not counted
+    counted["on"] = True
     blank, refused = None, []
     for head, text in code(path):
         cell = compile(text, path.name, "exec")

@@ -35,8 +35,8 @@ torch.set_num_threads(1)  # quickest for a small network
 #
 # PyTorch keeps the weights in several tensors `p`, and the gradient of each in `p.grad` (`None`: no
 # gradient). A *closure* computes loss and gradients at the weights as they are now. So an optimizer
-# moves them, calls the closure, and moves them back. Methods that end in `_` change their tensor;
-# `no_grad` keeps that off PyTorch's tape. The class is a text here, since we are going to edit it.
+# moves them, calls the closure, and moves them back. Methods that end in `_` change their tensor.
+# `no_grad` stops the tape, `enable_grad` starts it again. The class is a text, as we will edit it.
 
 # %%
 MINE = """
@@ -93,7 +93,7 @@ texts = {
 
 # %% [markdown]
 # The last one is nasty. After `p.data = w` both are the same memory. So the ascent changes `w` too,
-# the second `p.data = w` does nothing, and `eps` stays. (SAM has one `p.data = w`, and is fine.)
+# the second `p.data = w` does nothing, and `eps` stays. (SAM puts back once; there it is fine.)
 #
 # ## What the loss curves say
 #
@@ -216,7 +216,7 @@ with tempfile.TemporaryDirectory() as folder:
 #
 # ## Exercises
 #
-# **1.** Somebody insists on `p.data = w`, in both places. Mend it elsewhere in the text.
+# **1.** Somebody insists on `p.data = w`, twice. Mend it elsewhere, so that the picture is right.
 
 
 # %% tags=["exercise"]

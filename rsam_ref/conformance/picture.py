@@ -54,18 +54,11 @@ def step_figure(report: Report) -> Figure:
         axes.plot(0, 0, "ko", label="w")
         across = "along the draw D, across g0" if length > 1e-6 * rho else "across g0"
         axes.set(xlabel="along the first gradient g0", ylabel=across)
-        axes.set_title(f"The first step of what should be {NAMES[report.algorithm_asked]}")
-        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
+        title = f"The first step of what should be {NAMES[report.algorithm_asked]}"
         if points["out of the plane"] > 1e-6 * rho:
-            figure.text(
-                0.99,
-                0.99,
-                f"observed eps leaves this plane by {points['out of the plane']:.3g}",
-                ha="right",
-                va="top",
-                fontsize=8,
-                color="0.3",
-            )
+            title += f"\n(observed eps leaves this plane by {points['out of the plane']:.3g})"
+        axes.set_title(title)
+        figure.legend(loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 

@@ -244,7 +244,7 @@ def missing_gradients(s: Setting) -> list[Finding]:
 
     if any(f.stage == "restore" for f in s.main.findings):
         raise SkippedError("the step diverges already")
-    found = []
+    found, moves = [], {}
     for passes in ((0,), (1,)):
         problem = Problem(s.seed)
         net = Net(extra_in=passes)
@@ -260,8 +260,11 @@ def missing_gradients(s: Setting) -> list[Finding]:
             continue
         moved = float((net.extra.detach().double() - before.double()).norm())
         if not moved < 1e-6:
-            what = {"used in pass": passes[0] + 1, "at lr = 0 it moves by": moved}
-            found.append(Finding("restore.skipped-without-gradient", what))
+            moves[passes[0] + 1] = moved
+    if moves:
+        used = " or ".join(map(str, moves))
+        what = {"used in pass": used, "at lr = 0 it moves by": max(moves.values())}
+        found.append(Finding("restore.skipped-without-gradient", what))
     return found
 
 

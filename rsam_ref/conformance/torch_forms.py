@@ -276,9 +276,11 @@ def construct(make: Any, params: list[Any], hyper: Hyper, net: nn.Module, adapti
     values = {name: getattr(hyper, key) for key, names in ALIASES.items() for name in names}
     values["adaptive"] = adaptive
     signature = inspect.signature(make)
-    taken = signature.parameters
+    whatever = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    taken = {name: p for name, p in signature.parameters.items() if p.kind not in whatever}
+    takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
     if not inspect.isclass(make):
-        names = list(taken)
+        names = list(signature.parameters)
         return make(params, hyper) if len(names) > 1 else make(params)
     base_settings = {k: values[k] for k in ("lr", "momentum", "weight_decay")}
     has_base = any(name in taken for name in BASES)
@@ -289,8 +291,6 @@ def construct(make: Any, params: list[Any], hyper: Hyper, net: nn.Module, adapti
         base = torch.optim.SGD if base_as_class else torch.optim.SGD(params, **base_settings)
         unknown = []
         for name, parameter in taken.items():
-            if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-                continue
             if name in PARAMS:
                 arguments[name] = params
             elif name in BASES:
@@ -306,7 +306,7 @@ def construct(make: Any, params: list[Any], hyper: Hyper, net: nn.Module, adapti
                 f"{make.__name__} needs {unknown[0]!r}, which this check does not know; give a "
                 "function make(params, hyper) that returns the optimizer"
             )
-        if any(p.kind is p.VAR_KEYWORD for p in taken.values()) and (base_as_class or not has_base):
+        if takes_more and (base_as_class or not has_base):
             arguments = {**base_settings, **arguments}
         try:
             return make(**arguments)

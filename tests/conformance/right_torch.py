@@ -137,6 +137,13 @@ class ForeachSam(torch.optim.SGD):
         return loss
 
 
+class SamWithKeywords(ForeachSam):
+    """What else it is given it calls ``base``, as if that were an optimizer."""
+
+    def __init__(self, params, rho=0.05, **base):
+        super().__init__(params, rho=rho, **base)
+
+
 class FlatRsam(torch.optim.Optimizer):
     """R-SAM on one flat vector, by parameters_to_vector."""
 
@@ -467,6 +474,7 @@ RIGHT = [
     ("torch-two-step", "optimizer", "sam", TwoStepSam),
     ("torch-closure", "optimizer", "sam", ClosureSam),
     ("torch-foreach", "optimizer", "sam", ForeachSam),
+    ("torch-keywords", "optimizer", "sam", SamWithKeywords),
     ("torch-hooks", "optimizer", "sam", hooked_sgd),
     ("torch-asam", "optimizer", "asam", TwoStepAsam),
     ("torch-rsam-flat", "optimizer", "rsam", FlatRsam),

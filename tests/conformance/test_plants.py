@@ -77,9 +77,11 @@ def test_what_is_right_with_a_habit_is_noted(case):
 
 
 @pytest.mark.parametrize("case", cases(PLANTS))
-def test_what_is_planted_is_found(case):
+def test_what_is_planted_is_found_once(case):
     report = run(case)
     assert wrong_with(case, report) is None, told(case, report)
+    codes = [finding.code for finding in report.findings]
+    assert len(codes) == len(set(codes)), told(case, report)
 
 
 @pytest.mark.parametrize("case", cases(BROKEN))
