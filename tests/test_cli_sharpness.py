@@ -206,7 +206,7 @@ def test_ctrl_c_for_real(runs, tmp_path):
     while process.poll() is None and not kept.exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)  # the plane of 4 million points is under way
-    message = process.communicate(timeout=30)[1]
+    message = process.communicate(timeout=300)[1]  # for one that hangs
     assert process.returncode == 1
     assert "Traceback" not in message
     assert (tmp_path / "sharpness.csv").exists()
