@@ -178,7 +178,7 @@ assert np.array_equal(lines[1][1], lines[0][1])
 # | average rise, `sigma = 0.05`, in units of each filter | 0.062 | 0.062 | 0.040 |
 # | test images read rightly (%) | 96 | 96 | 97 |
 #
-# (In units of each filter: `eps = sigma s z`, `s` the length of the weight's filter, as in R-SAM.)
+# (In units of each filter: `eps = sigma s z`, `s` the filter's length; a bias is a filter here.)
 # By each measure the large steps ended flatter. But the second column *is* the first network, and
 # its worst rise is about 16 times as large. So **sharpness in plain units cannot by itself say how
 # well a network reads new images.** Units of each filter mend this case; not all: see "Try this".
@@ -202,7 +202,7 @@ assert np.isclose(ours.mean, in_units)
 # ## What to look at
 #
 # - First picture: across the ravine is worst; in the bowl all ways are. The average sees all ways.
-# - Second picture: the pink dashed line follows the valley, the orange one runs up its walls.
+# - Second picture: at `(4, 1/4)` pink dashes follow the valley, the orange line runs up its walls.
 # - Last picture: on the left the dashed line looks like a sharper minimum than the blue one, yet it
 #   is the same network. The planes show 2 directions of 4,810; where large steps ended is wider.
 # - 96 and 97 % of 450 test images differ by no more than chance. That flat networks read new

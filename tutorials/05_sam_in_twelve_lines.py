@@ -178,7 +178,7 @@ movie(made, draw, len(steps), "05-ravine")
 #
 # Our twelve lines know only `loss_and_grad`, so they train the network as well. `SAM(SGD(lr))` in
 # rsam_ref does the same with the function `sam_gradient`, and its steps are the same, bit for bit.
-# (Momentum or `AdamW` would stand in place of line 4.) What others got wrong, at `rho = 0.1`:
+# (Momentum, as in tutorial 2, would only change step 4.) What others got wrong, at `rho = 0.1`:
 #
 # - **A norm for each layer.** This network has 4 arrays of weights, so `eps` becomes 2 times as
 #   long as `rho`, and points elsewhere: its cosine with the right one is 0.8.

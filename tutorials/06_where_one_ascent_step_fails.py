@@ -5,8 +5,8 @@
 # the largest `L(w + eps)` with `||eps|| <= rho`. SAM (tutorial 5) does not search for it. It goes
 # along the gradient at `w`, all the way to the radius.
 #
-# The idea to take away: **one step finds the maximum only if the gradient does not turn within the
-# radius.** We see why it turns, and what more steps or random draws can do about it.
+# The idea to take away: **one step finds the maximum only if the gradient, where the step ends, has
+# not turned.** We see why it turns, and what more steps or random draws can do about it.
 
 # %%
 from functools import partial
@@ -98,7 +98,7 @@ assert np.isclose(sharpness.rho_sharpness(rippled, w, **given).rise, max(losses)
 # so its average is what it is at `w`. **Averaging takes away ripples, not the bend.**
 #
 # R-SAM (tutorial 7) takes **one** draw, so it costs what SAM costs, and adds it to the direction:
-# `a = lam g0 + D`, with `g0 = grad L(w + D)`. Here are mean shares at 400 places, over 200 draws:
+# `a = lam g0 + D`, `g0` the gradient at `w + D`, `lam` a number. At 400 places, over 200 draws:
 #
 # | share (%) of `eps` along the | ravine | with ripples |
 # |---|---|---|
@@ -209,7 +209,7 @@ show(made, "06-network")
 #   and 40 for 0.02, as the draw takes over its direction. The mean of 64 gradients gains 3 points
 #   at best, for 64 times the price (up to `sigma = 0.02`; at 0.1 it depends on which 64).
 # - R-SAM's paper expects more of one draw. This is one small network; others may have ripples. And
-#   who climbs best need not train best: see tutorial 8.
+#   who climbs best need not train best: tutorial 8 trains with SAM and R-SAM, and compares.
 #
 # ## Try this
 #

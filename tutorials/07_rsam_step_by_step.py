@@ -170,9 +170,9 @@ show(made, "07-share")
 # %% [markdown]
 # ## Limits, schedules, and other readings
 #
-# - `rho = 0` is the base optimizer, and `sigma = 0` with `lam = 1` is SAM, both bit for bit.
-# - **`lam` is not free of scale.** 8 times the loss at `lam = 2` is `lam = 16`; SAM sees nothing of
-#   it. So a sum over the batch in place of the mean makes another algorithm of R-SAM.
+# - `rho = 0` is SGD alone, and `sigma = 0` with `lam = 1` is SAM, both bit for bit.
+# - **`lam` is not free of scale.** With 8 times the loss, `lam = 2` acts like 16; SAM's `eps` stays
+#   the same. So a sum over the batch in place of the mean makes another algorithm of R-SAM.
 # - `sigma` and `rho` may be schedules. In public code, it seems the authors', a vision transformer
 #   has `sigma` rise from 0.0005 to 0.0025 along half a cosine, and after a warm-up `rho` fall with
 #   `lr` from 2.5 to 1.5. What they used for CIFAR we do not know.

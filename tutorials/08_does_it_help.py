@@ -1,8 +1,8 @@
 # %% [markdown]
 # # 8. Does it help?
 #
-# Do networks read new images better for SAM or R-SAM (tutorials 5 and 7)? That looks easy: train,
-# count, compare. But there are four traps, and we walk into each of them here.
+# Do networks trained by SAM or R-SAM (tutorials 5 and 7) read new images better? That looks easy:
+# train, count, compare. But there are four traps, and we walk into each of them here.
 #
 # The idea to take away: **a difference between methods counts only if all were tuned alike, on
 # images kept for that, and if it is larger than what chance makes of it from seed to seed.**
@@ -38,7 +38,7 @@ def run(method, value, seed):
     model = models.mlp([64, 128, 10], seed=seed, dtype="float64")
     lr = cosine(value if method == "sgd" else 0.1, 200)  # it falls to 0 over the 200 steps
     base, knobs = SGD(lr, 0.9, weight_decay=5e-4), {"rho": value, "sigma": 1e-3, "lam": 2.0}
-    optimizer = compare.METHODS[method].make(base, knobs, 200, seed)
+    optimizer = compare.METHODS[method].make(base, knobs, 200, seed)  # R-SAM's sigma rises fivefold
     shuffle = np.random.default_rng(seed)
     for _ in range(20):
         for batch in np.split(shuffle.permutation(300), 10):
@@ -173,8 +173,8 @@ show(made, "08-seeds")
 # %% [markdown]
 # ## What chance does
 #
-# What if two methods are **equal**? Draw differences from a normal distribution with mean 0 and the
-# spread 2.8, that of SAM less SGD. With one seed, someone wins by more than a point in 72 % of all
+# What if two methods are **equal**? Draw normal differences with mean 0. Let their spread `s` be
+# 2.8, that of SAM less SGD. With one seed, someone wins by more than a point in 72 % of all
 # cases. With ten, the interval leaves 0 out in 5 %: that is what "95 %" means. So of nine
 # comparisons at least one leaves 0 out in 37 %. And if they differ by **one point**? Ten seeds see
 # it in 17 %, 64 seeds in 80 %. With a spread of 1.1, that of R-SAM less SAM, 12 seeds do.

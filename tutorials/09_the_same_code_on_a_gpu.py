@@ -84,9 +84,9 @@ LOG = []
 # %% [markdown]
 # ## A step that stays there
 #
-# The smallest network will do: 64 weights, and `x @ w` shall be 1 for a digit from 5 on, else -1.
-# `put` brings arrays to where `w` is. `rsam_gradient` is what rsam_ref itself uses. It needs not
-# even `xp`: with operators alone it runs on whatever has them, and lands where NumPy does.
+# A single layer will do: 64 weights, and `x @ w` shall be 1 for a digit from 5 on, else -1.
+# `put` brings arrays to where `w` is. `rsam_gradient` is what rsam_ref itself uses. It needs no
+# `xp`: with operators alone it runs on whatever has them, and lands where NumPy does.
 #
 # A step is 27 kernels and 3 uploads: the draw, the images and the labels. **No download, no wait.**
 # (`rho` is a plain number and travels with a kernel.) Now somebody adds a line. `np.asarray(g)`, or
@@ -132,7 +132,7 @@ np.testing.assert_raises(TypeError, np.add, trace.gradient, w)
 # ## Why one wait matters
 #
 # The host does not stay until a kernel is done. It puts it into a *queue* and goes on, to the next
-# batch, while the device works the queue off. But when a line wants a number, the host stands still
+# batch, while the device empties the queue. But when a line wants a number, the host stands still
 # until the queue is empty. And then the *device* stands still, since nothing is in the queue.
 #
 # **The picture is a drawing and not a measurement.** It takes the toy's log of three steps and a
@@ -179,14 +179,14 @@ show(made, "09-queue")
 # the bit: a GPU's own random numbers differ from model to model.
 #
 # Each kernel costs the host a call, however short the array. In `resnet20` 39 of 59 tensors hold
-# at most 64 numbers. The ascent takes 239 kernels tensor by tensor, and 7 on the flat vector.
+# at most 64 numbers. SAM's ascent takes 239 kernels tensor by tensor, and 7 on the flat vector.
 # `tests/device` holds rsam_ref to all this with a larger toy. **No GPU has run it yet.**
 
 
 # %%
 def ascent(parts):
     factor = 0.1 / (sum(g @ g for g in parts) ** 0.5 + 1e-12)
-    return [g + factor * g for g in parts]
+    return [g + factor * g for g in parts]  # w + eps, with g in place of w: only the count matters
 
 
 terms = np.random.default_rng(0).standard_normal(10_000, "float32") ** 2

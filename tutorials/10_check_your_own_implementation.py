@@ -141,7 +141,7 @@ assert abs(wrong["restore.not-undone"][40:].mean() / right[:, 40:].mean() - 3) <
 # ## What can be seen from outside
 #
 # A closure can write down *where it was called*. So a step leaves four points: `w`, then `q1` and
-# `q2`, where gradients were taken, and where it lands. From them alone follow `D = q1 - w`, where
+# `q2`, where gradients were taken, and where it lands. From them and `L` follow `D = q1 - w`, where
 # `q2` should be, and then where it should land. Let `w` be `(2, 0.6)` and `L = (u^2 + 4 v^2) / 2`.
 
 
@@ -207,7 +207,7 @@ with tempfile.TemporaryDirectory() as folder:
 # %% [markdown]
 # ## What to look at
 #
-# - First figure: the scale is logarithmic, to show small differences. Four times there are none.
+# - First figure: the scale is logarithmic, to show small differences. Four times none can be seen.
 # - Second figure: the arrow from the ring to the real place *is* the bug, the `D` or `eps` left in.
 #
 # ## Try this
