@@ -7,9 +7,8 @@ Each problem is posed with clean labels and with 20 and 40 % of the training lab
 random ones. Every method has one setting that is tuned, the radius rho, for SGD the learning rate,
 over seven values (for the transformer the upper five) with two seeds each, on validation samples;
 the value with the best mean is then run with five fresh seeds, whose test accuracies are compared
-seed by seed. Finished runs are kept
-in --out (by default docs/study, where those of the page lie), and the tables of its README.md are
-made anew; everything is a function of its seed.
+seed by seed. Finished runs are kept in --out (by default docs/study, where those of the page lie),
+and the tables of its README.md are made anew; everything is a function of its seed.
 """
 
 from __future__ import annotations

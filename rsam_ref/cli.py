@@ -301,7 +301,7 @@ def _write_step(
         return []
     from rsam_ref import handout as sheet
     from rsam_ref import plot, plot_step
-    from rsam_ref.stages import stages as named
+    from rsam_ref.stages import slide_names
 
     files = {}
     if save:
@@ -310,10 +310,8 @@ def _write_step(
         if stages.exists() and not stages.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(stages))
         stages.mkdir(parents=True, exist_ok=True)
-        for number, (stage, figure) in enumerate(
-            zip(named(step), plot_step.stage_figures(step)), start=1
-        ):
-            files[stages / f"{step.algorithm}-{number}-{stage.name}.svg"] = figure
+        for name, figure in zip(slide_names(step), plot_step.stage_figures(step)):
+            files[stages / name] = figure
     for path, figure in files.items():
         plot.save(figure, path, trim=False, transparent=transparent)
     if handout:

@@ -57,14 +57,18 @@ class Dot:
 
 def step_figure(step: Step) -> Figure:
     """The whole step."""
-    return stage_figures(step)[-1]
+    return _slides(step, [stages(step)])[0]
 
 
 def stage_figures(step: Step) -> list[Figure]:
     """The step built up: a figure for each of its `stages`, each with all before it."""
     told = stages(step)
+    return _slides(step, [told[: i + 1] for i in range(len(told))])
+
+
+def _slides(step: Step, shown: Sequence[Sequence[Stage]]) -> list[Figure]:
     with matplotlib.rc_context(LOOK), use_backend("numpy"):
-        return [_slide(step, told[: i + 1]) for i in range(len(told))]
+        return [_slide(step, told) for told in shown]
 
 
 def _slide(step: Step, told: Sequence[Stage]) -> Figure:

@@ -136,6 +136,12 @@ def stages(step: Step) -> list[Stage]:
     ]
 
 
+def slide_names(step: Step) -> list[str]:
+    """What the files of the slides are called, in the order of the stages."""
+    names = [stage.name for stage in stages(step)]
+    return [f"{step.algorithm}-{i}-{name}.svg" for i, name in enumerate(names, start=1)]
+
+
 def typeset(text: str) -> str:
     """The names of the code as the symbols of the equations: eps is ε, g0 is g₀."""
     for name, symbol in SYMBOLS:

@@ -14,14 +14,9 @@ from sphinx.util.docutils import SphinxDirective
 from rsam_ref import plot, plot_step
 from rsam_ref.explain import ALGORITHMS, two_weights
 from rsam_ref.handout import KINDS, write
-from rsam_ref.stages import stages
+from rsam_ref.stages import slide_names
 
 PAGE = "docs/teaching"
-
-
-def slide_names(algorithm: str) -> list[str]:
-    told = stages(two_weights(algorithm=algorithm))
-    return [f"{algorithm}-{number}-{stage.name}.svg" for number, stage in enumerate(told, 1)]
 
 
 class Handouts(SphinxDirective):
@@ -47,7 +42,7 @@ class Slides(SphinxDirective):
         pictures = [
             f'<a href="teaching/{name}"><img src="teaching/{name}" loading="lazy" '
             f'alt="{ALGORITHMS[algorithm]}, slide {number}"></a>'
-            for number, name in enumerate(slide_names(algorithm), 1)
+            for number, name in enumerate(slide_names(two_weights(algorithm=algorithm)), 1)
         ]
         return [nodes.raw("", f'<div class="slides">{"".join(pictures)}</div>', format="html")]
 
@@ -59,7 +54,7 @@ def write_files(app, error):
     folder.mkdir(exist_ok=True)
     for name in ALGORITHMS:
         step = two_weights(algorithm=name)
-        for file, figure in zip(slide_names(name), plot_step.stage_figures(step), strict=True):
+        for file, figure in zip(slide_names(step), plot_step.stage_figures(step), strict=True):
             plot.save(figure, folder / file, trim=False)
         for kind in KINDS:
             write(step, folder / f"{name}{kind}")
