@@ -127,6 +127,11 @@ CATALOGUE: dict[str, Entry] = {
         "filters are scaled up and down as a whole; their shape is never smoothed",
         "draw a number for every weight",
     ),
+    "noise.same-for-every-filter": Entry(
+        "all filters of a tensor get the same random numbers (a draw of one filter's shape)",
+        "the outputs of a layer are perturbed alike, not independently",
+        "draw in the shape of the whole parameter",
+    ),
     "noise.same-draw": Entry(
         "every step gets the same draw (a seed set inside the step)",
         "w + D is a fixed offset, not a smoothing",

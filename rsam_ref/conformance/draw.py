@@ -6,7 +6,8 @@ free constant. Thresholds are so wide that the right draw is refused less than o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -29,8 +30,13 @@ def judge_draw(problem: Problem, steps: list[Seen], draws: list[np.ndarray]) -> 
     if left_out:
         code = "noise.biases-left-out" if left_out == biases else "noise.tensor-left-out"
         found.append((code, {"without noise": ", ".join(left_out)}))
-    if early := _one_number(problem, draws) or _fixed_length(problem, steps, draws):
-        return [*found, early]
+    early = (
+        _one_number(problem, draws)
+        or _fixed_length(problem, steps, draws)
+        or _same_for_filters(problem, draws)
+    )
+    if early:
+        return [*found, early, *_same_in_all_steps(problem, steps, draws)]
 
     z = [np.zeros_like(draw) for draw in draws]
     judged: list[tuple[Found | None, Found | None]] = []
@@ -100,6 +106,33 @@ def _fixed_length(problem: Problem, steps: list[Seen], draws: list[np.ndarray]) 
             evidence = {f"||D|| of each {what} / (sigma x its norm)": float(np.mean(ratios))}
             return "noise.fixed-length", {**evidence, "spread": float(np.std(ratios))}
     return None
+
+
+def _same_for_filters(problem: Problem, draws: list[np.ndarray]) -> Found | None:
+    """Whether all filters of a tensor get the same numbers, each filter times its scale."""
+    correlations = []
+    for draw in draws:
+        for at, shape in zip(problem.slices, problem.shapes):
+            if len(shape) > 1 and draw[at].any():
+                first, *others = draw[at].reshape(shape[0], -1)
+                correlations += [_correlation(first, other) for other in others]
+    if correlations and min(correlations) > 0.99:
+        evidence = {"least correlation of two filters' draws": min(correlations)}
+        return "noise.same-for-every-filter", evidence
+    return None
+
+
+def _same_in_all_steps(
+    problem: Problem, steps: list[Seen], draws: list[np.ndarray]
+) -> Iterator[Found]:
+    """Whether the draws repeat from step to step, where they are wrong in another way as well."""
+    z = []
+    for seen, draw in zip(steps, draws):
+        unscaled = [draw[at] / (np.linalg.norm(seen.w[at]) + 1e-300) for at in problem.filters()]
+        z.append(np.concatenate(unscaled))
+    repeated = [_correlation(a - a.mean(), b - b.mean()) for a, b in itertools.pairwise(z)]
+    if repeated and min(repeated) > 0.99:
+        yield "noise.same-draw", {"correlation of two steps' draws": min(repeated)}
 
 
 def _scales(problem: Problem, steps: list[Seen], one_axis: bool) -> dict[str, list[np.ndarray]]:

@@ -266,6 +266,16 @@ def one_per_filter(rng, shape):
     return np.broadcast_to(rng.standard_normal((rows, *[1] * (len(shape) - 1))), shape)
 
 
+def same_for_filters(rng, shape):
+    """torch.randn_like(w[0]), added to the whole of w."""
+    return np.broadcast_to(rng.standard_normal(shape[1:] if len(shape) > 1 else shape), shape)
+
+
+def one_per_filter_seeded(s):
+    rng = np.random.default_rng(0)
+    return s.w.map(lambda w: one_per_filter(rng, w.shape).astype(w.dtype))
+
+
 def seeded_inside(s):
     rng = np.random.default_rng(0)
     return s.w.map(lambda w: rng.standard_normal(w.shape).astype(w.dtype))
@@ -870,6 +880,11 @@ for name, noise, code, *more in [
         drawn(z=shaped(lambda rng, shape: np.full(shape, rng.standard_normal()))),
         "noise.one-number-per-filter",
     ),
+    (
+        "same-for-filters",
+        drawn(z=shaped(same_for_filters)),
+        "noise.same-for-every-filter",
+    ),
     ("seeded-inside", drawn(z=seeded_inside), "noise.same-draw", ["noise.correlated"]),
     ("lagging", drawn(z=lagging), "noise.correlated"),
     ("one-key", drawn(z=one_seed_for_all), "noise.same-for-equal-shapes"),
@@ -1012,6 +1027,9 @@ compound("rsam-seeded-no-lam-no-momentum", "rsam",
          rsam(noise=drawn(z=seeded_inside), direction=lambda s: s.g0 + s.D, move=momentum_missing),
          "noise.same-draw", "direction.lam-ignored", "update.momentum-missing",
          also=["noise.correlated"])  # fmt: skip
+compound("rsam-one-per-filter-seeded", "rsam",
+         rsam(noise=drawn(z=one_per_filter_seeded)),
+         "noise.one-number-per-filter", "noise.same-draw")  # fmt: skip
 compound("rsam-columns-not-removed", "rsam",
          rsam(noise=drawn(column_norm), start=lambda s: s.w + s.D),
          "noise.wrong-axis", "noise.not-removed")  # fmt: skip
