@@ -218,6 +218,21 @@ def test_a_tutorial_as_a_notebook_has_its_solutions_and_downloads(site):
         assert all(text.startswith('<details class="solution">') for text in after)
 
 
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "tutorials").glob("[0-9]*.py")), ids=lambda p: p.stem
+)
+def test_every_figure_of_a_tutorial_is_told_in_words(site, path):
+    text = path.read_text(encoding="utf-8")
+    names = re.findall(r'"(\d\d-[\w-]+)"\)$', text, re.MULTILINE)
+    tutorials = site("tutorials", "sphinx", "jupytext")
+    cells = tutorials.read(text).cells
+    told = [cell.metadata["mystnb"]["image"]["alt"] for cell in cells if "mystnb" in cell.metadata]
+    assert told == [tutorials.FIGURES[name] for name in names]
+    assert names
+    begun = [name for name in tutorials.FIGURES if name.startswith(f"{path.name[:2]}-")]
+    assert names == begun, "all of them, in their order"
+
+
 def test_outputs_are_kept_until_code_changes(site, tmp_path):
     execution = site("execution")
     (tmp_path / "tutorials").mkdir()

@@ -1,16 +1,19 @@
-"""The tutorials as pages: solutions folded in after their exercises, and files to take away."""
+"""The tutorials as pages: solutions after their exercises, figures in words, files to take away."""
 
 from __future__ import annotations
 
 import ast
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import jupytext
 from nbformat.v4 import new_markdown_cell
 
 FOLDER = Path(__file__).resolve().parents[2] / "tutorials"
+FIGURES = tomllib.loads(Path(__file__).with_name("figures.toml").read_text(encoding="utf-8"))
+SHOWN = re.compile(r'^(?:show|movie)\(.*"([\w-]+)"\)$', re.MULTILINE)
 
 
 def read(text: str):
@@ -22,6 +25,8 @@ def read(text: str):
     cells, exercise = [], False
     for cell in notebook.cells:
         cells.append(cell)
+        if shown := SHOWN.search(cell.source):
+            cell.metadata["mystnb"] = {"image": {"alt": FIGURES[shown[1]]}}
         if exercise:  # the cell that checks it, and says "not yet" on every page
             cell.metadata["tags"] = ["remove-output"]
             exercise = False
