@@ -199,6 +199,16 @@ def _pad_images(x: Array, padding: tuple[int, int], value: float = 0.0) -> Array
     return xp.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=value)
 
 
+def _check_windows(
+    name: str, window: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    given = f"{name}: a window of {window}, a stride of {stride} and a padding of {padding}"
+    if min(*window, *stride) < 1 or min(padding) < 0:
+        raise ShapeError(f"{given}: windows and strides are at least 1, paddings at least 0")
+    if name != "conv2d" and any(2 * p > k for p, k in zip(padding, window)):
+        raise ShapeError(f"{given}: pad by half a window at most, or some windows hold no pixel")
+
+
 def _windows(x: Array, window: tuple[int, int], stride: tuple[int, int], name: str) -> Array:
     if x.ndim != 4 or x.shape[2] < window[0] or x.shape[3] < window[1]:
         raise ShapeError(
@@ -227,6 +237,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups: int = 1):
             f"conv2d: images {x.shape} and filters {weight.shape} in {groups} group(s) do not fit: "
             "give images (N, C, H, W), filters (O, C / groups, kH, kW), and O divisible by groups"
         )
+    _check_windows("conv2d", weight.shape[2:], stride, padding)
     padded = _pad_images(x, padding)
     shape = x.shape
     o, c, kh, kw = weight.shape
@@ -267,6 +278,7 @@ def max_pool2d(x, *, window, stride=None, padding=0):
     """The largest value of every window; of equal ones the first takes the gradient."""
     window, padding = pair(window), pair(padding)
     stride = window if stride is None else pair(stride)
+    _check_windows("max_pool2d", window, stride, padding)
     views = _windows(_pad_images(x, padding, -math.inf), window, stride, "max_pool2d")
     flat = views.reshape(*views.shape[:4], -1)  # (N, C, Ho, Wo, kH*kW)
     first = flat.argmax(axis=-1)[..., None]
@@ -285,6 +297,7 @@ def avg_pool2d(x, *, window, stride=None, padding=0):
     """The mean of every window; padding counts as zeros."""
     window, padding = pair(window), pair(padding)
     stride = window if stride is None else pair(stride)
+    _check_windows("avg_pool2d", window, stride, padding)
     views = _windows(_pad_images(x, padding), window, stride, "avg_pool2d")
     shape, places = x.shape, window[0] * window[1]
 

@@ -28,7 +28,7 @@ from rsam_backends import (
     xp,
 )
 from rsam_backends.cupy_kernels import SOURCE
-from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Tensor, models, nn, objective, ops
+from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Tensor, models, nn, objective, ops, ops_nn
 from rsam_ref.models.resnet import Bottleneck
 from rsam_ref.noise import filter_scale
 from rsam_ref.optim import sgd_update
@@ -332,6 +332,29 @@ def load_nvrtc():
         for path in sorted(Path(folder).rglob("libnvrtc.so.*")):
             return ctypes.CDLL(str(path))
     return None
+
+
+@pytest.mark.parametrize("model", ["cnn", "batch norm", "cifar resnet"])
+@pytest.mark.parametrize("widen", ["scalar", "array"])
+def test_a_wider_gradient_does_not_reach_the_kernels(model, widen, double):
+    """A float64 factor in the loss makes float64 gradients for the float32 arrays below it."""
+    x = np.random.default_rng(0).standard_normal((6, 1, 8, 8), dtype="float32")
+
+    def loss(scores, targets):
+        if widen == "scalar":
+            return ops_nn.cross_entropy(scores, targets) * np.float64(0.5)
+        return ops_nn.cross_entropy(scores * (0.5 * np.ones(10)), targets)
+
+    def gradient():
+        made = MODELS[model]().train()
+        w = made.weights.flat
+        return to_host(objective(made, x, np.arange(6), loss)(w)[1])
+
+    found = gradient()
+    with use_backend("numpy"):
+        expected = gradient()
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 SHAPES = [(3, 5), (4,), (2, 3, 2, 2), (1, 7), (1,)]

@@ -38,7 +38,11 @@ class CupyBackend(Backend):
         self.cupy.cuda.Device(self.device).use()
 
     def _launch(self, kernel: str, blocks: int, *arguments: Any) -> None:
-        dtype = next(a.dtype for a in arguments if isinstance(a, self.cupy.ndarray))
+        dtype, *others = [
+            a.dtype for a in arguments if isinstance(a, self.cupy.ndarray) and a.dtype.kind == "f"
+        ]
+        if any(other != dtype for other in others):  # it would read beyond the ends of arrays
+            raise TypeError(f"{kernel}: arrays of {dtype} and of {', '.join(map(str, others))}")
         if dtype.name not in self._modules:
             c_type = {"float32": "float", "float64": "double"}[dtype.name]
             self._modules[dtype.name] = self.cupy.RawModule(

@@ -43,10 +43,11 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
             launch(kernel, -(-size // THREADS), *arguments)
 
     def contiguous(*arrays: Array) -> list[Array]:
-        return [xp.ascontiguousarray(a) for a in arrays]
+        """The arrays as the kernels read them: C order, all of the type of the first."""
+        return [xp.ascontiguousarray(a, arrays[0].dtype) for a in arrays]
 
     def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
-        if not _fits(x, weight, stride, padding, groups):
+        if not _fits(x, weight, bias, stride, padding, groups):
             return NotImplemented
         (x,) = contiguous(x)
         n, channels, h, w = x.shape
@@ -62,7 +63,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
             return matrix
 
         def columns(g):  # (N, O, Ho, Wo) -> (G, N*Ho*Wo, O/G)
-            grouped = g.reshape(n, groups, o // groups, ho, wo)
+            grouped = xp.asarray(g, x.dtype).reshape(n, groups, o // groups, ho, wo)
             return grouped.transpose(1, 0, 3, 4, 2).reshape(groups, n * ho * wo, o // groups)
 
         value = rows() @ filters.swapaxes(1, 2)  # (G, N*Ho*Wo, O/G)
@@ -85,8 +86,9 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
     def max_pool2d(x, *, window, stride=None, padding=0):
         (kh, kw), (ph, pw) = _pair(window), _pair(padding)
         sh, sw = (kh, kw) if stride is None else _pair(stride)
-        too_small = x.ndim != 4 or x.shape[2] + 2 * ph < kh or x.shape[3] + 2 * pw < kw
-        if too_small or not _real(x):
+        if x.ndim != 4 or not _real(x) or not _windows_fit(x, (kh, kw), (sh, sw), (ph, pw)):
+            return NotImplemented
+        if 2 * ph > kh or 2 * pw > kw:
             return NotImplemented
         (x,) = contiguous(x)
         n, c, h, w = x.shape
@@ -98,7 +100,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         shape, dtype = x.shape, x.dtype
 
         def vjp(g):
-            (g,) = contiguous(g)
+            g = xp.ascontiguousarray(g, dtype)
             back = xp.empty(shape, dtype)
             over("max_pool_back", back.size, g, place, back, Long(back.size), *geometry)
             return back
@@ -120,7 +122,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         over("batch_norm", x.size, x, gamma, beta, mean, inverse_std, out, *sizes)
 
         def vjps(g):
-            (g,) = contiguous(g)
+            g = xp.ascontiguousarray(g, x.dtype)
             work = xp.empty_like(x)
             over("batch_norm_products", x.size, g, x, mean, inverse_std, work, *sizes)
             g_gamma, g_beta = work.sum(axis=axes), g.sum(axis=axes)
@@ -196,16 +198,23 @@ def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
-def _fits(x: Array, weight: Array, stride: Any, padding: Any, groups: int) -> bool:
+def _fits(
+    x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, groups: int
+) -> bool:
     if x.ndim != 4 or weight.ndim != 4 or not _real(x, weight):
         return False
-    (ph, pw), (kh, kw) = _pair(padding), weight.shape[2:]
     return (
         x.shape[1] == weight.shape[1] * groups
         and weight.shape[0] % groups == 0
-        and x.shape[2] + 2 * ph >= kh
-        and x.shape[3] + 2 * pw >= kw
+        and (bias is None or bias.shape == weight.shape[:1])
+        and _windows_fit(x, weight.shape[2:], _pair(stride), _pair(padding))
     )
+
+
+def _windows_fit(x: Array, window: Any, stride: Any, padding: Any) -> bool:
+    """Whether there is a window at all; strides and paddings may be anything but senseless."""
+    sizes = zip(x.shape[2:], window, stride, padding)
+    return all(min(k, s) >= 1 and p >= 0 and size + 2 * p >= k for size, k, s, p in sizes)
 
 
 def _real(*arrays: Array) -> bool:

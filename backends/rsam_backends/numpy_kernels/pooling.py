@@ -20,7 +20,7 @@ def max_pool2d(x, *, window, stride=None, padding=0):
     n, c, h, w = x.shape
     if h + 2 * ph < kh or w + 2 * pw < kw or min(kh, kw, sh, sw) < 1 or kh * kw > 255:
         return NotImplemented
-    if min(ph, pw) < 0:
+    if min(ph, pw) < 0 or 2 * ph > kh or 2 * pw > kw:
         return NotImplemented
     ho, wo = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
     places = [
