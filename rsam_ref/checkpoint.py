@@ -28,6 +28,10 @@ class CheckpointError(DataError):
     """A checkpoint that cannot be used. The message names the file and says why."""
 
 
+class UnreadableError(CheckpointError):
+    """One that the system does not let us read: it may well be whole."""
+
+
 def write_whole(path: Path, contents: bytes) -> None:
     """Let ``contents`` be the file at ``path``, or leave what was there: never a part of it."""
     partial = path.with_name(path.name + ".partial")
@@ -85,7 +89,7 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
     except KeyError:
         raise CheckpointError(path, "is no checkpoint of rsam-ref") from None
     except OSError as error:
-        raise CheckpointError(path, f"cannot be read: {because(error)}") from None
+        raise UnreadableError(path, f"cannot be read: {because(error)}") from None
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(path, f"is damaged, or no safetensors file ({error})") from None
     if (found := _checksum(arrays, text)) != expected:
@@ -100,19 +104,27 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
 def load_newest(folder: Path) -> tuple[Path, Arrays, dict[str, Any], list[CheckpointError]]:
     """The newest checkpoint that is whole, and the errors of newer ones that are not.
 
-    Damaged ones are renamed to ``*.damaged``, so that they are not met again.
+    Damaged ones are renamed to ``*.damaged``, so that they are not met again. Where none is whole,
+    or one cannot be read, they stay as they are: CheckpointError.
     """
     damaged = []
     for path in newest_first(folder):
         try:
             arrays, state = load(path)
+        except UnreadableError:
+            raise
         except CheckpointError as error:
-            damaged.append(error)
-            path.replace(path.with_name(path.name + ".damaged"))
+            damaged.append((path, error))
         else:
-            return path, arrays, state, damaged
+            for other, _ in damaged:
+                other.replace(other.with_name(other.name + ".damaged"))
+            return path, arrays, state, [error for _, error in damaged]
     if damaged:
-        raise CheckpointError(folder, f"no checkpoint in it is whole; of the newest, {damaged[0]}")
+        raise CheckpointError(
+            folder,
+            f"no checkpoint in it is whole; of the newest, {damaged[0][1]}. To begin this run "
+            "again, remove that folder",
+        )
     raise CheckpointError(folder, "there is no checkpoint in it")
 
 

@@ -160,9 +160,11 @@ def _start(
     if settings.get("data", "digits") != "digits":
         settings["data"] = str(Path(settings["data"]).resolve())
     recipe = r.check(settings, str(file or "train"))
-    if unused := sorted(r.UNUSED[recipe.optimizer] & given.keys()):
+    if unused := sorted(r.unused(recipe) & given.keys()):
+        around = "" if "base" in r.UNUSED[recipe.optimizer] else f" --base {recipe.base}"
         raise ValueError(
-            f"--{unused[0].replace('_', '-')} means nothing to --optimizer {recipe.optimizer}"
+            f"--{unused[0].replace('_', '-')} means nothing to "
+            f"--optimizer {recipe.optimizer}{around}"
         )
     return Run.start(out or _new_folder(preset or f"{recipe.model}-{recipe.optimizer}"), recipe)
 

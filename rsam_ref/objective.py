@@ -95,9 +95,14 @@ class Objective:
             weights.bind(weights.flat)
         return loss._data, gradient
 
-    def first_not_finite(self) -> str | None:
-        """Where the values of this batch first stop being finite, if they do: a sentence."""
-        return first_not_finite(self.model, self.x)
+    def first_not_finite(self, w: Array) -> str | None:
+        """Where the values of this batch at w first stop being finite, if they do: a sentence."""
+        weights = self.model.weights
+        weights.bind(w)
+        try:
+            return first_not_finite(self.model, self.x)
+        finally:
+            weights.bind(weights.flat)
 
 
 def objective(

@@ -14,7 +14,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from rsam_backends.base import Array
-from rsam_ref.nn import Module
+from rsam_ref.nn import Module, Weights
 from rsam_ref.objective import Objective
 from rsam_ref.shards import Group, run_in_threads
 from rsam_ref.tensor import Tensor
@@ -62,8 +62,8 @@ class Accumulated(Objective):
             gradient += more_gradient
         return loss, gradient
 
-    def first_not_finite(self) -> str | None:
-        return next(filter(None, (part.first_not_finite() for part in self.parts)), None)
+    def first_not_finite(self, w: Array) -> str | None:
+        return next(filter(None, (part.first_not_finite(w) for part in self.parts)), None)
 
 
 class Sharded(Accumulated):
@@ -74,13 +74,16 @@ class Sharded(Accumulated):
     """
 
     def models(self, k: int) -> Sequence[Module]:
-        replicas = _replicas.setdefault(self.model, [])
+        weights, replicas = _replicas.get(self.model, (None, []))
+        if weights is not self.model.weights:  # no replicas yet, or the model was built anew
+            replicas = []
+            _replicas[self.model] = self.model.weights, replicas
         while len(replicas) < k - 1:
             replica = copy.deepcopy(self.model)
             replica.weights.flat = self.model.weights.flat
             replicas.append(replica)
         for replica in replicas:
-            replica.train(self.model.training)
+            _follow(replica, self.model)
         return [self.model, *replicas[: k - 1]]
 
     def results(self, w: Array) -> Iterable[Result]:
@@ -92,4 +95,12 @@ class Sharded(Accumulated):
         return run_in_threads(works, [part.share for part in self.parts])
 
 
-_replicas: WeakKeyDictionary[Module, list[Module]] = WeakKeyDictionary()
+_replicas: WeakKeyDictionary[Module, tuple[Weights, list[Module]]] = WeakKeyDictionary()
+
+
+def _follow(replica: Module, model: Module) -> None:
+    """Give a replica's modules the buffers and the numbers (modes, dropout's p) of the model's."""
+    for own, theirs in zip(replica.modules().values(), model.modules().values()):
+        for name, value in vars(theirs).items():
+            if name in theirs.buffers or isinstance(value, (bool, int, float)):
+                setattr(own, name, value)

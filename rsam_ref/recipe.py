@@ -83,7 +83,7 @@ class Recipe(BaseModel):
     epochs: Count = 10
     batch_size: Count = 128
     accumulate: Count = 1
-    """A mini-batch is computed in so many parts, to save memory; the step is the same."""
+    """A mini-batch in so many parts, one by one, to save memory; batch norm sees the parts."""
     shards: Count = 1
     """A mini-batch is computed in so many parts at once, a thread of the CPU each."""
     recompute: bool = False
@@ -106,15 +106,23 @@ class Recipe(BaseModel):
 
 
 UNUSED = {
-    "sgd": {"base", "betas", "rho", "rho_low", "ascent_steps", "eta", "sigma", "lam", "variant"},
-    "adamw": {"base", "momentum", "nesterov", "rho", "rho_low", "ascent_steps", "eta", "sigma"}
-    | {"lam", "variant"},
+    "sgd": {"base", "rho", "rho_low", "ascent_steps", "eta", "sigma", "lam", "variant"},
+    "adamw": {"base", "rho", "rho_low", "ascent_steps", "eta", "sigma", "lam", "variant"},
     "sam": {"eta", "sigma", "lam", "variant"},
     "asam": {"ascent_steps", "sigma", "lam", "variant"},
     "rsam": {"ascent_steps", "eta"},
     "noise": {"rho", "rho_low", "ascent_steps", "eta", "lam", "variant"},
 }
-"""Settings that a method does not look at: given on a command line, they are a mistake."""
+"""Settings that a method does not look at, whatever its base."""
+
+
+def unused(recipe: Recipe) -> set[str]:
+    """The settings that neither the recipe's method nor its base looks at.
+
+    Given on a command line, they are a mistake.
+    """
+    base = recipe.optimizer if recipe.optimizer in ("sgd", "adamw") else recipe.base
+    return UNUSED[recipe.optimizer] | ({"betas"} if base == "sgd" else {"momentum", "nesterov"})
 
 
 def check(settings: dict[str, Any], source: str) -> Recipe:

@@ -23,6 +23,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +45,9 @@ from rsam_ref.recompute import recompute_blocks
 from rsam_ref.training import mix, run_steps, score
 
 Row = dict[str, Any]
+
+FREE = {"data", "log_every", "evaluate_every", "checkpoint_every", "tensorboard", "recompute"}
+"""Settings that may change while a run is stopped: the weights do not depend on them."""
 
 
 class RunError(RuntimeError):
@@ -161,8 +165,9 @@ class Run:
 
     # Beginning
 
-    def _lock(self) -> None:
-        """Keep other processes out of the folder until this one ends."""
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep others out of the folder, until the run ends or this block fails."""
         self.lock = FileLock(self.folder / ".lock")
         try:
             self.lock.acquire(blocking=False)
@@ -170,6 +175,16 @@ class Run:
             raise RunError(
                 f"another process is training in {self.folder}; wait for it, or stop it"
             ) from None
+        try:
+            yield
+        except BaseException:
+            self.lock.release()
+            raise
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The settings that decide the weights."""
+        return {k: v for k, v in self.recipe.settings.items() if k not in FREE}
 
     @classmethod
     def start(cls, folder: Path, settings: Recipe) -> Run:
@@ -182,10 +197,10 @@ class Run:
             )
         run = cls(folder, settings)
         folder.mkdir(parents=True, exist_ok=True)
-        run._lock()
-        checkpoint.write_whole(folder / "recipe.toml", recipe.write(settings))
-        run.metrics = Metrics(folder)
-        run._describe({})
+        with run._locked():
+            checkpoint.write_whole(folder / "recipe.toml", recipe.write(settings))
+            run.metrics = Metrics(folder)
+            run._describe({})
         return run
 
     @classmethod
@@ -195,16 +210,16 @@ class Run:
         if not path.is_file():
             raise RunError(f"{folder}: no run to resume: it has no recipe.toml")
         run = cls(folder, recipe.check(recipe.read(path), str(path)))
-        run._lock()
-        for partial in folder.rglob("*.partial"):  # of a process that was killed while writing
-            partial.unlink()
-        described = {}
-        if (folder / "run.json").exists():
-            described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        if checkpoint.newest_first(folder / "checkpoints"):
-            run._restore()
-        run.metrics = Metrics(folder, run.step)
-        run._describe(described)
+        with run._locked():
+            for partial in folder.rglob("*.partial"):  # of a process killed while writing
+                partial.unlink()
+            described = {}
+            if (folder / "run.json").exists():
+                described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+            if checkpoint.newest_first(folder / "checkpoints"):
+                run._restore()
+            run.metrics = Metrics(folder, run.step)
+            run._describe(described)
         return run
 
     def _restore(self) -> None:
@@ -214,6 +229,13 @@ class Run:
                 f"{self.recipe.data} holds other data than this run began with "
                 f"({self.data.fingerprint}, then {state['data']}); put the old data back"
             )
+        before = state["recipe"]
+        for name in sorted(before.keys() | self.fixed.keys()):
+            if before.get(name) != self.fixed.get(name):
+                raise RunError(
+                    f"{self.folder / 'recipe.toml'}: {name} = {self.fixed.get(name)}, but the run "
+                    f"began with {before.get(name)}; put that back, or begin another run"
+                )
         self.model.load_state_dict(
             {name[6:]: array for name, array in arrays.items() if name.startswith("model.")}
         )
@@ -372,6 +394,7 @@ class Run:
             "pending": self.pending,
             "values": values,
             "data": self.data.fingerprint,
+            "recipe": self.fixed,
         }
         self.saved = checkpoint.save(self.folder / "checkpoints", self.step, arrays, state)
 

@@ -92,7 +92,7 @@ def run_steps(
     The steps run without waiting for the device; then their losses are read. If one is not finite,
     or the weights are not, they are run again from the first, looking at every one, and
     `DivergedError` says in which step and layer it began (``per_epoch`` steps make an epoch). The
-    model is then left as it was before that step.
+    model and the optimizer are then left as they were before that step.
     """
     w = model.weights.flat
     start = model.state_dict(), optimizer.state_dict()
@@ -120,13 +120,14 @@ def run_steps(
 def _watched_step(
     model: Module, optimizer: Optimizer, batch: Objective, step: int, per_epoch: int
 ) -> None:
-    """One step, with a `DivergedError`, and the weights as before, if a value is not finite."""
+    """One step, with a `DivergedError`, and everything as before, if a value is not finite."""
     w = model.weights.flat
-    before = w.copy()
+    before, model_before, optimizer_before = w.copy(), model.state_dict(), optimizer.state_dict()
     trace = optimizer.step(batch, w)
-    fault = _fault(model, before, trace, batch)
+    fault = _fault(before, trace, batch)
     if fault or not bool(xp.isfinite(w).all()):
-        w[...] = before
+        model.load_state_dict(model_before)
+        optimizer.load_state_dict(optimizer_before)
         epoch, i = divmod(step, per_epoch)
         raise DivergedError(
             f"step {i + 1} of epoch {epoch + 1}: {fault or 'the weights overflowed'}. "
@@ -139,16 +140,12 @@ def mix(*parts: int) -> int:
     return int(Stream("mix", *parts).integers(0, 2**31, 1)[0])
 
 
-def _fault(model: Module, w: Array, trace: Trace, batch: Objective) -> str | None:
+def _fault(w: Array, trace: Trace, batch: Objective) -> str | None:
     """What was not finite in a step that began at w, if anything."""
 
     def layer_at(point: Array) -> str:
-        model.weights.bind(point)
-        try:
-            found = batch.first_not_finite()
-            return found or "every layer's output is finite; the loss itself is not"
-        finally:
-            model.weights.bind(model.weights.flat)
+        found = batch.first_not_finite(point)
+        return found or "every layer's output is finite; the loss itself is not"
 
     if not bool(xp.isfinite(trace.loss)):
         point = w if trace.noise is None else w + trace.noise
@@ -156,7 +153,7 @@ def _fault(model: Module, w: Array, trace: Trace, batch: Objective) -> str | Non
     if trace.adversarial_loss is not None and not bool(xp.isfinite(trace.adversarial_loss)):
         value, point = float(trace.adversarial_loss), w + trace.perturbation
         return f"the loss at the perturbed weights is {value}: {layer_at(point)}"
-    weights = model.weights
+    weights = batch.model.weights
     for name, part in zip(weights.names, weights.views(trace.gradient)):
         if not bool(xp.isfinite(part).all()):
             return f"the gradient of {name} is not finite"

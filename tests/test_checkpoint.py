@@ -122,9 +122,26 @@ def test_a_damaged_newest_one_gives_way_to_the_one_before(tmp_path):
 def test_without_a_whole_one_the_error_says_so(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint in it"):
         checkpoint.load_newest(tmp_path)
-    checkpoint.save(tmp_path, 5, ARRAYS, {}).write_bytes(b"")
-    with pytest.raises(CheckpointError, match="no checkpoint in it is whole"):
-        checkpoint.load_newest(tmp_path)
+    path = checkpoint.save(tmp_path, 5, ARRAYS, {})
+    path.write_bytes(b"")
+    for _ in range(2):  # it is left where it is, so the second look says the same
+        with pytest.raises(CheckpointError, match="no checkpoint in it is whole"):
+            checkpoint.load_newest(tmp_path)
+    assert path.exists()
+
+
+def test_one_that_cannot_be_read_is_not_taken_for_damaged(tmp_path, monkeypatch):
+    checkpoint.save(tmp_path, 5, ARRAYS, {"step": 5})
+    newest = checkpoint.save(tmp_path, 10, ARRAYS, {"step": 10})
+
+    def failing(*_, **__):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "safe_open", failing)
+        with pytest.raises(CheckpointError, match="cannot be read: input/output error"):
+            checkpoint.load_newest(tmp_path)
+    assert checkpoint.load_newest(tmp_path)[0] == newest
 
 
 @contextmanager

@@ -59,6 +59,11 @@ def test_help_and_version():
             2,
             "--rho means nothing to",
         ),
+        (
+            ["train", "--base", "adamw", "--momentum", "0.5"],
+            2,
+            "--momentum means nothing to --optimizer rsam --base adamw",
+        ),
         (["train", "--optimizer", "adam"], 2, "optimizer = 'adam': input should be 'sgd', 'adamw'"),
         (["train", "--model", "resnet21"], 2, "there is no model 'resnet21'; choose one of mlp"),
         (["train", "--model", "vit_tiny"], 2, "patch 16 does not divide image_size 8"),

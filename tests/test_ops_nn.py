@@ -542,11 +542,11 @@ def test_a_gradient_that_an_op_has_not_is_an_error(name):
 def test_windows_strides_and_paddings_that_make_no_sense():
     x, filters = np.ones((1, 2, 4, 4)), np.ones((2, 2, 3, 3))
     for options in ({"stride": 0}, {"stride": -1}, {"padding": -1}):
-        with pytest.raises(ShapeError, match="conv2d: a window of .* at least 1"):
+        with pytest.raises(ShapeError, match=r"conv2d: a window of .* at least 1"):
             ops_nn.conv2d(x, filters, **options)
     for name in ("max_pool2d", "avg_pool2d"):
         for options in ({"stride": 0}, {"padding": (0, -1)}, {"window": 0}):
-            with pytest.raises(ShapeError, match=f"{name}: a window of .* at least 1"):
+            with pytest.raises(ShapeError, match=rf"{name}: a window of .* at least 1"):
                 getattr(ops_nn, name)(x, **{"window": 2, **options})
         with pytest.raises(ShapeError, match="pad by half a window at most"):
             getattr(ops_nn, name)(x, window=2, padding=2)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rsam_backends import current_backend, threads, use_backend, xp
-from rsam_ref import RSAM, SGD, models, objective
+from rsam_ref import RSAM, SGD, models, nn, objective
 from rsam_ref.ops_nn import cross_entropy
 from rsam_ref.parts import Accumulated, Sharded
 from rsam_ref.shards import run_in_threads
@@ -92,6 +92,57 @@ def test_the_model_s_mode_is_the_replicas_mode():
     expected = objective(model, x, y)(model.weights.flat)[0]
     found = Sharded(model, x, y, cross_entropy, [0, 1])(model.weights.flat)[0]
     np.testing.assert_allclose(float(found), float(expected), rtol=1e-10)
+
+
+def build_anew(model):
+    model.build(seed=3)
+
+
+def other_statistics(model):
+    state = model.eval().state_dict()
+    model.load_state_dict({k: v + 1 if "running" in k else v for k, v in state.items()})
+
+
+def no_dropout(model):
+    for module in model.modules().values():
+        module.p = 0.0
+
+
+@pytest.mark.parametrize("change", [build_anew, other_statistics, no_dropout])
+def test_replicas_follow_what_is_done_to_the_model(change):
+    model, (x, y) = resnet(dropout=0.5), batch(6)
+    Sharded(model, x, y, cross_entropy, [0, 1])(model.weights.flat)
+    change(model)
+    if change is build_anew:
+        no_dropout(model)
+    expected, expected_gradient = objective(model, x, y)(model.weights.flat)
+    found, gradient = Sharded(model, x, y, cross_entropy, [0, 1])(model.weights.flat)
+    rtol = 1e-10 if expected.dtype == "float64" else 1e-4
+    np.testing.assert_allclose(float(found), float(expected), rtol=rtol)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=rtol, atol=rtol * 1e-2)
+
+
+class Overflow(nn.Module):
+    """Infinite where w x > 3."""
+
+    def __init__(self):
+        self.weight = nn.Parameter((1,), nn.constant(1))
+
+    def forward(self, x):
+        y = x * self.weight
+        return y * np.where(y.data > 3, np.inf, 1)
+
+
+@pytest.mark.parametrize("kind", [Accumulated, Sharded])
+def test_the_layer_is_looked_for_at_the_place_where_the_loss_was_not_finite(kind):
+    """At w + eps, and in the part that it happened in: here the last one."""
+    model = nn.Sequential(Overflow(), nn.Linear(2, 2)).build(0, "float64")
+    x = np.array([[0.1, 0.1], [0.1, 0.1], [2.9, 0.1]])
+    parts = kind(model, x, np.zeros(3, int), cross_entropy, range(3))
+    assert parts.first_not_finite(model.weights.flat) is None
+    assert parts.first_not_finite(1.1 * model.weights.flat) == (
+        "the output of 0 (Overflow) is not finite"
+    )
 
 
 def test_an_error_in_one_shard_is_raised_and_nobody_waits_for_ever():

@@ -238,6 +238,46 @@ def test_a_damaged_newest_checkpoint_falls_back_and_says_so(tmp_path):
     same_as_whole(tmp_path / "run", whole)
 
 
+def test_without_a_whole_checkpoint_nothing_is_begun_again(tmp_path):
+    """Not even at the second try, and in the same process: the folder is not left locked."""
+    assert Run.start(tmp_path / "run", settings()).go()
+    rows = lines(tmp_path / "run")
+    for path in checkpoint.newest_first(tmp_path / "run" / "checkpoints"):
+        path.write_bytes(path.read_bytes()[:-1])
+    for _ in range(2):
+        with pytest.raises(checkpoint.CheckpointError, match="no checkpoint in it is whole") as e:
+            Run.resume(tmp_path / "run")
+        assert "To begin this run again, remove that folder" in str(e.value)
+    assert lines(tmp_path / "run") == rows
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("batch_size", 128), ("optimizer", "sam"), ("clip_norm", 1.0), ("epochs", 3)],
+)
+def test_a_run_is_not_resumed_with_other_settings(name, value, tmp_path):
+    run = Run.start(tmp_path / "run", settings())
+    assert not run.go(on_step=until(3))
+    path = tmp_path / "run" / "recipe.toml"
+    began = path.read_bytes()
+    path.write_bytes(recipe.write(settings(**{name: value})))
+    with pytest.raises(RunError, match=f"recipe.toml: {name} = {value}, but the run began with"):
+        Run.resume(tmp_path / "run")
+    path.write_bytes(began)
+    assert Run.resume(tmp_path / "run").go()
+
+
+def test_what_decides_no_weights_may_change(tmp_path):
+    assert Run.start(tmp_path / "whole", settings()).go()
+    whole, _ = finished(tmp_path / "whole")
+    run = Run.start(tmp_path / "run", settings())
+    assert not run.go(on_step=until(3))
+    other = settings(log_every=1, checkpoint_every=2, evaluate_every=2.0, recompute=True)
+    (tmp_path / "run" / "recipe.toml").write_bytes(recipe.write(other))
+    assert Run.resume(tmp_path / "run").go()
+    assert finished(tmp_path / "run")[0] == whole
+
+
 def test_metrics_cut_short_are_mended(tmp_path):
     run = Run.start(tmp_path / "run", settings())
     assert not run.go(on_step=until(8, signal.SIGINT))

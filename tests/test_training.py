@@ -1,12 +1,15 @@
 """The training loop: it learns, it repeats, and it explains what went wrong and where."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 
-from rsam_ref import RSAM, SAM, SGD, models
+from rsam_ref import RSAM, SAM, SGD, AdamW, models, objective
+from rsam_ref.checkpoint import flatten
 from rsam_ref.data import digits_split
 from rsam_ref.nn import BatchNorm2d, Conv2d, Flatten, Linear, Module, ReLU, Sequential
-from rsam_ref.training import DivergedError, batches, evaluate, train
+from rsam_ref.training import DivergedError, batches, evaluate, run_steps, train
 
 
 def small() -> Module:
@@ -80,6 +83,27 @@ def test_a_diverging_run_stops_and_leaves_finite_weights(optimizer, message):
     assert "\n" not in str(caught.value)
     assert "Lower the learning rate" in str(caught.value)
     assert np.isfinite(model.weights.flat).all()
+
+
+@pytest.mark.parametrize("base", [lambda: SGD(0.1, momentum=0.9), lambda: AdamW(0.1)])
+def test_a_diverged_step_leaves_nothing_of_itself(base):
+    """Statistics, momentum and the count of steps are those of the step before as well."""
+    layers = Conv2d(1, 2, 3), BatchNorm2d(2), ReLU(), Flatten(), Linear(72, 10)
+    x = np.random.default_rng(0).standard_normal((24, 1, 8, 8), dtype="float32")
+    order, labels = list(batches(24, 8, 0, 0)), np.arange(24) % 10
+
+    def state_after(steps, broken):
+        model, optimizer = Sequential(*layers).build(0), SAM(base(), 0.05)
+        inputs = x.copy()
+        inputs[order[2][0]] = np.inf if broken else 0
+        made = [objective(model, inputs[i], labels[i], seed=1) for i in order]
+        fails = pytest.raises(DivergedError, match="step 3 of epoch 1")
+        with fails if broken else nullcontext():
+            run_steps(model, optimizer, lambda i: made[i], range(steps), 3)
+        arrays, values = flatten({**model.state_dict(), "of": optimizer.state_dict()}, "")
+        return {name: array.tobytes() for name, array in arrays.items()} | values
+
+    assert state_after(3, broken=True) == state_after(2, broken=False)
 
 
 def test_nothing_is_read_back_inside_an_epoch(monkeypatch):
