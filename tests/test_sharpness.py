@@ -8,6 +8,7 @@ import pytest
 import torch
 from problems import net
 from scipy.optimize import brentq
+from scipy.sparse.linalg import LinearOperator, eigsh
 
 from rsam_backends import Stream, use_backend
 from rsam_ref import models, objective, rsam_gradient, sam_gradient
@@ -269,7 +270,7 @@ def test_bounds_hold_before_the_end():
     eigenvalues = np.linspace(-3, 10, 60)
     loss = Quadratic(eigenvalues)
     found = hessian_eigenvalues(loss, loss.w, 3, iterations=9, tolerance=0, stream=stream())
-    assert found.gradients == 18
+    assert found.gradients == 18 + 6  # two a product, and two a bound
     for value, bound in zip(found.values, found.bounds):
         assert bound > 1e-3
         assert np.abs(eigenvalues - value).min() <= bound * 1.001
@@ -312,6 +313,54 @@ def test_against_torch_s_exact_hessian():
     found = hessian_eigenvalues(landscape, w, 5, tolerance=1e-6, stream=stream())
     expected = np.linalg.eigvalsh(exact)[::-1][:5]
     np.testing.assert_allclose(found.values, expected, rtol=1e-4)
+
+
+def test_kinks_are_not_taken_for_curvature():
+    """Of 400,000 ReLUs some are so near to theirs that a longer difference would step over it."""
+    model = models.mlp([20, 200, 200, 5], seed=0, dtype="float64")
+    rng = np.random.default_rng(0)
+    x, y = 3 * rng.standard_normal((1000, 20)), rng.integers(0, 5, 1000)
+    landscape, w = Landscape(model, x, y), model.weights.flat
+    v = torch.from_numpy(w.copy()).requires_grad_()
+    (gradient,) = torch.autograd.grad(torch_loss(model, x, y)(v), v, create_graph=True)
+
+    def exact(u):
+        u = torch.from_numpy(np.array(u).ravel())
+        return torch.autograd.grad(gradient, v, u, retain_graph=True)[0].numpy()
+
+    u = rng.standard_normal(w.size)
+    error = hessian_product(landscape, w, u) - exact(u)
+    assert np.linalg.norm(error) < 1e-5 * np.linalg.norm(exact(u))
+    longer = hessian_product(landscape, w, u, 6e-6) - exact(u)
+    assert np.linalg.norm(longer) > np.linalg.norm(exact(u))
+    operator = LinearOperator((w.size, w.size), exact, dtype=float)
+    expected = eigsh(operator, 2, which="LA", tol=1e-6, return_eigenvectors=False)[::-1]
+    found = hessian_eigenvalues(landscape, w, 2, tolerance=1e-4, stream=stream())
+    np.testing.assert_allclose(found.values, expected, rtol=1e-4)
+    assert max(found.bounds) < 1e-3 * found.values[0]
+
+
+def test_a_kink_that_is_stepped_over_shows_in_the_bound():
+    """It lies between the places that the products look at and those that the bounds look at."""
+    loss = Quadratic([1, 2, 3])
+    kink = 2e-9
+
+    def with_kink(w):
+        value, gradient = loss(w)
+        beyond = max(0.0, float(np.linalg.norm(w - loss.w)) - kink)
+        return value, gradient + (w - loss.w) * (beyond > 0)
+
+    smooth = hessian_eigenvalues(loss, loss.w, 1, tolerance=1e-8, stream=stream())
+    kinked = hessian_eigenvalues(with_kink, loss.w, 1, tolerance=1e-8, stream=stream())
+    assert kinked.values == pytest.approx(smooth.values)
+    assert smooth.bounds[0] < 1e-5 < 0.5 < kinked.bounds[0]
+
+
+def test_the_hessian_needs_float64():
+    model = models.mlp([6, 5, 4], seed=0)
+    landscape = Landscape(model, np.ones((8, 6)), np.zeros(8, int))
+    with pytest.raises(TypeError, match="needs weights in float64, not float32"):
+        hessian_eigenvalues(landscape, model.weights.flat, stream=stream())
 
 
 # Along random directions
@@ -505,10 +554,9 @@ def test_the_seed_decides_every_number():
 def test_the_measures_run_on_a_device(double_backend):
     """Nothing but `xp` and operators: the device's double refuses host arrays."""
     with use_backend("double"):
-        model = models.mlp([6, 5, 4], seed=0)
+        model = models.mlp([6, 5, 4], seed=0, dtype="float64")
         rng = np.random.default_rng(0)
-        x = rng.standard_normal((8, 6)).astype("float32")
-        landscape = Landscape(model, x, rng.integers(0, 4, 8), chunk=5)
+        landscape = Landscape(model, rng.standard_normal((8, 6)), rng.integers(0, 4, 8), chunk=5)
         w = model.weights.flat
         shapes = landscape.shapes
         assert rho_sharpness(landscape, w, rho=0.1, steps=2, restarts=1, stream=stream()).rise > 0
