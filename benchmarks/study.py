@@ -5,10 +5,10 @@
 
 Each problem is posed with clean labels and with 20 and 40 % of the training labels replaced by
 random ones. Every method has one setting that is tuned, the radius rho, for SGD the learning rate,
-over seven values (for the transformer the upper five) with two seeds each, on validation samples;
-the value with the best mean is then run with five fresh seeds, whose test accuracies are compared
-seed by seed. Finished runs are kept in --out (by default docs/study, where those of the page lie),
-and the tables of its README.md are made anew; everything is a function of its seed.
+over seven values with two seeds each, on validation samples; the value with the best mean is then
+run with five fresh seeds, whose test accuracies are compared seed by seed. Finished runs are kept
+in --out (by default docs/study, where those of the page lie), and the tables of its README.md are
+made anew; everything is a function of its seed.
 """
 
 from __future__ import annotations
@@ -62,8 +62,6 @@ class Problem:
     """Samples to train on and half as many to choose with; 0 for the digits' own split."""
     lr: float = 0.1
     batch_size: int = 64
-    values: int = 7
-    """How many of the values, the upper ones, each method is tuned over."""
 
 
 PROBLEMS = {
@@ -75,7 +73,7 @@ PROBLEMS = {
     "cifar-vit_tiny": Problem(
         "cifar",
         lambda seed: models.vit_tiny(image_size=32, patch=8, depth=2, classes=10, seed=seed),
-        *(10, 2000, 0.02, 32, 5),
+        *(10, 2000, 0.02, 32),
     ),
 }
 
@@ -176,19 +174,19 @@ def execute(case: Case, run: Run) -> dict[str, Any]:
     }
 
 
-def values(method: str, problem: str) -> tuple[float, ...]:
+def values(method: str) -> tuple[float, ...]:
     """What a method's setting is tuned over; as many values for every method."""
-    return (RATES if method == "sgd" else RHOS)[-PROBLEMS[problem].values :]
+    return RATES if method == "sgd" else RHOS
 
 
-def tuning(method: str, problem: str) -> list[Run]:
-    return [Run(method, value, seed) for value in values(method, problem) for seed in TUNING_SEEDS]
+def tuning(method: str) -> list[Run]:
+    return [Run(method, value, seed) for value in values(method) for seed in TUNING_SEEDS]
 
 
-def choice(method: str, problem: str, finished: dict[Run, dict[str, Any]]) -> float | None:
+def choice(method: str, finished: dict[Run, dict[str, Any]]) -> float | None:
     """The value whose mean validation accuracy is best; None before all of them are known."""
     means: dict[float, float] = {}
-    for run in tuning(method, problem):
+    for run in tuning(method):
         if run not in finished:
             return None
         share = finished[run]["val_accuracy"] / len(TUNING_SEEDS)
@@ -211,10 +209,10 @@ def carry_out(case: Case, file: RunFile, jobs: int, stop_at: float, tell: Any) -
     def together(runs: list[Run]) -> None:
         compare.carry_out(case, runs, file, jobs=jobs, on_run=on_run, work=execute)
 
-    together([run for method in CHOSEN for run in tuning(method, case.problem)])
+    together([run for method in CHOSEN for run in tuning(method)])
     final = []
     for method in CHOSEN:
-        value = choice(method, case.problem, file.finished)
+        value = choice(method, file.finished)
         assert value is not None
         final += [Run(method, value, seed) for seed in SEEDS]
     together(final)
@@ -225,7 +223,7 @@ def summary(case: Case, finished: dict[Run, dict[str, Any]]) -> list[dict[str, A
     accuracies: dict[str, list[float]] = {}
     rows = []
     for method in CHOSEN:
-        value = choice(method, case.problem, finished)
+        value = choice(method, finished)
         if value is None or any(Run(method, value, seed) not in finished for seed in SEEDS):
             return []
         accuracies[method] = [
@@ -236,8 +234,7 @@ def summary(case: Case, finished: dict[Run, dict[str, Any]]) -> list[dict[str, A
             "label_noise": case.label_noise,
             "method": method,
             "chosen": value,
-            "at_the_edge": value
-            in (values(method, case.problem)[0], values(method, case.problem)[-1]),
+            "at_the_edge": value in (values(method)[0], values(method)[-1]),
             "accuracy": statistics.fmean(accuracies[method]),
             "deviation": statistics.stdev(accuracies[method]),
         }
@@ -418,8 +415,8 @@ def main(
             file.finished.clear()
     console = Console()
     with progress_bar() as progress:
-        plans = [PROBLEMS[case.problem].values * len(TUNING_SEEDS) + len(SEEDS) for case in cases]
-        task = progress.add_task("runs", total=len(CHOSEN) * sum(plans))
+        runs = len(RHOS) * len(TUNING_SEEDS) + len(SEEDS)
+        task = progress.add_task("runs", total=len(cases) * len(CHOSEN) * runs)
         progress.update(task, completed=sum(len(file.finished) for file in files.values()))
 
         def tell(case: Case, run: Run) -> None:

@@ -56,7 +56,7 @@ def sharpness(
     directions: Annotated[int, Option(help="Random directions for line.")] = 3,
     extent: Annotated[float, Option(help="How far to go, in norms of the filters.")] = 1.0,
     points: Annotated[int, Option(help="Points along a direction.")] = 21,
-    steps: Annotated[int, Option(help="Steps of projected ascent.")] = 30,
+    steps: Annotated[int, Option(help="Steps of projected ascent; for inner 10 or more.")] = 30,
     restarts: Annotated[int, Option(help="Its random starts, besides the weights.")] = 2,
     eigenvalues: Annotated[int, Option(help="How many of the Hessian's largest.")] = 5,
     lam: Annotated[float, Option(help="R-SAM's weight of the gradient against the draw.")] = 2.0,
@@ -105,6 +105,11 @@ def sharpness(
             lam=lam,
             seed=seed,
         )
+        if "inner" in (measure or s.MEASURES) and steps < max(settings.ascent_steps):
+            raise ValueError(
+                f"--steps {steps}: inner compares ascents of up to {max(settings.ascent_steps)} "
+                "steps with the maximum, which needs as many; or name other measures"
+            )
     models = [load_trained(path, dtype=dtype) for path in checkpoint]
     plan = []
     for path, trained, label in zip(checkpoint, models, _labels(models)):
@@ -209,7 +214,10 @@ def _draw(out: Path, rows: list[dict[str, Any]]) -> list[str]:
     figures = {
         "flatness.png": (measured & p.PANELS.keys(), p.flatness_figure),
         "plane.png": (measured & {"plane"}, p.plane_figure),
-        "inner.png": (measured & {"inner"}, p.inner_figure),
+        "inner.png": (
+            [row for row in rows if row["measure"] == "inner" and row["value"] is not None],
+            p.inner_figure,
+        ),
     }
     drawn = [name for name, (there, _) in figures.items() if there]
     for name in drawn:

@@ -49,7 +49,10 @@ def train(
         Path | None, Option(metavar="DIR", help="The run's folder.  [default: a new one in runs/]")
     ] = None,
     data: Annotated[str | None, Option(help='"digits", or a folder with a data set.')] = None,
-    image_size: Annotated[int | None, Option(help="Bring pictures to so many pixels.")] = None,
+    image_size: Annotated[
+        int | None,
+        Option(help="Bring pictures to so many pixels.  [default: their own; of files 224]"),
+    ] = None,
     augment: Annotated[str | None, Option(help="none, flip, crop-flip or inception.")] = None,
     label_noise: Annotated[float | None, Option(help="Share of labels replaced at random.")] = None,
     limit: Annotated[int | None, Option(help="Train on so many samples only.")] = None,
@@ -68,15 +71,31 @@ def train(
     ] = None,
     lr: Annotated[float | None, Option(help="At its peak.")] = None,
     momentum: Annotated[float | None, Option(help="Of sgd.")] = None,
+    nesterov: Annotated[bool | None, Option("--nesterov", help="Nesterov's, of sgd.")] = None,
+    betas: Annotated[tuple[float, float] | None, Option(help="Of adamw.")] = None,
     weight_decay: Annotated[float | None, Option(help="Of the base optimizer.")] = None,
     clip_norm: Annotated[float | None, Option(help="Shorten longer gradients to this.")] = None,
     rho: Annotated[float | None, Option(help="The radius.")] = None,
+    rho_low: Annotated[
+        float | None,
+        Option(help="The radius follows the learning rate between this and rho."),
+    ] = None,
     ascent_steps: Annotated[int | None, Option(help="Steps of sam's ascent.")] = None,
+    eta: Annotated[float | None, Option(help="Of asam.")] = None,
     sigma: Annotated[float | None, Option(help="The noise scale at the start.")] = None,
+    sigma_rise: Annotated[
+        float | None,
+        Option(help="The noise scale at the end, in units of that at the start."),
+    ] = None,
     lam: Annotated[
         float | None,
         Option(help="R-SAM's weight of the gradient against the draw."),
     ] = None,
+    variant: Annotated[
+        str | None,
+        Option(help="Readings of R-SAM: rsam, stacked, gradient, ball."),
+    ] = None,
+    loss: Annotated[str | None, Option(help="cross-entropy or sigmoid.")] = None,
     epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, Option(help="Samples a step.")] = None,
     shards: Annotated[
@@ -90,6 +109,12 @@ def train(
     warmup_steps: Annotated[int | None, Option(help="The learning rate rises over them.")] = None,
     label_smoothing: Annotated[float | None, Option(help="A share, 0 to 1.")] = None,
     seed: Annotated[int | None, Option(help="Decides weights, order and noise.")] = None,
+    dtype: Annotated[str | None, Option(help="float32 or float64.")] = None,
+    log_every: Annotated[int | None, Option(help="Steps between rows of the metrics.")] = None,
+    evaluate_every: Annotated[
+        float | None,
+        Option(help="Epochs between tests.  [default: 1, or a tenth of the run]"),
+    ] = None,
     checkpoint_every: Annotated[
         int | None,
         Option(help="Steps between checkpoints.  [default: an epoch]"),
@@ -103,8 +128,8 @@ def train(
 
     The run's folder gets the recipe, versions, metrics (JSON lines, CSV), curves.png, checkpoints
     and the trained model. Ctrl-C stops after the step under way; --resume DIR goes on, bit by bit
-    as if nothing had happened, after Ctrl-C as after a crash. A recipe may hold more settings than
-    there are options: the recipe.toml that a run leaves behind shows them.
+    as if nothing had happened, after Ctrl-C as after a crash. The recipe.toml that a run leaves
+    behind shows all settings.
     """
     from rsam_ref import recipe as r
 
@@ -155,10 +180,11 @@ def _start(
     if "model" in given and given["model"] != settings.get("model"):
         settings.pop("model_options", None)  # they were another model's
     settings |= given
+    recipe = r.check(settings, str(file or "train"))
     if options:
-        settings["model_options"] = {**settings.get("model_options", {}), **options}
-    if settings.get("data", "digits") != "digits":
-        settings["data"] = str(Path(settings["data"]).resolve())
+        settings["model_options"] = recipe.model_options | options
+    if recipe.data != "digits":
+        settings["data"] = str(Path(recipe.data).resolve())
     recipe = r.check(settings, str(file or "train"))
     if unused := sorted(r.unused(recipe) & given.keys()):
         around = "" if "base" in r.UNUSED[recipe.optimizer] else f" --base {recipe.base}"

@@ -19,7 +19,7 @@ from rsam_backends import Stream, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref import ops, ops_nn
 from rsam_ref.shards import Group
-from rsam_ref.tensor import GraphError, Leaf, Node, Tensor, no_grad
+from rsam_ref.tensor import GraphError, Leaf, Node, ShapeError, Tensor, no_grad
 
 Init = Callable[[Stream, tuple[int, ...], Any], Array]
 
@@ -30,6 +30,7 @@ class _Pass(threading.local):
     move_statistics = True  # whether batch norm's running statistics follow this batch
     stream: Stream | None = None  # where dropout's masks come from
     guarded = True  # whether to check that the weights stay as they are until backward
+    model: Module | None = None  # the whole model whose forward is under way
     group: Group | None = None  # the other shards of the mini-batch, if there are any
 
 
@@ -144,16 +145,25 @@ class Module:
 
     def __call__(self, *inputs: Any) -> Tensor:
         if not self._built:
+            _refuse_latecomer(self)
             self.build()
         inputs = tuple([x if isinstance(x, Tensor) else Tensor(x) for x in inputs])
-        out = self.forward(*inputs)
-        if self._weights is not None and current_pass.guarded and out.node is not None:
-            _guard(out, self._weights)
+        if self._weights is None:  # a part of a larger model
+            return self.forward(*inputs)
+        before, current_pass.model = current_pass.model, self
+        try:
+            out = self.forward(*inputs)
+        finally:
+            current_pass.model = before
+        if current_pass.guarded and out.node is not None:
+            return _guarded(out, self._weights)
         return out
 
     def build(self, seed: int = 0, dtype: Any = "float32") -> Module:
         """Draw all weights from ``Stream("weights", seed)``, into one flat vector. Returns self."""
         modules = list(self.modules().values())
+        for module in modules:
+            _refuse_hidden(module)
         for module in modules:
             module._built, module._weights = True, None
             module.reset(dtype)
@@ -252,8 +262,40 @@ class Module:
                 setattr(module, name, xp.array(arrays[key], dtype=weights.flat.dtype))
 
 
-def _guard(out: Tensor, weights: Weights) -> None:
-    """Make backward through ``out`` an error if the flat weights have changed by then."""
+def _refuse_hidden(module: Module) -> None:
+    """Raise TypeError for modules and parameters that lie where `Module.children` does not look."""
+
+    def holds(value: Any, *kinds: type) -> bool:
+        items = value.values() if isinstance(value, dict) else value
+        if not isinstance(value, (dict, list, tuple, set)):
+            return isinstance(value, kinds)
+        return any(holds(item, *kinds) for item in items)
+
+    for name, value in vars(module).items():
+        if isinstance(value, (list, tuple)):
+            hidden = any(
+                not isinstance(item, Module) and holds(item, Module, Parameter) for item in value
+            )
+        else:
+            hidden = isinstance(value, (dict, set)) and holds(value, Module, Parameter)
+        if hidden:
+            raise TypeError(
+                f"{type(module).__name__}.{name}: what lies in it would never be trained; let "
+                "parameters be attributes, and modules attributes or items of a flat list"
+            )
+
+
+def _refuse_latecomer(module: Module) -> None:
+    if current_pass.model is not None:
+        whole = type(current_pass.model).__name__
+        raise RuntimeError(
+            f"this {type(module).__name__} was no part of the {whole} when that was built, so it "
+            f"would never be trained; assign it in __init__, or build the {whole} again"
+        )
+
+
+def _guarded(out: Tensor, weights: Weights) -> Tensor:
+    """``out``, through which backward is an error if the flat weights have changed by then."""
     before = weights.flat.copy()
 
     def vjp(g: Array) -> Array:
@@ -264,7 +306,13 @@ def _guard(out: Tensor, weights: Weights) -> None:
             )
         return g
 
-    out.node = Node((out.node,), (vjp,))
+    return Tensor.over(out._data, Node((out.node,), (vjp,)))
+
+
+def _at_least_one(of: str, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{of}: {name} must be at least 1, not {size}")
 
 
 class Linear(Module):
@@ -276,6 +324,7 @@ class Linear(Module):
     def __init__(
         self, inputs: int, outputs: int, bias: bool = True, init: Init | None = None
     ) -> None:
+        _at_least_one("Linear", inputs=inputs, outputs=outputs)
         usual = uniform(1 / math.sqrt(inputs))
         self.weight = Parameter((outputs, inputs), init or usual)
         self.bias = Parameter((outputs,), constant(0) if init else usual) if bias else None
@@ -303,11 +352,14 @@ class Conv2d(Module):
         bias: bool = True,
         init: Init | None = None,
     ) -> None:
+        kernel_size = ops_nn.pair(kernel_size)
+        _at_least_one("Conv2d", inputs=inputs, outputs=outputs, groups=groups)
+        _at_least_one("Conv2d", kernel_size=min(kernel_size))
         if inputs % groups or outputs % groups:
             raise ValueError(
                 f"Conv2d: {inputs} inputs and {outputs} outputs do not divide into {groups} groups"
             )
-        shape = (outputs, inputs // groups, *ops_nn.pair(kernel_size))
+        shape = (outputs, inputs // groups, *kernel_size)
         usual = uniform(1 / math.sqrt(math.prod(shape[1:])))
         self.weight = Parameter(shape, init or usual)
         self.bias = Parameter((outputs,), constant(0) if init else usual) if bias else None
@@ -338,6 +390,11 @@ class BatchNorm2d(Module):
         self.running_var = xp.ones(self.channels, dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.ndim < 2 or x.shape[1] != self.channels:
+            raise ShapeError(
+                f"BatchNorm2d: inputs of shape {x.shape}, but it is for {self.channels} channels: "
+                f"give (N, {self.channels}, H, W)"
+            )
         across: dict[str, Any] = {}
         if self.training:
             mean, var = ops_nn.batch_statistics(x._data)
@@ -472,6 +529,8 @@ def first_not_finite(model: Module, x: Any) -> str | None:
     in a step.
     """
     weights = model.weights
+    if not xp.isfinite(x._data if isinstance(x, Tensor) else xp.asarray(x)).all():
+        return "the inputs hold values that are not finite"
     for name, p in zip(weights.names, weights.parameters):
         if not xp.isfinite(p._data).all():
             return f"the weights of {name} are not finite (the step before had diverged)"

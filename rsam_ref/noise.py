@@ -50,14 +50,14 @@ def filter_noise(w: Array, shapes: Shapes, *, sigma: float, stream: Stream) -> A
     """
     check_sigma(sigma)
     z = stream.normal(w.size, w.dtype)
-    return sigma * filter_scale(w, shapes) * z
+    return float(sigma) * filter_scale(w, shapes) * z
 
 
 def ball_noise(w: Array, *, sigma: float, stream: Stream) -> Array:
     """The variant `ball`: D = sigma * z / ||z|| over all weights together, whatever their size."""
     check_sigma(sigma)
     z = stream.normal(w.size, w.dtype)
-    return sigma / xp.sqrt(z @ z) * z
+    return float(sigma) / xp.sqrt(z @ z) * z
 
 
 def check_sigma(sigma: float) -> None:

@@ -43,13 +43,16 @@ class Objective:
         self.seed = seed
         self.share = share
         self.shapes = model.weights.shapes
-        self.x = Tensor.over(to_device(x)[...])  # views, so that the caller's arrays stay writeable
-        self.y = Tensor.over(to_device(y)[...])
+        x, y = (a._data if isinstance(a, Tensor) else to_device(a) for a in (x, y))
+        self.x = Tensor.over(x[...])  # views, so that the caller's arrays stay writeable
+        self.y = Tensor.over(y[...])
         if self.x.ndim == 0 or self.y.shape[:1] != self.x.shape[:1]:
             raise ShapeError(
                 f"objective: inputs of shape {self.x.shape} and targets of shape {self.y.shape}: "
                 "give one target for every input, along the first axis"
             )
+        if self.x.shape[0] == 0:
+            raise ShapeError("objective: a mini-batch of no samples has no mean loss")
         if self.x.dtype.kind == "f" and self.x.dtype != model.weights.flat.dtype:
             self.x = Tensor.over(self.x._data.astype(model.weights.flat.dtype))
         self._step = -1
@@ -67,6 +70,7 @@ class Objective:
                 f"objective: weights of shape {getattr(w, 'shape', type(w))}, but this model has "
                 f"{weights.flat.size} in one flat vector: give a vector like model.weights.flat"
             )
+        w = w.astype(weights.flat.dtype, copy=False)  # a wider w would widen all that follows
         gradient = xp.empty_like(weights.flat)
         buffers = weights.views(gradient)
         leaves = [p.leaf for p in weights.parameters]

@@ -276,20 +276,36 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups: int = 1):
 @op
 def max_pool2d(x, *, window, stride=None, padding=0):
     """The largest value of every window; of equal ones the first takes the gradient."""
+    return pool_at(x, None, window=window, stride=stride, padding=padding)
+
+
+def pool_at(x, places, *, window, stride=None, padding=0):
+    """Of every window the value at ``places`` (N, C, Ho, Wo, 1), or its largest for None."""
+    flat, window, stride, padding = _pool_windows(x, window, stride, padding)
+    if places is None:
+        places = flat.argmax(axis=-1)[..., None]
+    value = xp.take_along_axis(flat, places, axis=-1)[..., 0]
+    shape, size = x.shape, flat.shape[-1]
+
+    def vjp(g):
+        spread = g[..., None] * (places == xp.arange(size))
+        return _add_windows(spread.reshape(*g.shape, *window), shape, stride, padding)
+
+    return value, (vjp,)
+
+
+def pool_places(x, *, window, stride=None, padding=0):
+    """Where in every window the largest value is: (N, C, Ho, Wo, 1)."""
+    return _pool_windows(x, window, stride, padding)[0].argmax(axis=-1)[..., None]
+
+
+def _pool_windows(x, window, stride, padding):
+    """The values of every window (N, C, Ho, Wo, kH*kW), and the three as pairs."""
     window, padding = pair(window), pair(padding)
     stride = window if stride is None else pair(stride)
     _check_windows("max_pool2d", window, stride, padding)
     views = _windows(_pad_images(x, padding, -math.inf), window, stride, "max_pool2d")
-    flat = views.reshape(*views.shape[:4], -1)  # (N, C, Ho, Wo, kH*kW)
-    first = flat.argmax(axis=-1)[..., None]
-    value = xp.take_along_axis(flat, first, axis=-1)[..., 0]
-    shape, places = x.shape, flat.shape[-1]
-
-    def vjp(g):
-        spread = g[..., None] * (first == xp.arange(places))
-        return _add_windows(spread.reshape(*g.shape, *window), shape, stride, padding)
-
-    return value, (vjp,)
+    return views.reshape(*views.shape[:4], -1), window, stride, padding
 
 
 @op

@@ -146,7 +146,8 @@ def _course(axes: Axes, name: str, method: dict[str, Any], runs: list[dict[str, 
         return
     curve = xp.mean([c[:length] for c in curves], axis=0) * 100
     label = f"{method['label']}, {method['knob']} = {value:g}"
-    axes.plot(xp.arange(1, length + 1), curve, color=COLOURS[name], label=label, lw=1.4)
+    marker = "o" if length == 1 else ""  # a line of one point is not seen
+    axes.plot(xp.arange(1, length + 1), curve, marker, color=COLOURS[name], label=label, lw=1.4)
 
 
 def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:
@@ -162,6 +163,7 @@ def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:
         for name, label, colour, marker in lines:
             points = [(r["epoch"], r[name]) for r in rows if r[name] is not None]
             if points:
+                marker = "o" if len(points) == 1 else marker  # a line of one point is not seen
                 left.plot(*zip(*points), color=colour, label=label, marker=marker, ms=3, lw=1.3)
         left.set(xlabel="epoch", ylabel="loss", title=title)
         left.set_ylim(bottom=0)

@@ -210,7 +210,7 @@ def inner_figure(rows: list[Row]) -> Figure:
     rows = [row for row in rows if row["measure"] == "inner" and row["value"] is not None]
     models = list(dict.fromkeys(row["model"] for row in rows))
     sigmas = sorted({row["sigma"] for row in rows if row["sigma"] is not None})
-    shown = sorted({sigmas[(len(sigmas) - 1) // 2], sigmas[-1]})
+    shown = sorted({*sigmas[(len(sigmas) - 1) // 2 :][:1], *sigmas[-1:]})
     with matplotlib.rc_context(STYLE), use_backend("numpy"):
         figure = Figure(figsize=(3.7 * len(models) + 0.3, 4.6), layout="constrained")
         panels = figure.subplots(1, len(models), squeeze=False, sharey=True)

@@ -41,7 +41,7 @@ class Recipe(BaseModel):
     data: str = "digits"
     """The embedded digits, or a folder: IDX files, CIFAR binary files, or train/<class>/*.jpg."""
     image_size: Count | None = None
-    """Height and width that pictures are brought to; None for their own."""
+    """Height and width that pictures are brought to; None for their own, of files for 224."""
     augment: Literal["none", "flip", "crop-flip", "inception"] = "none"
     label_noise: Share = 0.0
     """Share of training labels replaced at random."""
@@ -137,6 +137,10 @@ def check(settings: dict[str, Any], source: str) -> Recipe:
             raise RecipeError(f"{source}: unknown setting {name}; there are {known}") from None
         message = first["msg"][:1].lower() + first["msg"][1:]
         raise RecipeError(f"{source}: {name} = {first['input']!r}: {message}") from None
+    if own := sorted(recipe.model_options.keys() & {"name", "shape", "classes", "seed", "dtype"}):
+        raise RecipeError(f"{source}: {own[0]} is no option of a model: it is decided elsewhere")
+    if recipe.rho_low is not None and recipe.lr == 0:
+        raise RecipeError(f"{source}: rho_low lets rho follow the learning rate, which is 0")
     if recipe.accumulate > 1 and recipe.shards > 1:
         raise RecipeError(f"{source}: accumulate and shards both share out a mini-batch: give one")
     return recipe

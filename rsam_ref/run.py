@@ -215,7 +215,7 @@ class Run:
                 partial.unlink()
             described = {}
             if (folder / "run.json").exists():
-                described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+                described = _read_json(folder / "run.json")
             if checkpoint.newest_first(folder / "checkpoints"):
                 run._restore()
             run.metrics = Metrics(folder, run.step)
@@ -229,7 +229,7 @@ class Run:
                 f"{self.recipe.data} holds other data than this run began with "
                 f"({self.data.fingerprint}, then {state['data']}); put the old data back"
             )
-        before = state["recipe"]
+        before = state.get("recipe", self.fixed)  # older checkpoints do not have it
         for name in sorted(before.keys() | self.fixed.keys()):
             if before.get(name) != self.fixed.get(name):
                 raise RunError(
@@ -406,6 +406,15 @@ class Run:
         self.metrics.write_csv()
         title = f"{self.recipe.model} on {self.data.name}, {self.recipe.optimizer}"
         plot.save(plot.curves_figure(self.metrics.rows, title), self.folder / "curves.png")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise RunError(
+            f"{path}: damaged ({error}); it only tells of the run, so remove it and go on"
+        ) from None
 
 
 def _after(step: int, every: int) -> int:

@@ -64,6 +64,8 @@ def rsam_rho(lr: Schedule, lr_max: float, warmup_steps: int, low: float = 1.5, h
 
     As the public JAX code for ViT-B/16 has it.
     """
+    if not lr_max > 0:
+        raise ValueError(f"a radius that follows the learning rate needs lr_max > 0, not {lr_max}")
 
     def schedule(step: int) -> float:
         relative = lr(step) / lr_max

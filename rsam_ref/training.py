@@ -15,7 +15,7 @@ from rsam_ref.objective import Objective, objective
 from rsam_ref.ops_nn import cross_entropy
 from rsam_ref.optim import Optimizer
 from rsam_ref.sam import Trace
-from rsam_ref.tensor import Tensor, no_grad
+from rsam_ref.tensor import ShapeError, Tensor, no_grad
 
 
 class DivergedError(ArithmeticError):
@@ -56,6 +56,7 @@ def train(
     (`rsam-ref train`, with data of any size and checkpoints, is in run.py.)
     """
     x, y = to_device(x), to_device(y)
+    _check_samples(x, y, batch_size)
     order: list[Any] = []
     per_epoch = math.ceil(len(x) / batch_size)
 
@@ -129,9 +130,11 @@ def _watched_step(
         model.load_state_dict(model_before)
         optimizer.load_state_dict(optimizer_before)
         epoch, i = divmod(step, per_epoch)
+        remedy = "Lower the learning rate or rho, warm up, or clip the gradient"
+        if fault and "the inputs" in fault:
+            remedy = "Look at the data"
         raise DivergedError(
-            f"step {i + 1} of epoch {epoch + 1}: {fault or 'the weights overflowed'}. "
-            "Lower the learning rate or rho, warm up, or clip the gradient"
+            f"step {i + 1} of epoch {epoch + 1}: {fault or 'the weights overflowed'}. {remedy}"
         )
 
 
@@ -160,6 +163,15 @@ def _fault(w: Array, trace: Trace, batch: Objective) -> str | None:
     return None
 
 
+def _check_samples(x: Array, y: Array, batch_size: int) -> None:
+    if len(x) != len(y):
+        raise ShapeError(f"{len(x)} inputs and {len(y)} targets: give one target for every input")
+    if len(x) == 0:
+        raise ShapeError("there are no samples")
+    if not hasattr(batch_size, "__index__") or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number >= 1, not {batch_size}")
+
+
 def evaluate(
     model: Module,
     x: Any,
@@ -170,6 +182,7 @@ def evaluate(
 ) -> Score:
     """Mean loss and accuracy on inputs x (N, ...) with labels y (N,), in evaluation mode."""
     x, y = to_device(x), to_device(y)
+    _check_samples(x, y, batch_size)
     parts = (slice(start, start + batch_size) for start in range(0, len(x), batch_size))
     return score(model, ((x[part], y[part]) for part in parts), loss)
 
@@ -181,18 +194,21 @@ def score(
 
     What is summed stays on the device until the last batch is done.
     """
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules().values()]
     model.eval()
     n, total, correct = 0, xp.zeros(()), xp.zeros(())
     try:
         with no_grad(), frozen_statistics(), quiet():
             for x, y in samples:
                 x, y = to_device(x, model.weights.flat.dtype), to_device(y)
+                if y.ndim != 1:
+                    raise ShapeError(f"accuracy needs labels (N,), not targets of shape {y.shape}")
                 scores = model(Tensor.over(x))
                 total = total + loss(scores, Tensor.over(y))._data * len(x)
                 finite = xp.isfinite(scores._data).all(axis=1)
                 correct = correct + ((scores._data.argmax(axis=1) == y) & finite).sum()
                 n += len(x)
     finally:
-        model.train(was_training)
+        for module, mode in modes:
+            module.training = mode
     return Score(float(total) / n, float(correct) / n)

@@ -254,6 +254,20 @@ def test_a_backend_of_the_environment_that_fails_says_so_at_first_use(folder, na
     assert lines[4] == "[0.]"
 
 
+def test_kernels_of_the_environment_that_do_not_exist_are_told_at_first_use(folder):
+    code = (
+        "import rsam_ref, rsam_backends as b\n"
+        "try: b.xp.zeros(3)\n"
+        "except b.BackendError as error: print(error)\n"
+        "b.use_backend('numpy', kernels='fast'); print(b.xp.zeros(1))"
+    )
+    done = run(code, folder, RSAM_REF_KERNELS="slow")
+    assert done.stdout.splitlines() == [
+        "RSAM_REF_KERNELS=slow: kernels are 'fast' or 'plain' (the definitions alone)",
+        "[0.]",
+    ], done.stderr
+
+
 @pytest.mark.parametrize("package", ["rsam_ref", "rsam_backends"])
 def test_an_import_brings_nothing_heavy(folder, package):
     done = run(f"import sys, {package}; print(*sys.modules)", folder, RSAM_REF_BACKEND="numpy")

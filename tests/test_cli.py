@@ -64,6 +64,8 @@ def test_help_and_version():
             2,
             "--momentum means nothing to --optimizer rsam --base adamw",
         ),
+        (["train", "--model-option", "seed=3"], 2, "seed is no option of a model"),
+        (["train", "--model-option", "width=0"], 2, "outputs must be at least 1, not 0"),
         (["train", "--optimizer", "adam"], 2, "optimizer = 'adam': input should be 'sgd', 'adamw'"),
         (["train", "--model", "resnet21"], 2, "there is no model 'resnet21'; choose one of mlp"),
         (["train", "--model", "vit_tiny"], 2, "patch 16 does not divide image_size 8"),

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import typer
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from test_cli import command
 
@@ -134,7 +135,8 @@ def test_all_measures_of_two_models(runs, tmp_path):
         (["--lam", "0"], 2, "lam weighs the gradient"),
         (["--measure", "flatness"], 2, "unknown measure 'flatness'; there are line, plane, worst"),
         (["--points", "1"], 2, "a line needs at least 2 points, not 1"),
-        (["--steps", "5"], 2, "steps must be at least 10, not 5"),
+        (["--steps", "5", "--measure", "inner"], 2, "--steps 5: inner compares ascents of up to"),
+        (["--steps", "0"], 2, "steps must be at least 1, not 0"),
         (["--samples", "0"], 2, "samples must be at least 1"),
         (["--extent", "inf"], 2, "extent must be a finite number > 0"),
         (["--seed", "-1"], 2, "a seed must be a whole number >= 0, not -1"),
@@ -150,6 +152,33 @@ def test_an_error_is_one_line_and_an_exit_code(runs, tmp_path, arguments, code, 
     assert message in done.stderr
     assert done.stderr.startswith("rsam-ref: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_diverged_model_can_be_measured(runs, tmp_path):
+    """What is not finite is left out of tables and figures."""
+    shutil.copytree(runs / "mlp-sam", tmp_path / "mlp-sam")
+    model = tmp_path / "mlp-sam" / "model.safetensors"
+    with safe_open(model, framework="numpy") as file:
+        arrays, metadata = {k: file.get_tensor(k) for k in file.keys()}, file.metadata()  # noqa: SIM118
+    largest = max(arrays, key=lambda name: arrays[name].size)
+    arrays[largest] = arrays[largest] * np.float32(3e37)
+    save_file(arrays, model, metadata)
+    done = command(
+        *("sharpness", str(tmp_path / "mlp-sam"), *OPTIONS, "--dtype", "float32"),
+        *("--measure", "inner", "--measure", "worst"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "share of the inner maximum" in done.stdout
+
+
+def test_steps_are_asked_for_where_they_are_used(runs, tmp_path):
+    done = command(
+        *("sharpness", str(runs / "mlp-sam"), "--steps", "2", "--restarts", "0"),
+        *("--measure", "worst", "--samples", "20"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path):

@@ -215,6 +215,16 @@ def test_the_command_says_what_diverges_and_draws_it(folder):
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_the_verdict_is_told_also_where_a_file_cannot_be_written(folder):
+    (folder / "step.png").mkdir()
+    options = ("--algorithm", "sam", "--plot", "step.png", "--html", "report.html")
+    done = command("wrong.py:my_sam", *options, folder=folder)
+    assert done.returncode == 2
+    assert "ascent.descends" in done.stdout
+    assert "step.png could not be written" in done.stderr
+    assert "ascent.descends" in (folder / "report.html").read_text()
+
+
 def test_the_report_as_json_is_nothing_but_json(folder):
     done = command("wrong.py:my_sam", "--algorithm", "sam", "--json", folder=folder)
     report = json.loads(done.stdout)
@@ -250,6 +260,8 @@ def test_what_cannot_run_ends_in_a_message_and_in_2(source, says, folder):
         (("nowhere.py:my_sam",), "no file nowhere.py"),
         (("mine.py:my_sam", "--algorithm", "sgd"), "unknown algorithm"),
         (("mine.py:my_sam", "--plot", "step.gif"), "give a file ending in"),
+        (("mine.py:my_sam", "--plot", "nope/x.png"), "there is no folder nope"),
+        (("mine.py:my_sam", "--html", "nope/x.html"), "there is no folder nope"),
         (("mine.py:my_sam", "--timeout", "0"), "--timeout"),
     ],
 )
@@ -289,11 +301,15 @@ def test_the_fixture_holds_a_project_to_it(pytester: pytest.Pytester):
 
         def test_wrong_but_known(rsam_conforms):
             rsam_conforms(wrong.my_sam, "sam", allow=["ascent.descends"])
+
+        def test_no_such_code(rsam_conforms):
+            rsam_conforms(mine.my_sam, "sam", allow=["ascent.descend"])
         """
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
-    result.assert_outcomes(passed=2, failed=1)
+    result.assert_outcomes(passed=2, failed=2)
     result.stdout.fnmatch_lines(["*it diverges from sam:*", "*ascent.descends*"])
+    result.stdout.fnmatch_lines(["*unknown code 'ascent.descend'; did you mean ascent.descends*"])
 
 
 def test_the_fixture_costs_nothing_at_start():
@@ -314,6 +330,17 @@ def test_an_error_at_a_limit_is_a_divergence():
     report = check(refuses, "sam")
     assert [f.code for f in report.findings if not f.note] == ["limits.rho-zero"]
     assert "rho must be > 0" in report.findings[0].evidence["error"]
+
+
+def test_settings_are_read_by_name_and_by_index():
+    def indexes(weights, loss_and_grad, state, hyper):
+        assert hyper["rho"] == hyper.rho
+        assert dict(hyper)["lam"] == hyper.lam
+        return FUNCTIONS["sam"][0].subject(weights, loss_and_grad, state, hyper)
+
+    assert check(indexes, "sam").conforms
+    with pytest.raises(BrokenError, match="KeyError: 'temperature'"):
+        check(lambda weights, loss_and_grad, state, hyper: hyper["temperature"], "sam")
 
 
 def test_functions_are_checked_without_loading_torch():

@@ -189,6 +189,9 @@ def test_idx_classes_come_from_classes_tsv(tmp_path):
     folder = write_idx_set(tmp_path / "letters")
     (folder / "classes.tsv").write_text("".join(f"{i}\tletter {i}\n" for i in range(12)))
     assert load_dataset(folder).classes == tuple(f"letter {i}" for i in range(12))
+    lines = [f"{i}\tletter {i}\n" for i in range(12)]
+    (folder / "classes.tsv").write_text("".join(reversed(lines)))
+    assert load_dataset(folder).classes == tuple(f"letter {i}" for i in range(12))
 
 
 @pytest.mark.parametrize("below", [".", "cifar-10-batches-bin"])
@@ -799,8 +802,9 @@ def test_idx_files_that_do_not_fit_together_are_named(tmp_path, name, array, cod
             "line 2 is not a key, a tab",
         ),
         ("idx", "classes.tsv", b"0\tfish\n", "but there are 1 classes"),
+        ("idx", "classes.tsv", b"1\tfish\n2\tbird\n", "no name for the label 0; number the"),
     ],
-    ids=["short", "binary", "empty", "no tab", "too few"],
+    ids=["short", "binary", "empty", "no tab", "too few", "from 1"],
 )
 def test_wrong_class_names_are_named(tmp_path, kind, name, contents, words):
     folder = WRITERS[kind](tmp_path / "set")

@@ -12,7 +12,19 @@ from oracle import assert_close, normal
 from scipy.stats import ks_2samp
 from torch import nn as tnn
 
-from rsam_ref import GraphError, ShapeError, models, nn, no_grad, objective, ops
+from rsam_backends import Stream
+from rsam_ref import (
+    GraphError,
+    ShapeError,
+    Tensor,
+    models,
+    nn,
+    no_grad,
+    objective,
+    ops,
+    rsam_gradient,
+)
+from rsam_ref.noise import filter_noise
 
 # Ours, theirs, the input's shape.
 TWINS = {
@@ -445,10 +457,32 @@ def test_inputs_take_the_type_of_the_model():
     assert loss.dtype == gradient.dtype == "float32"
 
 
+def test_weights_take_the_type_of_the_model():
+    """A radius that is a float64 scalar of NumPy widens the vectors of the pure functions."""
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten()).build()
+    x, y = np.ones((3, 1, 4, 4), "float32"), np.zeros(3, int)
+    w, shapes = model.weights.flat, model.weights.shapes
+    noise = filter_noise(w, shapes, sigma=np.float64(0.01), stream=Stream("noise"))
+    assert noise.dtype == "float32"
+    trace = rsam_gradient(objective(model, x, y), w, noise, rho=np.float64(0.1))
+    assert trace.gradient.dtype == trace.adversarial_loss.dtype == "float32"
+    assert {values.dtype.name for values in model.state_dict().values()} == {"float32"}
+
+
+def test_tensors_are_inputs_as_well(problem):
+    ours, _, x, y = problem
+    w = ours.weights.flat
+    loss = lambda out, y: (out * y.data[:, None]).sum()
+    expected = objective(ours, x, y, loss)(w)[1]
+    np.testing.assert_array_equal(objective(ours, Tensor(x), Tensor(y), loss)(w)[1], expected)
+
+
 def test_objectives_check_shapes(problem):
     ours, _, x, y = problem
     with pytest.raises(ShapeError, match=r"objective:.*\(5, 1, 4, 4\).*\(4,\).*give"):
         objective(ours, x, y[:4])
+    with pytest.raises(ShapeError, match="a mini-batch of no samples"):
+        objective(ours, x[:0], y[:0])
     for w in (ours.weights.flat[:-1], ours.weights.flat[None], 3.0):
         with pytest.raises(ShapeError, match=rf"objective:.* {ours.weights.flat.size} .*give"):
             objective(ours, x, y)(w)
@@ -537,6 +571,10 @@ def test_first_not_finite_names_the_layer():
         lambda: models.mlp([3, 0, 2]),
         lambda: models.cnn(size=30),
         lambda: nn.Conv2d(3, 4, 3, groups=2),
+        lambda: nn.Linear(0, 2),
+        lambda: nn.Conv2d(1, 0, 3),
+        lambda: nn.Conv2d(1, 2, 0),
+        lambda: nn.Conv2d(2, 2, 3, groups=0),
         lambda: nn.Dropout(1),
         lambda: nn.Dropout(-0.1),
         lambda: nn.GELU("exact"),
@@ -545,6 +583,79 @@ def test_first_not_finite_names_the_layer():
 def test_impossible_layers_are_errors(build):
     with pytest.raises(ValueError, match=r"not|cannot"):
         build()
+
+
+@pytest.mark.parametrize(("made_for", "given"), [(4, 3), (3, 1), (1, 3)])
+def test_batch_norm_of_other_channels_changes_nothing(made_for, given):
+    layer = nn.BatchNorm2d(made_for).build()
+    before = layer.state_dict()
+    message = (
+        rf"BatchNorm2d: inputs of shape \(2, {given}, 4, 4\), but it is for {made_for} channels"
+    )
+    with pytest.raises(ShapeError, match=message):
+        layer(np.ones((2, given, 4, 4), "float32"))
+    after = layer.state_dict()
+    assert all(before[name].tobytes() == after[name].tobytes() for name in before)
+
+
+class Holding(nn.Module):
+    def __init__(self, what):
+        self.held = what
+        self.linear = nn.Linear(3, 3)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda: {"a": nn.Linear(3, 3)},
+        lambda: [[nn.Linear(3, 3)]],
+        lambda: [nn.Parameter((3,), nn.constant(1))],
+        lambda: {"a": [nn.Parameter((3,), nn.constant(1))]},
+        lambda: ({"a": nn.Tanh()},),
+    ],
+)
+def test_what_would_not_be_trained_is_refused(what):
+    with pytest.raises(TypeError, match=r"Holding.held: what lies in it would never be trained"):
+        nn.Sequential(Holding(what())).build()
+
+
+def test_what_is_no_module_may_lie_anywhere():
+    model = Holding({"a": [1, "b"], "c": {np.float32(1)}}).build()
+    other = Holding([nn.Linear(3, 3), nn.Tanh(), 3, None]).build()
+    assert model.weights.names == ["linear.weight", "linear.bias"]
+    assert other.weights.names == ["held.0.weight", "held.0.bias", *model.weights.names]
+
+
+def test_a_module_that_comes_after_the_building_is_refused():
+    model = nn.Sequential(nn.Linear(3, 3)).build()
+    model.layers.append(nn.Linear(3, 2))
+    with pytest.raises(RuntimeError, match="this Linear was no part of the Sequential when"):
+        model(np.ones((2, 3), "float32"))
+    model.build()
+    assert model(np.ones((2, 3), "float32")).shape == (2, 2)
+
+
+def test_a_whole_model_may_be_used_inside_another():
+    inner = nn.Linear(3, 3).build(seed=1)
+
+    class Outer(Holding):
+        def forward(self, x):
+            return self.linear(x) + self.held(x)
+
+    model = Outer(lambda x: inner(x)).build()
+    model(np.ones((2, 3), "float32")).sum().backward()
+    assert np.abs(model.weights.gradient).max() > 0
+
+
+def test_an_input_that_passes_through_keeps_its_gradient():
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 3)).build().eval()
+    model.layers.pop()
+    x = Tensor(np.ones((2, 3), "float32"), requires_grad=True)
+    model(x).sum().backward()
+    np.testing.assert_array_equal(x.grad, np.ones((2, 3)))
 
 
 def test_a_part_has_no_flat_vector_of_its_own():

@@ -278,6 +278,17 @@ def test_what_decides_no_weights_may_change(tmp_path):
     assert finished(tmp_path / "run")[0] == whole
 
 
+def test_a_damaged_description_is_named(tmp_path):
+    run = Run.start(tmp_path / "run", settings())
+    assert not run.go(on_step=until(3))
+    path = tmp_path / "run" / "run.json"
+    path.write_text("{seed: 0")
+    with pytest.raises(RunError, match=r"run.json: damaged .*; it only tells of the run, so"):
+        Run.resume(tmp_path / "run")
+    path.unlink()
+    assert Run.resume(tmp_path / "run").go()
+
+
 def test_metrics_cut_short_are_mended(tmp_path):
     run = Run.start(tmp_path / "run", settings())
     assert not run.go(on_step=until(8, signal.SIGINT))
@@ -408,6 +419,10 @@ def test_the_vit_preset_has_the_public_code_s_schedules():
         ({"rhoo": 1}, "unknown setting rhoo; there are data, image_size"),
         ({"seed": -1}, "seed = -1"),
         ({"shards": 2, "accumulate": 2}, "accumulate and shards both share out a mini-batch"),
+        ({"model_options": {"seed": 3}}, "seed is no option of a model: it is decided elsewhere"),
+        ({"model_options": 3}, "model_options = 3"),
+        ({"data": 5}, "data = 5"),
+        ({"lr": 0.0, "rho_low": 0.1}, "rho_low lets rho follow the learning rate, which is 0"),
     ],
     ids=str,
 )

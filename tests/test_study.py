@@ -17,7 +17,7 @@ def records(case, best, *, gain):
     """All runs of a case, with the validation accuracy best at ``best[method]``."""
     finished = {}
     for method in study.CHOSEN:
-        for run in study.tuning(method, case.problem):
+        for run in study.tuning(method):
             near = -abs(np.log(run.value / best[method]))
             finished[run] = {"val_accuracy": 0.9 + 0.01 * near, "test_accuracy": 0.0}
         for seed in study.SEEDS:
@@ -31,9 +31,8 @@ GAIN = {"sgd": 0.0, "sam": 0.02, "sam2": 0.0, "rsam": -0.01}
 CASE = study.Case("digits-mlp", 0.4, "digits")
 
 
-@pytest.mark.parametrize("problem", study.PROBLEMS)
-def test_every_method_is_tuned_over_equally_many_values_on_seeds_of_its_own(problem):
-    plans = [study.tuning(method, problem) for method in study.CHOSEN]
+def test_every_method_is_tuned_over_equally_many_values_on_seeds_of_its_own():
+    plans = [study.tuning(method) for method in study.CHOSEN]
     assert len({len(plan) for plan in plans}) == 1
     assert not {run.seed for plan in plans for run in plan} & set(study.SEEDS)
     assert len(study.SEEDS) >= 5
@@ -90,8 +89,8 @@ def test_nothing_is_said_before_all_seeds_are_there():
     finished = records(CASE, BEST, gain=GAIN)
     del finished[Run("rsam", BEST["rsam"], 4)]
     assert study.summary(CASE, finished) == []
-    del finished[study.tuning("sam", CASE.problem)[0]]
-    assert study.choice("sam", CASE.problem, finished) is None
+    del finished[study.tuning("sam")[0]]
+    assert study.choice("sam", finished) is None
 
 
 def test_labels_are_replaced_in_training_only():

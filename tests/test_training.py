@@ -129,6 +129,47 @@ def test_evaluation_leaves_no_trace():
     assert whole.loss == pytest.approx(score.loss, rel=1e-5)
 
 
+def test_evaluation_leaves_frozen_parts_frozen():
+    model = Sequential(Conv2d(1, 2, 3), BatchNorm2d(2), Flatten(), Linear(72, 10)).build(0)
+    model.layers[1].eval()
+    evaluate(model, np.zeros((2, 1, 8, 8), "float32"), np.zeros(2, int))
+    assert [layer.training for layer in model.layers] == [True, False, True, True]
+
+
+@pytest.mark.parametrize(
+    ("samples", "labels", "batch_size", "message"),
+    [
+        (4, 3, 2, "4 inputs and 3 targets"),
+        (3, 4, 2, "3 inputs and 4 targets"),
+        (0, 0, 2, "there are no samples"),
+        (4, 4, 0, "batch_size must be a whole number >= 1, not 0"),
+        (4, 4, -2, "batch_size must be a whole number >= 1, not -2"),
+        (4, 4, 2.0, "batch_size must be a whole number >= 1, not 2.0"),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused(samples, labels, batch_size, message):
+    model = models.mlp([2, 10], seed=0)
+    x, y = np.ones((samples, 2), "float32"), np.zeros(labels, int)
+    with pytest.raises(ValueError, match=message):
+        train(model, SGD(0.1), x, y, epochs=1, batch_size=batch_size)
+    with pytest.raises(ValueError, match=message):
+        evaluate(model, x, y, batch_size=batch_size)
+
+
+def test_accuracy_needs_labels():
+    model = models.mlp([2, 3], seed=0)
+    with pytest.raises(ValueError, match=r"accuracy needs labels \(N,\), not targets of shape"):
+        evaluate(model, np.ones((3, 2), "float32"), np.eye(3, dtype="float32"))
+
+
+def test_inputs_that_are_not_finite_are_named():
+    x = np.ones((4, 64), "float32")
+    x[2, 3] = np.nan
+    message = r"step 1 of epoch 1: .* the inputs hold values that are not finite\. Look at the data"
+    with pytest.raises(DivergedError, match=message):
+        train(small(), SGD(0.1), x, np.zeros(4, int), epochs=1)
+
+
 def test_a_prediction_that_is_not_finite_is_wrong():
     model = models.mlp([2, 2], seed=0)
     model.weights.flat[...] = np.nan

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import entry_points
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from rsam_backends.base import Array, Backend, BackendError, Missing
 ENTRY_POINTS = "rsam_ref.backends"
 ENVIRONMENT = "RSAM_REF_BACKEND"
 KERNELS = "RSAM_REF_KERNELS"
+KINDS = ("fast", "plain")
 
 _instances: dict[tuple[str, int], Backend] = {}
 
@@ -54,20 +55,27 @@ class _Namespace(threading.local):
 
     def __init__(self) -> None:
         # Runs once in every thread that touches it.
-        _enter(self, _of_environment(), None)
+        backend, kernels = _of_environment()
+        _enter(self, backend, kernels)
 
 
-def _of_environment() -> Backend | Missing:
-    name = os.environ.get(ENVIRONMENT, "numpy")
+def _of_environment() -> tuple[Backend | Missing, str]:
+    """What the two variables ask for. Where that is nonsense, the first use of anything says so."""
+    name, kernels = os.environ.get(ENVIRONMENT, "numpy"), os.environ.get(KERNELS, "fast")
     try:
-        return get_backend(name)
+        backend = get_backend(name)
     except (BackendError, ValueError) as error:
-        return Missing(name, f"{ENVIRONMENT}={name}: {error}", vars(get_backend("numpy").namespace))
+        told = f"{ENVIRONMENT}={name}: {error}"
+    else:
+        if kernels in KINDS:
+            return backend, kernels
+        told = f"{KERNELS}={kernels}: kernels are 'fast' or 'plain' (the definitions alone)"
+    return Missing(name, told, vars(get_backend("numpy").namespace)), "plain"
 
 
 def _enter(namespace: _Namespace, backend: Backend | Missing, kernels: str | None) -> None:
     kernels = kernels or os.environ.get(KERNELS, "fast")
-    if kernels not in ("fast", "plain"):
+    if kernels not in KINDS:
         raise ValueError(f"kernels are 'fast' or 'plain' (the definitions alone), not {kernels!r}")
     backend.activate()
     names = namespace.__dict__
@@ -115,6 +123,17 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
         trace: TracebackType | None,
     ) -> None:
         _enter(_local, *self._before)
+
+
+@contextmanager
+def kernels_replaced(kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """In this block ops of these names run as these functions say, in this thread."""
+    before = _local._kernels
+    vars(_local)["_kernels"] = {**before, **kernels}
+    try:
+        yield
+    finally:
+        vars(_local)["_kernels"] = before
 
 
 def carried(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -90,7 +90,7 @@ def read_idx_folder(folder: Path) -> Source:
         )
     name, classes = folder.resolve().name, tuple(map(str, range(10)))
     if (names := folder / "classes.tsv").exists():
-        classes = tuple(class_names(names).values())
+        classes = _numbered(names)
     elif hashlib.sha256(y_train.astype("u1").tobytes()).hexdigest() == _FASHION:
         name, classes = "fashion-mnist", _FASHION_CLASSES
     for labels, file in ((y_train, train_file), (y_test, test_file)):
@@ -106,6 +106,17 @@ def read_idx_folder(folder: Path) -> Source:
         (x_train[:, None], y_train.astype(np.int64)),  # (N, H, W) -> (N, 1, H, W)
         (x_test[:, None], y_test.astype(np.int64)),
     )
+
+
+def _numbered(path: Path) -> tuple[str, ...]:
+    """The names of the labels 0, 1, ... from a file of lines "number<tab>name", in any order."""
+    names = class_names(path)
+    try:
+        return tuple([names[str(number)] for number in range(len(names))])
+    except KeyError as missing:
+        raise DataError(
+            path, f"no name for the label {missing.args[0]}; number the classes from 0 on"
+        ) from None
 
 
 def class_names(path: Path) -> dict[str, str]:

@@ -6,6 +6,7 @@ Every measure is a pure function of a loss and a flat vector w::
     ascent.py       the largest rise within a radius rho: projected gradient ascent
     smoothing.py    the mean rise, and the gradient's turn, under filter-wise Gaussian noise
     hessian.py      the largest eigenvalues of the Hessian: Lanczos on gradient differences
+    branch.py       the smooth branch that a network of ReLUs is on: what has that Hessian
     inner.py        how much of the largest rise SAM and R-SAM reach in their one step
 
 ``loss_and_grad(w)`` is what the optimizers see, an `objective`, and `landscape.py` makes the one to
@@ -14,6 +15,7 @@ measures of a trained model and `kept.py` keeps them, for ``rsam-ref sharpness``
 """
 
 from rsam_ref.sharpness.ascent import Ascent, rho_sharpness
+from rsam_ref.sharpness.branch import Branch
 from rsam_ref.sharpness.directions import filter_normalised_direction, loss_along, loss_over_plane
 from rsam_ref.sharpness.estimate import Estimate
 from rsam_ref.sharpness.hessian import Eigenvalues, hessian_eigenvalues, hessian_product
@@ -24,6 +26,7 @@ from rsam_ref.sharpness.smoothing import average_sharpness, gradient_stability
 __all__ = [
     "METHODS",
     "Ascent",
+    "Branch",
     "Eigenvalues",
     "Estimate",
     "InnerMaximum",

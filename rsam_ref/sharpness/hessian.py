@@ -4,10 +4,9 @@ The Hessian itself (P, P) is never made. Its product with a vector v is a differ
 
     H v ~ (grad L(w + h v) - grad L(w - h v)) / 2h,
 
-and Lanczos' iteration needs nothing but such products. In float64, and with h as small as its
-rounding lets it be: where w + h v lies beyond a kink of a ReLU the gradient jumps, and the jump,
-divided by h, would be taken for curvature. The Hessian knows nothing of kinks. Thousands of units
-times thousands of samples have many of them close to w.
+and Lanczos' iteration needs nothing but such products. Use float64: the difference of two float32
+gradients has about four digits. The gradients are those of the `Branch` of the loss at w, since a
+ReLU's kink between the two places would be taken for curvature.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from typing import Any
 from rsam_backends import Stream, to_device, xp
 from rsam_backends.base import Array
 from rsam_ref.sam import LossAndGrad, norm
+from rsam_ref.sharpness.branch import Branch
 
-CLOSED = 1e-6  # what is left of a product, relative to the eigenvalues, where it is only rounding
-STEP = 1e-9  # h, relative to 1 + ||w||; the rounding of the gradients grows by some 1e-16 / h
+PRECISION = {4: 2.0**-23, 8: 2.0**-52}  # of a number of so many bytes, relative to its size
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +33,19 @@ class Eigenvalues:
     unit vector q. H q is computed once more for it, with another h, so that an error of the
     gradient differences shows."""
     gradients: int
-    """How many gradients it cost: two a product, and two a value for its bound."""
+    """How many gradients it cost: one at w, two a product, and two a value for its bound."""
 
 
-def hessian_product(loss_and_grad: LossAndGrad, w: Array, v: Array, step: float = STEP) -> Array:
-    """H v (P,) at w (P,) in float64, by a central difference: two gradients."""
-    if w.dtype != "float64":
-        raise TypeError(
-            f"the Hessian needs weights in float64, not {w.dtype}: differences of gradients over "
-            "so short a way have no digits in less (load_trained(path, dtype='float64'))"
-        )
+def hessian_product(loss_and_grad: LossAndGrad, w: Array, v: Array, times: float = 1.0) -> Array:
+    """H v (P,) by a central difference, two gradients; give a network's loss as its `Branch` at w.
+
+    The distance between the gradients balances their rounding against the third derivative: the
+    cube root of the precision, relative to 1 + ||w||, and ``times`` as much.
+    """
     length = float(norm(v))
     if length == 0:
         return xp.zeros_like(w)
-    h = step * (1 + float(norm(w))) / length
+    h = times * PRECISION[w.dtype.itemsize] ** (1 / 3) * (1 + float(norm(w))) / length
     ahead, behind = loss_and_grad(w + h * v)[1], loss_and_grad(w - h * v)[1]
     return (ahead - behind) / (2 * h)
 
@@ -61,7 +59,7 @@ def hessian_eigenvalues(
     tolerance: float = 1e-4,
     stream: Stream,
 ) -> Eigenvalues:
-    """The k largest eigenvalues of the Hessian at w (P,) in float64, by Lanczos' iteration.
+    """The k largest eigenvalues of the Hessian at w (P,), by Lanczos' iteration.
 
     It ends when what is left of every H q - value q is at most ``tolerance`` times the largest
     eigenvalue's size, or after ``iterations`` products; the bounds say how far it came. Every new
@@ -76,6 +74,7 @@ def hessian_eigenvalues(
         raise ValueError(f"k counts eigenvalues, 1 to the {size} weights, not {k}")
     if iterations < k:
         raise ValueError(f"{k} eigenvalues need at least {k} iterations, not {iterations}")
+    loss_and_grad = Branch(loss_and_grad, w)
     limit = min(iterations, size)
     basis = xp.empty((limit, size), w.dtype)
     start = stream.normal(size, w.dtype)
@@ -91,14 +90,14 @@ def hessian_eigenvalues(
         values, vectors = _ritz(diagonal, beside, k)
         scale = max(abs(v) for v in values)
         met = j + 1 >= k and beta * abs(vectors[-1]).max() <= tolerance * scale
-        closed = beta <= CLOSED * scale
+        closed = beta <= PRECISION[w.dtype.itemsize] ** 0.5 * scale
         if j + 1 == limit or (met and not closed):
             bounds = []
             for value, vector in zip(values, vectors.T):
                 q = to_device(vector) @ basis[: j + 1]
-                again = hessian_product(loss_and_grad, w, q, 3 * STEP)
+                again = hessian_product(loss_and_grad, w, q, times=1 / 3)
                 bounds.append(float(norm(again - value * q)))
-            return Eigenvalues(values, bounds, 2 * (j + 1) + 2 * len(values))
+            return Eigenvalues(values, bounds, 1 + 2 * (j + 1) + 2 * len(values))
         if closed:  # H leads nowhere new from here, which says nothing of what lies elsewhere
             beta, rest = 0.0, _orthogonal(stream.normal(size, w.dtype), basis[: j + 1])
         beside.append(beta)

@@ -82,15 +82,13 @@ class Settings:
             check_sigma(sigma)
         if not self.rhos or not self.sigmas:
             raise ValueError("give at least one rho and one sigma")
-        for name in ("samples", "batches", "draws", "directions", "eigenvalues"):
+        for name in ("samples", "batches", "draws", "directions", "eigenvalues", "steps"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.points < 2:
             raise ValueError(f"a line needs at least 2 points, not {self.points}")
         if not 0 < self.extent < math.inf:
             raise ValueError(f"extent must be a finite number > 0, not {self.extent}")
-        if self.steps < max(self.ascent_steps):
-            raise ValueError(f"steps must be at least {max(self.ascent_steps)}, not {self.steps}")
         if self.restarts < 0:
             raise ValueError(f"restarts must be at least 0, not {self.restarts}")
         Stream("samples", self.seed)  # a seed that cannot be one is refused here
