@@ -134,6 +134,7 @@ def draw_step(axes: Axes, step: Step, shown: set[str], *, size: float, bar: Axes
     axes.set_ylabel("second weight", size=size)
     axes.tick_params(labelsize=0.75 * size)
     axes.locator_params(nbins=5)
+    axes.ticklabel_format(scilimits=(-3, 4))
     if bar is not None:
         axes.figure.colorbar(filled, cax=bar)
         bar.tick_params(labelsize=0.75 * size)
@@ -241,6 +242,7 @@ def _places(
 ) -> list[tuple[Arrow | Dot, Any]]:
     """Where the labels stand: each where there is most room for it, one after the other.
 
+    An arrow whose label would hide something has none: the key at the side tells what it is.
     ``em`` is the size of the letters in the units of the axes.
     """
     seen = [arrow for arrow in arrows if _long(arrow, half)]
@@ -271,12 +273,14 @@ def _places(
         def room(place: Any) -> float:
             """How far its box is from whatever is there; below 0 where it hides something."""
             away = xp.maximum(abs(everything - place) - (wide, high), 0)  # noqa: B023
-            inside = half - abs(place - centre) - (wide, high)  # noqa: B023
+            inside = half - 0.3 * em - abs(place - centre) - (wide, high)  # noqa: B023
             gaps = xp.sqrt((away**2).sum(1))
             hidden = float((gaps == 0).sum())
             return min(float(gaps.min()), 0.3 * em) - em * hidden + 10 * min(0, float(inside.min()))
 
         best = max(options, key=room)
+        if isinstance(item, Arrow) and room(best) < -0.5 * em:
+            continue
         placed.append((item, best))
         box = [(i, j) for i in xp.linspace(-1, 1, 9) for j in xp.linspace(-1, 1, 5)]
         taken.append(best + xp.array(box) * (wide, high))

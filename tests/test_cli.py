@@ -1,9 +1,13 @@
 """The command line as a user meets it: help, exit codes, one line for every error."""
 
+import inspect
 import subprocess
 import sys
 
 import pytest
+
+from rsam_ref import cli_train
+from rsam_ref.recipe import Recipe
 
 
 def command(*arguments, cwd=None, **environment):
@@ -142,3 +146,9 @@ def test_explain_makes_slides_and_a_page_to_hand_out(tmp_path):
     assert "One step of SAM" in (tmp_path / "page.html").read_text(encoding="utf-8")
     for name in (*(f"slides/{slide}" for slide in slides), "page.html"):
         assert f"Wrote {name}" in done.stdout
+
+
+def test_every_setting_of_a_recipe_is_an_option_of_train():
+    options = inspect.signature(cli_train.train).parameters.keys()
+    assert Recipe.model_fields.keys() - options == {"model_options"}
+    assert "model_option" in options
