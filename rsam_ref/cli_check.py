@@ -43,6 +43,8 @@ def check(
     framework, with lists of NumPy arrays; a PyTorch optimizer class, or make(params, hyper); or a
     PyTorch function train_step(model, optimizer, loss_fn, batch, hyper).
 
+    Settings are hyper.rho or hyper["rho"]; also lr, momentum, weight_decay, sigma, lam, eta.
+
     Exit codes: 0 it conforms, 1 it diverges, 2 it could not be checked.
     """
     from rsam_ref.conformance import CATALOGUE, BrokenError
@@ -63,6 +65,9 @@ def check(
             raise ValueError(f"unknown form {form!r}; there are {', '.join(FORMS)}")
         if plot is not None and plot.suffix.lower() not in PICTURES:
             raise ValueError(f"--plot {plot}: give a file ending in {', '.join(PICTURES)}")
+        for option, path in (("--plot", plot), ("--html", html)):
+            if path is not None and not path.parent.is_dir():
+                raise ValueError(f"{option} {path}: there is no folder {path.parent}")
         if seed < 0 or timeout <= 0:
             raise ValueError("--seed must be >= 0 and --timeout > 0")
     try:
@@ -81,33 +86,41 @@ def check(
     except KeyboardInterrupt:
         fail("interrupted; nothing was written")
         raise typer.Exit(2) from None
-    _write(report, target, plot, html)
     if as_json:
         print(report.to_json())
     else:
         _tell(report, target)
-        for path in (plot, html):
-            if path is not None and path.exists():
-                say(f"Wrote {path}")
+    _write(report, target, plot, html, quiet=as_json)
     raise typer.Exit(0 if report.conforms else 1)
 
 
-def _write(report: Any, target: str, plot: Path | None, html: Path | None) -> None:
+def _write(report: Any, target: str, plot: Path | None, html: Path | None, quiet: bool) -> None:
+    """Picture and page, as they were asked for. Exit code 2 where a file cannot be written."""
     if plot is None and html is None:
         return
     from rsam_ref.conformance import picture
     from rsam_ref.plot import save
 
-    try:
-        if plot is not None and report.picture:
-            save(picture.step_figure(report), plot)
-        elif plot is not None:
-            fail(f"--plot {plot}: no step made two gradients, so there is nothing to draw")
-        if html is not None:
-            picture.write_page(report, target, html)
-    except OSError as error:
-        fail(f"{error.filename}: {error.strerror}")
-        raise typer.Exit(2) from None
+    failed = False
+    if plot is not None and not report.picture:
+        fail(f"--plot {plot}: no step made two gradients, so there is nothing to draw")
+        plot = None
+    for path in (plot, html):
+        if path is None:
+            continue
+        try:
+            if path is plot:
+                save(picture.step_figure(report), path)
+            else:
+                picture.write_page(report, target, path)
+        except OSError as error:
+            fail(f"{path} could not be written: {error.strerror}")
+            failed = True
+        else:
+            if not quiet:
+                say(f"Wrote {path}")
+    if failed:
+        raise typer.Exit(2)
 
 
 def _tell(report: Any, target: str) -> None:

@@ -6,7 +6,9 @@ is precision, style or cost: it does not.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,15 @@ class Entry:
     effect: str
     remedy: str
     note: bool = False
+
+
+def check_codes(codes: Collection[str]) -> None:
+    """Raise `ValueError` for what is no code, with the codes that look like it."""
+    for code in [codes] if isinstance(codes, str) else codes:
+        if code not in CATALOGUE:
+            near = get_close_matches(code, CATALOGUE)
+            there = f"; did you mean {' or '.join(near)}?" if near else ""
+            raise ValueError(f"unknown code {code!r}{there} (rsam-ref check --codes lists all)")
 
 
 CATALOGUE: dict[str, Entry] = {

@@ -79,7 +79,7 @@ def check(
     with _same_numbers(seed), _errors_of("training"), _limited(timeout):
         setting = _main_run(maker, algorithm, seed)
     findings = list(setting.main.findings)
-    outcomes = {"training": "findings" if findings else "passed"}
+    outcomes = {"training": "findings" if findings else "passed", **setting.outcomes}
     for i, (name, probe) in enumerate(chosen.items(), start=1):
         tell(name, i, len(chosen) + 1)
         try:
@@ -112,25 +112,90 @@ def check(
 def _main_run(maker: Maker, algorithm: str, seed: int) -> probes.Setting:
     problem = Problem(seed)
     hyper = Hyper(rho=RHO[algorithm])
-    notes: list[Finding] = []
-    plan = probes.plan_of(maker, hyper, problem)
-    steps, resumed = _run(maker, problem, plan)
-    closure = maker.form == "optimizer" and _closure_only(resumed)
-    if closure and all(len(_places(step)) < 2 for step in steps):
-        maker.contract = "backward-first"
-        again, resumed_again = _run(maker, problem, plan)
-        if any(len(_places(step)) > 1 for step in again):
-            steps, resumed = again, resumed_again
-            notes.append(Finding("contract.backward-first", {"gradients without it": 1}))
-        else:
-            maker.contract = None
+    trial = maker(problem, hyper)
+    outcomes: dict[str, str] = {}
+    if maker.form == "optimizer":
+        hyper = hyper.but(**trial.own)
+        if not_passed := trial.not_passed(sum(_settings(algorithm).values(), ())):
+            outcomes["settings"] = f"not done: {not_passed}"
+    plan = probes.plan_of(trial, hyper)
+    steps, resumed, failed = _driven(maker, trial, problem, plan)
+    outcomes |= failed
     main = diagnose(problem, steps, algorithm)
-    main.findings += notes
-    return probes.Setting(maker, seed, algorithm, hyper, main, steps, resumed)
+    if maker.form == "optimizer":
+        main.findings = [_with_circumstances(f, trial, maker) for f in main.findings]
+    if maker.contract == "backward-first":
+        main.findings.append(Finding("contract.backward-first", {"gradients without it": 1}))
+    return probes.Setting(maker, seed, algorithm, hyper, main, steps, resumed, outcomes)
 
 
-def _closure_only(subject: Any) -> bool:
-    return getattr(subject, "contract", "closure") == "closure"
+def _driven(
+    maker: Maker, trial: Any, problem: Problem, plan: list[Hyper]
+) -> tuple[list[Step], Any, dict[str, str]]:
+    """A run, driven in the first of the possible ways that works, and what failed before.
+
+    R-SAM draws before its first gradient, for which the two-step form has no call: so there its
+    step(closure) comes first. Where the closure leads to one gradient only, the ways after it are
+    tried as well.
+    """
+    ways: list[Any] = getattr(trial, "contracts", [None])
+    if maker.algorithm == "rsam" and "closure" in ways:
+        ways = sorted(ways, key=("closure", "two-step", "backward-first").index)
+    errors: dict[Any, BrokenError] = {}
+    poor: Any = None
+    for way in ways:
+        if way == "backward-first" and "closure" in errors:
+            continue
+        maker.contract = way
+        try:
+            steps, resumed = _run(maker, problem, plan)
+        except MemoryError:
+            raise
+        except Exception as error:
+            errors[way] = _broken(error, "training")
+            continue
+        if way in (None, "two-step") or any(len(_places(step)) > 1 for step in steps):
+            break
+        poor = poor or (way, steps, resumed)
+    else:
+        if poor is None:
+            told = next(iter(errors.values()))
+            hint = NO_DRAW if maker.algorithm == "rsam" and ways == ["two-step"] else ""
+            raise type(told)(f"{told}{hint}") from told
+        maker.contract, steps, resumed = poor
+    return steps, resumed, {WAYS[way]: f"not done: {error}" for way, error in errors.items()}
+
+
+def _with_circumstances(finding: Finding, subject: Any, maker: Maker) -> Finding:
+    """A finding on an optimizer, with what in the way it was made and driven may be the reason."""
+    stage = finding.code.split(".")[0]
+    more = {}
+    if not_passed := subject.not_passed(_settings(maker.algorithm).get(stage, ())):
+        more["not passed"] = not_passed
+    if finding.code == "update.unknown" and subject.base:
+        more["base optimizer"] = f"{subject.base}: only SGD is judged; make it with SGD"
+    undrawn = ("algorithm.sam", "noise.missing", "direction.gradient-at-w")
+    if maker.algorithm == "rsam" and maker.contract == "two-step" and finding.code in undrawn:
+        more["driven as"] = DRIVEN
+    return Finding(finding.code, {**finding.evidence, **more}, finding.where)
+
+
+def _settings(algorithm: str) -> dict[str, tuple[str, ...]]:
+    """The settings that show in each stage."""
+    draw = {"noise": ("sigma",), "direction": ("lam",)} if algorithm == "rsam" else {}
+    return {"ascent": ("rho",), **draw, "update": ("momentum", "weight_decay")}
+
+
+DRIVEN = "backward, first_step, backward, second_step"
+NO_DRAW = (
+    f"; it was driven as {DRIVEN}: R-SAM's draw comes before the first backward, so give the class "
+    "a step(closure) that draws, takes both gradients and steps"
+)
+WAYS = {
+    "two-step": "first_step and second_step",
+    "closure": "step(closure)",
+    "backward-first": "backward, then step(closure)",
+}
 
 
 def _places(step: Step) -> list[bytes]:
@@ -192,10 +257,17 @@ def _errors_of(doing: str) -> Iterator[None]:
             f"{_line(error.__traceback__)}; does it hang?"
         ) from None
     except BaseException as error:
-        raise RaisedError(
-            f"the implementation raised {type(error).__name__}: {error}"
-            f"{_line(error.__traceback__)} (in {doing})"
-        ) from error
+        raise _broken(error, doing) from error
+
+
+def _broken(error: BaseException, doing: str) -> BrokenError:
+    """What the implementation raised, in a sentence that names its line."""
+    if isinstance(error, BrokenError):
+        return error
+    return RaisedError(
+        f"the implementation raised {type(error).__name__}: {error}"
+        f"{_line(error.__traceback__)} (in {doing})"
+    )
 
 
 class _TimeoutError(BaseException):

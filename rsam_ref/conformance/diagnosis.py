@@ -14,7 +14,7 @@ import numpy as np
 from rsam_ref.conformance import base_step, perturbation
 from rsam_ref.conformance.draw import judge_draw
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
-from rsam_ref.conformance.observer import BrokenError, Seen, Step, resolution
+from rsam_ref.conformance.observer import AT_W, BrokenError, Seen, Step, resolution
 from rsam_ref.conformance.perturbation import Ascent
 from rsam_ref.conformance.problem import BATCH, Problem
 from rsam_ref.conformance.report import Finding
@@ -101,6 +101,10 @@ class _Diagnosing:
         repeated = sum(seen.repeated for seen in self.seen)
         if repeated:
             self.add("cost.extra-evaluations", {"repeated evaluations": repeated})
+        looks: dict[str, int] = {}
+        for seen in self.seen:
+            for kind, count in seen.forget_looks().items():
+                looks[kind] = looks.get(kind, 0) + count
         for seen in self.seen:
             others = [batch for batch, _ in seen.batches if batch != seen.number]
             parts = [rows for _, rows in seen.batches]
@@ -110,26 +114,17 @@ class _Diagnosing:
             elif len(set(parts)) > 1:
                 samples = [BATCH if rows is None else len(rows) for rows in parts]
                 self.add("update.other-batch", {"samples in each pass": samples})
-        extra = 0
-        for seen in self.seen:  # looks at w besides the two passes that count
+        for seen in self.seen:  # looks at w before the two passes that count
             while len(seen.points) > 2:
                 at_w = [np.array_equal(point, seen.w) for point in seen.points]
                 away = [i for i, same in enumerate(at_w) if not same]
                 here = [i for i, same in enumerate(at_w) if same]
                 if not here or len(away) < 2 or self.asked != "rsam":
                     break
-                self._forget(seen, here[0])
-                extra += 1
-            if len(seen.points) == 3 and np.array_equal(seen.points[-1], seen.w):
-                self._forget(seen, 2)
-                extra += 1
-        if extra:
-            self.add("cost.extra-evaluations", {"evaluations at w that nothing needs": extra})
-
-    @staticmethod
-    def _forget(seen: Seen, i: int) -> None:
-        del seen.points[i], seen.batches[i]
-        seen._gradients.clear()
+                seen.forget(here[0])
+                looks[AT_W] = looks.get(AT_W, 0) + 1
+        if looks:
+            self.add("cost.extra-evaluations", looks)
 
     def _no_ascent(self, cases: list[Ascent]) -> bool:
         """Whether both points are one and the same place up to rounding: no ascent."""

@@ -1,7 +1,7 @@
 """What is seen of an implementation: where it evaluates the gradient, and where it lands.
 
 Nothing else: no hook in its code, so it may be written in any framework. A *subject* is an
-implementation under its adapter (see adapters in function.py and torch_forms.py).
+implementation under its adapter (see function_form.py and torch_forms.py).
 """
 
 from __future__ import annotations
@@ -77,6 +77,9 @@ def watch(
     return steps
 
 
+AT_W = "evaluations at w that nothing needs"
+AT_END = "evaluations after the step"
+
 Samples = tuple[int, frozenset[int] | None]
 
 
@@ -126,6 +129,21 @@ class Seen:
             self.points.append(evaluation.at)
             self.batches.append(samples)
         self._gradients: dict[int, np.ndarray] = {}
+
+    def forget_looks(self) -> dict[str, int]:
+        """Leave out gradients beyond two that nothing uses: the last ones, where they are taken
+        where the step ends, or at w. How many of each there were.
+        """
+        found: dict[str, int] = {}
+        for kind, at in ((AT_END, self.after), (AT_W, self.w)):
+            if len(self.points) > 2 and np.array_equal(self.points[-1], at):
+                self.forget(len(self.points) - 1)
+                found[kind] = 1
+        return found
+
+    def forget(self, i: int) -> None:
+        del self.points[i], self.batches[i]
+        self._gradients.clear()
 
     def gradient(self, i: int) -> np.ndarray:
         """The gradient at the i-th point, on the batch that was used there."""

@@ -38,6 +38,8 @@ class Setting:
     steps: list[Step]
     resumed: Any
     """A subject that was saved and loaded after half of the main run."""
+    outcomes: dict[str, str]
+    """What could not be tried in the main run, and why."""
 
     @property
     def conforms(self) -> bool:
@@ -92,9 +94,10 @@ def tiny_gradient(s: Setting) -> list[Finding]:
         raise SkippedError("ASAM's T is read in another way")
     problem = Problem(s.seed, 1e-12)
     step = watch(s.maker(problem, s.hyper), [s.hyper])[0]
-    if not np.isfinite(step.evaluations[-1].at).all():
-        return [Finding("ascent.nan-at-zero-gradient", {"loss": "times 1e-12"})]
     seen = Seen(problem, step)
+    seen.forget_looks()
+    if not np.isfinite(seen.last).all():
+        return [Finding("ascent.nan-at-zero-gradient", {"loss": "times 1e-12"})]
     if len(seen.points) < 2:
         return [Finding("precision.epsilon", {"||eps||": 0.0, "loss": "times 1e-12"})]
     a = Ascent(problem, seen, None)
@@ -156,7 +159,9 @@ def save_and_resume(s: Setting) -> list[Finding]:
     for step in [*s.steps[:half], *rest]:
         if not np.isfinite(step.after).all():
             return [Finding("resume.hidden-state", {"not finite": _where(step)})]
-        cases.append(Ascent(problem, Seen(problem, step), cases[-1] if cases else None))
+        seen = Seen(problem, step)
+        seen.forget_looks()
+        cases.append(Ascent(problem, seen, cases[-1] if cases else None))
     more = base_step.mixtures if s.main.mixed else None
     verdict = base_step.judge_base_step(cases, s.main.tolerance, more=more)
     if verdict.best is not None and verdict.best.codes == update.best.codes:
@@ -169,11 +174,20 @@ def save_and_resume(s: Setting) -> list[Finding]:
     if afresh.best is not None:
         changed = set(afresh.best.codes) - set(update.best.codes)
         if changed <= {"update.lr-ignored"}:
+            lr_lost = "changes of lr no longer reach the base optimizer"
+            if changed and not _remembers(s.hyper, update.best.codes):
+                return [Finding("resume.hidden-state", {"differs": lr_lost})]
             evidence: dict[str, Any] = {"error, from velocity 0": afresh.error}
             if changed:
-                evidence["besides"] = "changes of lr no longer reach the base optimizer"
+                evidence["besides"] = lr_lost
             return [Finding("resume.momentum-lost", evidence)]
     return [Finding("resume.hidden-state", {"differs": "the base step"})]
+
+
+def _remembers(hyper: Hyper, codes: tuple[str, ...]) -> bool:
+    """Whether the base step has a momentum that could be lost."""
+    without = hyper.momentum == 0 or "update.momentum-missing" in codes
+    return "update.adam" in codes or not without
 
 
 def _is_note(code: str) -> bool:
@@ -202,7 +216,9 @@ def half_precision(s: Setting) -> list[Finding]:
         raise
     except Exception as error:
         raise SkippedError(f"float16 is not taken: {type(error).__name__}: {error}") from None
-    eps = step.evaluations[-1].at - step.before
+    seen = Seen(problem, step)
+    seen.forget_looks()
+    eps = seen.last - step.before
     length = float(np.linalg.norm(eps))
     wanted = s.hyper.rho
     if s.algorithm == "asam":
@@ -324,11 +340,10 @@ def probes_of(form: str) -> dict[str, Probe]:
     return {**ALL, **{"optimizer": OPTIMIZER, "loop": LOOP}.get(form, {})}
 
 
-def plan_of(maker: Maker, hyper: Hyper, problem: Problem) -> list[Hyper]:
+def plan_of(subject: Any, hyper: Hyper) -> list[Hyper]:
     """The main run's settings: those that cannot be changed from outside stay as they are."""
     plan = schedule(hyper)
-    if maker.form != "optimizer":
+    if subject.form != "optimizer":
         return plan
-    trial = maker(problem, hyper)
-    fixed = [name for name in ("rho", "sigma", "lam") if not trial.settable(name)]
+    fixed = [name for name in ("rho", "sigma", "lam") if not subject.settable(name)]
     return [h.but(**{name: getattr(hyper, name) for name in fixed}) for h in plan]

@@ -7,7 +7,7 @@ settings in every step. Its gradients come from this project's autograd, in floa
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -25,8 +25,11 @@ BATCH, CHANNELS, SIZE, CLASSES = 8, 2, 6, 5
 
 
 @dataclass(frozen=True)
-class Hyper:
-    """The settings of one step. They may differ from step to step, as schedules make them."""
+class Hyper(Mapping[str, float]):
+    """The settings of one step. They may differ from step to step, as schedules make them.
+
+    ``hyper.rho`` and ``hyper["rho"]`` are the same.
+    """
 
     lr: float = 0.2
     momentum: float = 0.8
@@ -39,6 +42,15 @@ class Hyper:
 
     def but(self, **changes: float) -> Hyper:
         return replace(self, **changes)
+
+    def __getitem__(self, name: str) -> float:
+        return vars(self)[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(vars(self))
+
+    def __len__(self) -> int:
+        return len(vars(self))
 
 
 STEPS = 6

@@ -17,14 +17,17 @@ import pytest
 @pytest.fixture
 def rsam_conforms() -> Callable[..., Any]:
     """A function that checks an implementation, fails the test where it diverges, and returns the
-    report. ``allow`` are codes that are known and accepted; other arguments are `check`'s.
+    report. ``allow`` are codes that are known and accepted (unknown ones are refused); other
+    arguments are `check`'s.
     """
     from rsam_ref.conformance import check
+    from rsam_ref.conformance.catalogue import check_codes
 
     def conforms(
         subject: Any, algorithm: str = "rsam", *, allow: Collection[str] = (), **options: Any
     ) -> Any:
         __tracebackhide__ = True
+        check_codes(allow)
         report = check(subject, algorithm, **options)
         wrong = [f for f in report.findings if not f.note and f.code not in allow]
         if wrong:

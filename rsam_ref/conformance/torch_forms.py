@@ -1,7 +1,8 @@
 """The PyTorch forms: an optimizer class (or a factory), and a function that owns the training loop.
 
-The weights are seen whenever the network is run with gradients on; how they came to be where they
-are is the implementation's affair.
+The weights are seen whenever the network is run, or a copy of it, or the network with other weights
+by torch.func.functional_call; the run counts once a backward pass goes through it. How the weights
+came to be where they are is the implementation's affair.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from rsam_ref.conformance.construct import ALIASES, BASES, construct
 from rsam_ref.conformance.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
 from rsam_ref.conformance.perturbation import group_rhos
 from rsam_ref.conformance.problem import CHANNELS, CLASSES, Hyper, Problem
 
 
 class Net(nn.Module):
-    """The problem's network. ``watch`` is told of every run with gradients on.
+    """The problem's network. ``watch`` is told of every run with gradients on, and by which module:
+    a copy of this one keeps it.
 
     Parameters
     ----------
@@ -46,17 +50,33 @@ class Net(nn.Module):
         self.passes = 0
         if extra_in is not None:
             self.extra = nn.Parameter(torch.linspace(-1, 1, CLASSES))
-        self.watch: Callable[[torch.Tensor], None] = lambda x: None
+        self.watch: Callable[[Net, torch.Tensor, torch.Tensor], None] = lambda net, x, out: None
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if torch.is_grad_enabled():
-            self.watch(x)
         out = self.layers(x)
         if self.extra_in is not None:
             if self.passes in self.extra_in:
                 out = out + self.extra
             self.passes += 1
+        if torch.is_grad_enabled() and out.requires_grad:
+            self.watch(self, x, out)
         return out
+
+    def judged(self) -> list[torch.Tensor]:
+        """The weights that it runs with, in the problem's order: within functional_call the given
+        ones.
+        """
+        return [p for name, p in self.named_parameters() if name != "extra"]
+
+
+@dataclass
+class _Run:
+    """A run of the network with gradients on. ``used``: a backward pass went through it."""
+
+    weights: list[torch.Tensor]
+    x: torch.Tensor
+    node: Any
+    used: bool = False
 
 
 class _TorchSubject:
@@ -68,35 +88,68 @@ class _TorchSubject:
         self.problem = problem
         self.dtype = getattr(torch, dtype)
         self.net = (net or Net()).to(self.dtype)
-        named = dict(self.net.named_parameters())
-        self.judged = [p for name, p in named.items() if name != "extra"]
+        self.judged = self.net.judged()
+        self.number = 0
+        self.runs: list[_Run] = []
+        self.unseen = False
+        # A function, not a method: copy.deepcopy of the network then does not copy this object.
+        self.net.watch = lambda net, x, out: self._ran(net, x, out)
         if len(self.judged) == len(problem.shapes):
             with torch.no_grad():
                 for p, part in zip(self.judged, problem.parts(problem.start)):
                     p.copy_(torch.from_numpy(part.copy()))
 
     def weights(self) -> np.ndarray:
-        return self._snapshot()
+        return _flat(self.judged)
 
-    def _snapshot(self) -> np.ndarray:
-        parts = [p.detach().to(torch.float64).reshape(-1).numpy() for p in self.judged]
-        return np.concatenate(parts).copy()
+    def _ran(self, net: Net, x: torch.Tensor, out: torch.Tensor) -> None:
+        """Remember a run. It is read when the step is over: within torch.func it cannot be."""
+        if len(self.runs) >= MOST_EVALUATIONS:
+            raise BrokenError(
+                f"step {self.number + 1} ran the network more than {MOST_EVALUATIONS} times"
+            )
+        weights = [p.detach().clone() for p in net.judged()]
+        run = _Run(weights, x.detach().clone(), out.grad_fn)
+        self.runs.append(run)
 
-    def _watch(self, number: int, seen: Step) -> None:
-        def watch(x: torch.Tensor) -> None:
-            if len(seen.evaluations) >= MOST_EVALUATIONS:
-                raise BrokenError(
-                    f"step {number + 1} ran the network more than {MOST_EVALUATIONS} times"
-                )
-            seen.evaluations.append(Evaluation(self._snapshot(), *self._samples(x, number)))
+        def use(_: torch.Tensor) -> None:
+            run.used = True
 
-        self.net.watch = watch
+        out.register_hook(use)
+
+    def _begin(self, number: int) -> None:
+        self.number, self.runs, self.unseen = number, [], False
         self.net.passes = 0
 
-    def _samples(self, x: torch.Tensor, number: int) -> tuple[int, frozenset[int] | None]:
+    def _end(self, seen: Step) -> None:
+        """Add the runs that a backward pass went through, in the order of the runs."""
+        step = f"in step {self.number + 1}"
+        if self.unseen:
+            raise BrokenError(
+                f"{step} a loss was differentiated whose outputs did not come from the model: its "
+                "weights there cannot be seen. Run model(x), copy.deepcopy(model)(x) or "
+                "torch.func.functional_call(model, weights, (x,)), not its layers"
+            )
+        for run in self.runs:
+            if not run.used:
+                continue
+            try:
+                weights, x = _flat(run.weights), run.x.to(torch.float64).numpy()
+            except RuntimeError as error:
+                raise BrokenError(
+                    f"{step} the model's weights or inputs cannot be read, as under torch.vmap; "
+                    f"take the gradient of the whole mini-batch ({str(error).splitlines()[0]})"
+                ) from None
+            if weights.shape != self.weights().shape:
+                raise BrokenError(
+                    f"{step} the model was run with {weights.size} weights; it has "
+                    f"{self.weights().size}"
+                )
+            seen.evaluations.append(Evaluation(weights, *self._samples(x)))
+
+    def _samples(self, given: np.ndarray) -> tuple[int, frozenset[int] | None]:
         """Of which mini-batch these inputs are, and which of its rows."""
-        given = x.detach().to(torch.float64).numpy()
-        for step in [number, *range(number + 2)]:
+        for step in [self.number, *range(self.number + 2)]:
             whole = self.problem.batch(step)[0]
             if given.shape[1:] == whole.shape[1:]:
                 rows = frozenset(
@@ -105,8 +158,8 @@ class _TorchSubject:
                 if rows and len(rows) == len(given):
                     return step, None if len(rows) == len(whole) else rows
         raise BrokenError(
-            f"in step {number + 1} the model was run on inputs of shape {given.shape} that belong "
-            "to no mini-batch"
+            f"in step {self.number + 1} the model was run on inputs of shape {given.shape} that "
+            "belong to no mini-batch"
         )
 
     def _batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -114,26 +167,40 @@ class _TorchSubject:
         return torch.from_numpy(x).to(self.dtype), torch.from_numpy(y)
 
     def _loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        return self.problem.scale * nn.functional.cross_entropy(output, target)
+        loss = self.problem.scale * nn.functional.cross_entropy(output, target)
+        if torch.is_grad_enabled() and loss.requires_grad and not self._comes_from_a_run(loss):
+            loss.register_hook(self._differentiates_unseen)
+        return loss
+
+    def _comes_from_a_run(self, loss: torch.Tensor) -> bool:
+        """Whether its graph holds the outputs of a run that was seen."""
+        nodes = [run.node for run in self.runs]
+        ahead, known = [loss.grad_fn], set()
+        while ahead:
+            node = ahead.pop()
+            if node is None or node in known:
+                continue
+            if any(node is other for other in nodes):
+                return True
+            known.add(node)
+            ahead += [other for other, _ in node.next_functions]
+        return False
+
+    def _differentiates_unseen(self, _: torch.Tensor) -> None:
+        self.unseen = True
+
+
+def _flat(parts: list[Any]) -> np.ndarray:
+    """Tensors as one vector of float64 (P,), a copy."""
+    arrays = [p.detach().to(torch.float64).reshape(-1).numpy() for p in parts]
+    return np.concatenate(arrays).copy()
 
 
 def _near(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.allclose(a, b, atol=1e-2))
 
 
-ALIASES = {
-    "sigma": ("sigma", "noise_std", "noise_scale", "std", "noise_sigma"),
-    "lam": ("lam", "lambda_", "lamb", "lmbda", "lamda", "lambda_reg"),
-    "rho": ("rho", "radius"),
-    "eta": ("eta",),
-    "lr": ("lr", "learning_rate"),
-    "momentum": ("momentum",),
-    "weight_decay": ("weight_decay",),
-}
 PAIRS = (("first_step", "second_step"), ("ascent_step", "descent_step"))
-PARAMS = ("params", "parameters", "param_groups", "named_parameters")
-BASES = ("base_optimizer", "base", "optimizer", "optim", "optimizer_cls", "optimizer_class")
-MODELS = ("model", "net", "module")
 
 
 class OptimizerSubject(_TorchSubject):
@@ -161,9 +228,62 @@ class OptimizerSubject(_TorchSubject):
         super().__init__(problem, dtype, net)
         self.make, self.adaptive, self.grouped, self.parts = make, adaptive, grouped, parts
         self.options: dict[str, Any] = {"adaptive": adaptive, "dtype": dtype, "parts": parts}
-        self.optimizer = construct(make, self._params(hyper), hyper, self.net, adaptive)
+        self.made = construct(
+            make, self._params(hyper), hyper, self.net, adaptive=adaptive, grouped=grouped
+        )
+        self.optimizer = self.made.optimizer
         self.pair = next((pair for pair in PAIRS if hasattr(self.optimizer, pair[0])), None)
         self.contract = contract or ("two-step" if self.pair else "closure")
+
+    @property
+    def contracts(self) -> list[str]:
+        """The ways in which it can be driven."""
+        ways = ["two-step"] if self.pair else []
+        if not self.pair or _steps_by_closure(self.optimizer):
+            ways += ["closure", "backward-first"]
+        return ways
+
+    @property
+    def own(self) -> dict[str, float]:
+        """The base settings that it could not be given: those in its groups, or 0."""
+        return {
+            setting: self._found(setting)
+            for setting in ("momentum", "weight_decay")
+            if setting in self.made.not_passed
+        }
+
+    def _found(self, setting: str) -> float:
+        for owner in (self.groups[0], getattr(self.optimizer, "__dict__", {})):
+            for name in ALIASES[setting]:
+                if isinstance(owner.get(name), int | float):
+                    return float(owner[name])
+        return 0.0
+
+    def not_passed(self, settings: tuple[str, ...]) -> str:
+        """Those of the settings that it could not be given, in words."""
+        own = self.own
+        missing = [
+            f"{setting} (taken to be {own[setting]:g})" if setting in own else setting
+            for setting in settings
+            if setting in self.made.not_passed and (setting in own or not self.settable(setting))
+        ]
+        if not missing:
+            return ""
+        *others, last = missing
+        names = f"{', '.join(others)} and {last}" if others else last
+        return (
+            f"{names} could not be passed to {self.made.by}, which may use its own; give a "
+            "function make(params, hyper) that passes what hyper holds"
+        )
+
+    @property
+    def base(self) -> str:
+        """The torch optimizer that makes the base step, where that is not SGD; or ""."""
+        for owner in (self.optimizer, *(getattr(self.optimizer, n, None) for n in BASES)):
+            for made in type(owner).__mro__:
+                if made.__module__.startswith("torch.optim.") and made.__name__ != "Optimizer":
+                    return "" if made is torch.optim.SGD else made.__name__
+        return ""
 
     def _params(self, hyper: Hyper) -> list[Any]:
         if not self.grouped:
@@ -209,7 +329,7 @@ class OptimizerSubject(_TorchSubject):
                 group["rho"] = float(group_rhos(hyper)[i])
 
     def step(self, number: int, hyper: Hyper, seen: Step) -> None:
-        self._watch(number, seen)
+        self._begin(number)
         self._set(hyper)
         x, y = self._batch(number)
         optimizer = self.optimizer
@@ -237,6 +357,7 @@ class OptimizerSubject(_TorchSubject):
                 self.net.zero_grad()
                 backward()
             optimizer.step(closure)
+        self._end(seen)
 
     def _call(self, name: str) -> None:
         """Half a step, and the gradients set to zero."""
@@ -260,6 +381,15 @@ class OptimizerSubject(_TorchSubject):
         return other
 
 
+def _steps_by_closure(optimizer: Any) -> bool:
+    """Whether it has a step(closure) of its own: not the one that comes from torch."""
+    step = getattr(type(optimizer), "step", None)
+    if step is None or step.__module__.startswith("torch."):
+        return False
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    return any(p.kind not in named for p in inspect.signature(optimizer.step).parameters.values())
+
+
 def _state_keeper(optimizer: Any) -> Any:
     """Whose state_dict its users save: its own, or where it has none that of its base."""
     owners = (optimizer, *(getattr(optimizer, name, None) for name in BASES))
@@ -269,55 +399,6 @@ def _state_keeper(optimizer: Any) -> Any:
 def group_of(problem: Problem) -> np.ndarray:
     """Each weight's group (P,), 0 or 1: the tensors by turns of two."""
     return np.repeat([i // 2 % 2 for i in range(len(problem.slices))], problem.sizes)
-
-
-def construct(make: Any, params: list[Any], hyper: Hyper, net: nn.Module, adaptive: bool) -> Any:
-    """An optimizer, from its class by the names of its parameters, or from a factory."""
-    values = {name: getattr(hyper, key) for key, names in ALIASES.items() for name in names}
-    values["adaptive"] = adaptive
-    signature = inspect.signature(make)
-    whatever = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    taken = {name: p for name, p in signature.parameters.items() if p.kind not in whatever}
-    takes_more = any(p.kind is p.VAR_KEYWORD for p in signature.parameters.values())
-    if not inspect.isclass(make):
-        names = list(signature.parameters)
-        return make(params, hyper) if len(names) > 1 else make(params)
-    base_settings = {k: values[k] for k in ("lr", "momentum", "weight_decay")}
-    has_base = any(name in taken for name in BASES)
-    instance_first = any(name in taken for name in ("optimizer", "optim", "base"))
-    failures = []
-    for base_as_class in (not instance_first, instance_first):
-        arguments: dict[str, Any] = {}
-        base = torch.optim.SGD if base_as_class else torch.optim.SGD(params, **base_settings)
-        unknown = []
-        for name, parameter in taken.items():
-            if name in PARAMS:
-                arguments[name] = params
-            elif name in BASES:
-                arguments[name] = base
-            elif name in MODELS:
-                arguments[name] = net
-            elif name in values:
-                arguments[name] = values[name]
-            elif parameter.default is parameter.empty:
-                unknown.append(name)
-        if unknown:
-            raise BrokenError(
-                f"{make.__name__} needs {unknown[0]!r}, which this check does not know; give a "
-                "function make(params, hyper) that returns the optimizer"
-            )
-        if takes_more and (base_as_class or not has_base):
-            arguments = {**base_settings, **arguments}
-        try:
-            return make(**arguments)
-        except Exception as error:
-            failures.append(f"{type(error).__name__}: {error}")
-        if not has_base:
-            break
-    raise BrokenError(
-        f"{make.__name__} could not be made ({failures[0]}); give a function make(params, hyper) "
-        "that returns the optimizer"
-    )
 
 
 class LoopSubject(_TorchSubject):
@@ -371,11 +452,12 @@ class LoopSubject(_TorchSubject):
         return True
 
     def step(self, number: int, hyper: Hyper, seen: Step) -> None:
-        self._watch(number, seen)
+        self._begin(number)
         for group in self.optimizer.param_groups:
             group["lr"] = hyper.lr
         batch = self._batch(number)
         self.train_step(self.net, self.optimizer, self._loss, batch, **self._arguments(hyper))
+        self._end(seen)
 
     def resumed(self, hyper: Hyper) -> LoopSubject:
         other = LoopSubject(self.train_step, self.problem, hyper, dtype=self.dtype_name)
@@ -398,6 +480,7 @@ def statistics_moves(train_step: Callable[..., Any], problem: Problem, hyper: Hy
     before = norm.running_mean.clone()  # type: ignore[union-attr]
     subject.step(0, hyper, Step(0, hyper, subject.weights()))
     after = norm.running_mean
+    means = [mean for mean, run in zip(means, subject.runs) if run.used]
     outcomes: list[tuple[list[str], torch.Tensor]] = [([], before)]
     first, last = means[0], means[-1]
 

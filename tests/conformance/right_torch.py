@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 
 import torch
 from torch import nn
@@ -420,6 +422,158 @@ def rsam_loop(model, optimizer, loss_fn, batch, hyper):
     return loss.item()
 
 
+def sam_loop_twin(model, optimizer, loss_fn, batch, hyper):
+    """The perturbed weights are those of a copy, the same one in every step."""
+    x, y = batch
+    optimizer.zero_grad()
+    loss_fn(model(x), y).backward()
+    if not hasattr(model, "twin"):
+        model.twin = [copy.deepcopy(model)]  # in a list, so that it is no part of the model
+    (twin,) = model.twin
+    norm = torch.cat([p.grad.flatten() for p in model.parameters()]).norm()
+    with torch.no_grad():
+        for q, p in zip(twin.parameters(), model.parameters()):
+            q.copy_(p + hyper.rho * p.grad / (norm + 1e-12))
+    twin.zero_grad()
+    loss_fn(twin(x), y).backward()
+    for q, p in zip(twin.parameters(), model.parameters()):
+        p.grad = q.grad.clone()
+    optimizer.step()
+
+
+def sam_loop_functional(model, optimizer, loss_fn, batch, hyper):
+    """The model stays as it is: it is run with the perturbed weights, and with copied buffers."""
+    x, y = batch
+    weights = dict(model.named_parameters())
+    loss = loss_fn(model(x), y)
+    first = torch.autograd.grad(loss, list(weights.values()))
+    norm = torch.cat([g.flatten() for g in first]).norm() + 1e-12
+    perturbed = {
+        name: (p.detach() + hyper.rho / norm * g).requires_grad_()
+        for (name, p), g in zip(weights.items(), first)
+    }
+    buffers = {name: b.clone() for name, b in model.named_buffers()}
+    output = torch.func.functional_call(model, (perturbed, buffers), (x,))
+    second = torch.autograd.grad(loss_fn(output, y), list(perturbed.values()))
+    for p, g in zip(weights.values(), second):
+        p.grad = g
+    optimizer.step()
+
+
+def rsam_loop_transformed(model, optimizer, loss_fn, batch, hyper):
+    """R-SAM with torch.func.grad_and_value, on a dict of weights; the settings by their names."""
+    x, y = batch
+    buffers = dict(model.named_buffers())
+    weights = {name: p.detach() for name, p in model.named_parameters()}
+
+    def loss(weights, buffers):
+        return loss_fn(torch.func.functional_call(model, (weights, buffers), (x,)), y)
+
+    gradient = torch.func.grad_and_value(loss)
+    noise = {
+        name: hyper["sigma"]
+        * torch.randn_like(p)
+        * p.flatten(min(1, p.ndim - 1)).norm(dim=-1).view(-1, *[1] * (p.ndim - 1))
+        for name, p in weights.items()
+    }
+    first, value = gradient({name: p + noise[name] for name, p in weights.items()}, buffers)
+    ascent = {name: hyper["lam"] * g + noise[name] for name, g in first.items()}
+    norm = torch.cat([a.flatten() for a in ascent.values()]).norm() + 1e-12
+    above = {name: p + hyper["rho"] / norm * ascent[name] for name, p in weights.items()}
+    second, _ = gradient(above, {name: b.clone() for name, b in buffers.items()})
+    for name, p in model.named_parameters():
+        p.grad = second[name]
+    optimizer.step()
+    return value
+
+
+def sam_loop_that_logs(model, optimizer, loss_fn, batch, hyper):
+    """Before and after the step the loss is looked at, without a gradient being taken."""
+    x, y = batch
+    with still_statistics(model):
+        before = loss_fn(model(x), y).item()
+    sam_loop(model, optimizer, loss_fn, batch, hyper)
+    with still_statistics(model):
+        return before - loss_fn(model(x), y).item()
+
+
+class SamOfModel(ForeachSam):
+    """Made from the model: it cannot be given groups."""
+
+    def __init__(self, model, lr=0.1, momentum=0.0, weight_decay=0.0, rho=0.05):
+        super().__init__(model.parameters(), lr, momentum, weight_decay, rho)
+
+
+class OwnNamesSam(ClosureSam):
+    """Short names for the settings."""
+
+    def __init__(self, params, lr=0.1, mu=0.9, wd=0.0, rho=0.05):
+        super().__init__(params, lr, mu, wd, rho)
+
+
+class PlainSam(ForeachSam):
+    """Without momentum and weight decay."""
+
+    def __init__(self, params, lr=0.1, rho=0.05):
+        super().__init__(params, lr, rho=rho)
+
+
+class OwnMomentumSam(ForeachSam):
+    """With a momentum and a weight decay of its own choice."""
+
+    def __init__(self, params, lr=0.1, rho=0.05):
+        super().__init__(params, lr, momentum=0.9, weight_decay=0.01, rho=rho)
+
+
+class HandsOnSam(ForeachSam):
+    """Its constructor hands on what it is given."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.steps = 0
+
+
+class RsamInHalves(RsamInside):
+    """Halves of a step for those who drive it themselves, after a draw; and step(closure)."""
+
+    @torch.no_grad()
+    def perturb(self):
+        self.pairs = [(p, group) for group in self.param_groups for p in group["params"]]
+        self.saved = [p.clone() for p, _ in self.pairs]
+        self.noises = [self.draw(p, group) for p, group in self.pairs]
+        for (p, _), noise in zip(self.pairs, self.noises):
+            p.add_(noise)
+
+    @torch.no_grad()
+    def first_step(self, zero_grad=False):
+        ascents = [
+            self.direction(torch.zeros_like(p) if p.grad is None else p.grad, group, noise)
+            for (p, group), noise in zip(self.pairs, self.noises)
+        ]
+        norm = torch.stack([a.norm() for a in ascents]).norm()
+        for (p, group), old, a in zip(self.pairs, self.saved, ascents):
+            p.copy_(old + group["rho"] / (norm + 1e-12) * a)
+        if zero_grad:
+            self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self, zero_grad=False):
+        for (p, _), old in zip(self.pairs, self.saved):
+            p.copy_(old)
+        self.base_optimizer.step()
+        del self.pairs
+        if zero_grad:
+            self.zero_grad()
+
+    def step(self, closure):
+        self.perturb()
+        loss = closure()
+        self.first_step(zero_grad=True)
+        closure()
+        self.second_step()
+        return loss
+
+
 class SubtractingSam(TwoStepSam):
     def save(self, p):
         pass
@@ -464,6 +618,14 @@ class BackwardFirstSam(ClosureSam):
         return loss
 
 
+class LooksOnceMoreSam(ClosureSam):
+    """Calls the closure, backward and all, where the step has led."""
+
+    def step(self, closure):
+        super().step(closure)
+        return closure()
+
+
 class NoEtaAsam(TwoStepAsam):
     """As the much-used public SAM has it with adaptive=True: T = |w|."""
 
@@ -480,14 +642,31 @@ RIGHT = [
     ("torch-rsam-flat", "optimizer", "rsam", FlatRsam),
     ("torch-rsam-inside", "optimizer", "rsam", RsamInside),
     ("torch-rsam-factory", "optimizer", "rsam", rsam_factory),
+    ("torch-rsam-halves", "optimizer", "rsam", RsamInHalves),
+    ("torch-of-model", "optimizer", "sam", SamOfModel),
+    ("torch-own-names", "optimizer", "sam", OwnNamesSam),
+    ("torch-plain", "optimizer", "sam", PlainSam),
+    ("torch-own-momentum", "optimizer", "sam", OwnMomentumSam),
+    ("torch-hands-on", "optimizer", "sam", HandsOnSam),
+    (
+        "torch-partial",
+        "optimizer",
+        "sam",
+        functools.partial(TwoStepSam, base_optimizer=torch.optim.SGD),
+    ),
     ("loop-sam", "loop", "sam", sam_loop),
     ("loop-sam-vector", "loop", "sam", sam_loop_vector),
+    ("loop-sam-twin", "loop", "sam", sam_loop_twin),
+    ("loop-sam-functional", "loop", "sam", sam_loop_functional),
+    ("loop-sam-logs", "loop", "sam", sam_loop_that_logs),
     ("loop-rsam", "loop", "rsam", rsam_loop),
+    ("loop-rsam-transformed", "loop", "rsam", rsam_loop_transformed),
 ]
 
 NOTED = [
     ("torch-subtracts", "optimizer", "sam", SubtractingSam, ("restore.by-subtraction",)),
     ("torch-norm-in-float32", "optimizer", "sam", LowNormSam, ("precision.low",)),
+    ("torch-looks-once-more", "optimizer", "sam", LooksOnceMoreSam, ("cost.extra-evaluations",)),
     ("torch-asam-no-eta", "optimizer", "asam", NoEtaAsam, ("ascent.asam-reading",)),
     ("torch-backward-first", "optimizer", "sam", BackwardFirstSam, ("contract.backward-first",)),
 ]
