@@ -265,20 +265,19 @@ class Module:
 def _refuse_hidden(module: Module) -> None:
     """Raise TypeError for modules and parameters that lie where `Module.children` does not look."""
 
-    def holds(value: Any, *kinds: type) -> bool:
-        items = value.values() if isinstance(value, dict) else value
-        if not isinstance(value, (dict, list, tuple, set)):
-            return isinstance(value, kinds)
-        return any(holds(item, *kinds) for item in items)
+    def holds_any(value: Any) -> bool:
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, (list, tuple, set)):
+            return any(holds_any(item) for item in value)
+        return isinstance(value, (Module, Parameter))
 
     for name, value in vars(module).items():
         if isinstance(value, (list, tuple)):
-            hidden = any(
-                not isinstance(item, Module) and holds(item, Module, Parameter) for item in value
-            )
+            unseen = [item for item in value if not isinstance(item, Module)]
         else:
-            hidden = isinstance(value, (dict, set)) and holds(value, Module, Parameter)
-        if hidden:
+            unseen = [value] if isinstance(value, (dict, set)) else []
+        if holds_any(unseen):
             raise TypeError(
                 f"{type(module).__name__}.{name}: what lies in it would never be trained; let "
                 "parameters be attributes, and modules attributes or items of a flat list"
@@ -286,6 +285,7 @@ def _refuse_hidden(module: Module) -> None:
 
 
 def _refuse_latecomer(module: Module) -> None:
+    """Raise RuntimeError for a module not built although the model that runs it is."""
     if current_pass.model is not None:
         whole = type(current_pass.model).__name__
         raise RuntimeError(

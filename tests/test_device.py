@@ -32,6 +32,7 @@ from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Tensor, models, nn, objec
 from rsam_ref.models.resnet import Bottleneck
 from rsam_ref.noise import filter_scale
 from rsam_ref.optim import sgd_update
+from rsam_ref.parts import Sharded
 from rsam_ref.training import train
 
 OPTIMIZERS = {
@@ -332,6 +333,17 @@ def load_nvrtc():
         for path in sorted(Path(folder).rglob("libnvrtc.so.*")):
             return ctypes.CDLL(str(path))
     return None
+
+
+def test_shards_go_with_the_kernels(double):
+    x = np.random.default_rng(0).standard_normal((6, 1, 8, 8), dtype="float32")
+    losses = set()
+    for _ in range(5):
+        model = batch_norm_net()
+        parts = Sharded(model, x, np.arange(6), ops_nn.cross_entropy, [0, 1, 2])
+        losses.add(float(parts(model.weights.flat)[0]))
+    assert len(losses) == 1
+    assert np.isfinite(losses.pop())
 
 
 @pytest.mark.parametrize("model", ["cnn", "batch norm", "cifar resnet"])

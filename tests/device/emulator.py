@@ -11,6 +11,7 @@ from __future__ import annotations
 import ctypes
 import re
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,7 @@ class Emulator:
 
     def __init__(self, folder: Path) -> None:
         self.declared = declarations()
+        self.one_at_a_time = threading.Lock()  # blockIdx and shared memory are there once
         self.libraries = {}
         for dtype, c_type in (("float32", "float"), ("float64", "double")):
             source = PRELUDE + SOURCE.read_text()
@@ -109,7 +111,8 @@ class Emulator:
             for (kind, name), value in zip(declared, arguments)
         ]
         run = getattr(self.libraries[dtype], f"run_{kernel}")
-        run(ctypes.c_uint(blocks), ctypes.c_uint(THREADS), *converted)
+        with self.one_at_a_time:
+            run(ctypes.c_uint(blocks), ctypes.c_uint(THREADS), *converted)
 
 
 def _convert(what: str, kind: str, value: Any, dtype: str) -> Any:
