@@ -26,9 +26,9 @@ from rich.table import Table
 
 from rsam_backends import Stream
 from rsam_ref import compare, models
-from rsam_ref.checkpoint import write_whole
 from rsam_ref.data import digits_split
 from rsam_ref.data.feed import batches
+from rsam_ref.files import write_whole
 from rsam_ref.optim import SGD
 from rsam_ref.plot import STYLE, save
 from rsam_ref.plot_sharpness import finish_inner, inner_panel

@@ -161,7 +161,9 @@ class Report:
     def write(self) -> None:
         if self.out is None:
             return
-        whole(self.out / "steps.json", json.dumps(self.data, indent=1))
+        from rsam_ref.files import write_whole
+
+        write_whole(self.out / "steps.json", json.dumps(self.data, indent=1).encode())
         rows = [{k: v for k, v in r.items() if k != "ratios"} for r in self.data["cases"]]
         if rows:
             partial = self.out / "steps.csv.partial"
@@ -176,12 +178,6 @@ class Report:
 
         if self.out is not None and any(r["peer"] in COLOURS for r in self.data["cases"]):
             plot.save(figure(self.data["cases"]), self.out / "steps.png")
-
-
-def whole(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 def figure(rows: list[dict[str, Any]]) -> Any:

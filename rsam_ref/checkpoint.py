@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from safetensors.numpy import save as to_bytes
 
 from rsam_backends import to_host
 from rsam_ref.data.errors import DataError, because
+from rsam_ref.files import write_whole
 
 KEEP = 2  # so many of the newest are kept
 
@@ -30,31 +30,6 @@ class CheckpointError(DataError):
 
 class UnreadableError(CheckpointError):
     """One that the system does not let us read: it may well be whole."""
-
-
-def write_whole(path: Path, contents: bytes) -> None:
-    """Let ``contents`` be the file at ``path``, or leave what was there: never a part of it."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(contents)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    _flush_folder(path.parent)
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename survive a power cut, where folders can be opened (not on Windows)."""
-    if os.name == "posix":
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def save(folder: Path, step: int, arrays: Arrays, state: dict[str, Any]) -> Path:

@@ -193,7 +193,7 @@ def _labels(models: list[Any]) -> list[str]:
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:
     """All rows as CSV, and as JSON, a row a line."""
-    from rsam_ref.checkpoint import write_whole
+    from rsam_ref.files import write_whole
     from rsam_ref.sharpness.survey import COLUMNS
 
     text = io.StringIO(newline="")

@@ -30,6 +30,7 @@ from typing import Any
 from rsam_backends import use_backend
 from rsam_ref import models
 from rsam_ref.data import digits_split
+from rsam_ref.files import write_whole
 from rsam_ref.optim import RSAM, SAM, SGD, NoiseOnly, Optimizer
 from rsam_ref.schedules import cosine, rsam_sigma
 from rsam_ref.training import DivergedError, evaluate, train
@@ -388,18 +389,11 @@ def write_results(
 ) -> dict[str, Any]:
     """Write ``results.json`` and ``results.csv``; returns what is in the former."""
     results = {"settings": asdict(settings), "runs": records, "summary": summarise(records)}
-    _write_whole(folder / "results.json", json.dumps(results, indent=1))
+    write_whole(folder / "results.json", json.dumps(results, indent=1).encode())
     columns = [key for key in records[0] if key != "val_curve"]
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(records)
-    _write_whole(folder / "results.csv", table.getvalue())
+    write_whole(folder / "results.csv", table.getvalue().encode())
     return results
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the new one, never half of it."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

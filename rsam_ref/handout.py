@@ -22,7 +22,8 @@ from rsam_backends import use_backend
 from rsam_ref import sam
 from rsam_ref.conformance import CATALOGUE
 from rsam_ref.explain import ALGORITHMS, Step, as_text, first_place, quantities, settings
-from rsam_ref.plot import UNDATED, WRITING, save, whole
+from rsam_ref.files import write_whole
+from rsam_ref.plot import UNDATED, WRITING, save
 from rsam_ref.plot_step import LOOK, draw_step, wrapped
 from rsam_ref.stages import NO_BREAK, Equation, stages, typeset
 
@@ -175,9 +176,7 @@ def write(step: Step, path: str | Path) -> None:
     if path.suffix.lower() == ".pdf":
         save(page_figure(step), path, trim=False)
     elif path.suffix.lower() == ".html":
-        text = page(step)
-        with whole(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_whole(path, page(step).encode())
     else:
         raise ValueError(f"{path}: a handout is a file ending in {' or '.join(KINDS)}")
 

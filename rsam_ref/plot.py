@@ -5,9 +5,6 @@ Matplotlib wants host arrays, so figures are made under the numpy backend, which
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rsam_backends import use_backend, xp
+from rsam_ref.files import whole
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 COLOURS = {
@@ -66,22 +64,6 @@ def save(figure: Figure, path: str | Path, *, trim: bool = True, transparent: bo
             transparent=transparent,
             metadata=UNDATED.get(kind),
         )
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A name to write to that becomes ``path`` once all is written; errors name ``path``."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        try:
-            yield partial
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
 
 
 def compare_figure(results: dict[str, Any]) -> Figure:

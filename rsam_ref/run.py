@@ -37,6 +37,7 @@ from rsam_backends import current_backend, to_device
 from rsam_ref import checkpoint, recipe
 from rsam_ref.data import Dataset, load_dataset
 from rsam_ref.data.feed import Feed, in_order
+from rsam_ref.files import write_whole
 from rsam_ref.models import make_model
 from rsam_ref.objective import Objective, objective
 from rsam_ref.parts import Accumulated, Sharded
@@ -97,7 +98,7 @@ class Metrics:
         self.rows: list[Row] = []
         if until:
             self.rows = [row for row in self._read() if row["step"] <= until]
-        checkpoint.write_whole(self.path, "".join(map(self._line, self.rows)).encode())
+        write_whole(self.path, "".join(map(self._line, self.rows)).encode())
 
     def _read(self) -> Iterator[Row]:
         if self.path.exists():
@@ -124,7 +125,7 @@ class Metrics:
             writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.rows)
-        checkpoint.write_whole(self.path.with_suffix(".csv"), text.getvalue().encode())
+        write_whole(self.path.with_suffix(".csv"), text.getvalue().encode())
 
 
 class Run:
@@ -198,7 +199,7 @@ class Run:
         run = cls(folder, settings)
         folder.mkdir(parents=True, exist_ok=True)
         with run._locked():
-            checkpoint.write_whole(folder / "recipe.toml", recipe.write(settings))
+            write_whole(folder / "recipe.toml", recipe.write(settings))
             run.metrics = Metrics(folder)
             run._describe({})
         return run
@@ -270,7 +271,7 @@ class Run:
             "sessions": [*before.get("sessions", []), session],
         }
         text = json.dumps(described, indent=2) + "\n"
-        checkpoint.write_whole(self.folder / "run.json", text.encode())
+        write_whole(self.folder / "run.json", text.encode())
 
     # Going on
 
@@ -402,7 +403,7 @@ class Run:
         from rsam_ref import plot
 
         model = to_bytes(self.model.state_dict(), {"model": self.recipe.model})
-        checkpoint.write_whole(self.folder / "model.safetensors", model)
+        write_whole(self.folder / "model.safetensors", model)
         self.metrics.write_csv()
         title = f"{self.recipe.model} on {self.data.name}, {self.recipe.optimizer}"
         plot.save(plot.curves_figure(self.metrics.rows, title), self.folder / "curves.png")

@@ -161,7 +161,7 @@ def no_room(failing, monkeypatch):
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
     else:
         with monkeypatch.context() as patch:
-            where = (checkpoint.os, "fsync") if failing == "flushing" else (Path, "replace")
+            where = (os, "fsync") if failing == "flushing" else (Path, "replace")
             patch.setattr(*where, full)
             yield "No space left"
 

@@ -188,7 +188,7 @@ def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(tmp_path, monk
         fsync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoint.os, "fsync", full_later)
+        patch.setattr(os, "fsync", full_later)
         with pytest.raises(RunError, match=r"No space left.*step-000000006.*--resume") as caught:
             run.go()
     assert "\n" not in str(caught.value)
