@@ -13,15 +13,7 @@ from typing import Any
 from rsam_backends import Stream, replaceable, to_device, xp
 from rsam_backends.base import Array
 from rsam_ref.noise import ball_noise, check_sigma, filter_noise
-from rsam_ref.sam import (
-    LossAndGrad,
-    Trace,
-    check_flat,
-    check_step,
-    norm,
-    rsam_gradient,
-    sam_gradient,
-)
+from rsam_ref.sam import LossAndGrad, Trace, check_step, norm, rsam_gradient, sam_gradient
 from rsam_ref.schedules import Schedule, at
 from rsam_ref.variants import (
     asam_gradient,
@@ -53,7 +45,8 @@ class Optimizer(ABC):
         An `Objective` is told that a new step begins, so that its batch-norm statistics move once
         and its dropout masks are the same in both passes.
         """
-        check_flat(w)
+        if len(w.shape) != 1:  # of a matrix, v @ v would be no length
+            raise ValueError(f"w is one flat vector of weights, not of shape {tuple(w.shape)}")
         begin = getattr(loss_and_grad, "begin_step", None)
         if begin is not None:
             begin()

@@ -77,16 +77,7 @@ def rsam_gradient(
 
 def norm(v: Vector) -> Any:
     """The Euclidean length of a vector."""
-    check_flat(v)
     return (v @ v) ** 0.5
-
-
-def check_flat(v: Vector) -> None:
-    """Raise ValueError for what is no vector: of a matrix, v @ v would be no length."""
-    if len(v.shape) != 1:
-        raise ValueError(
-            f"weights and gradients are one flat vector each, not of shape {tuple(v.shape)}"
-        )
 
 
 def check_step(*, rho: float = 0.0, lam: float = 1.0, ascent_steps: int = 1) -> None:

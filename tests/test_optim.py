@@ -370,3 +370,11 @@ def test_the_defaults_are_torchs():
         optimizer.step(f, w)
         torch_optimizer.step()
     np.testing.assert_allclose(w, twin.detach().numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("wrap", [lambda b: b, SAM, RSAM, lambda b: SAM(b, adaptive=True)])
+def test_weights_that_are_no_vector_are_refused(wrap):
+    """A norm made with @ would be a matrix, and the step wrong without a word."""
+    w = np.arange(1.0, 10).reshape(3, 3)
+    with pytest.raises(ValueError, match=r"w is one flat vector of weights, not of shape \(3, 3\)"):
+        wrap(SGD(0.1)).step(lambda w: ((w * w).sum() / 2, w), w)
