@@ -161,17 +161,18 @@ class Report:
     def write(self) -> None:
         if self.out is None:
             return
-        from rsam_ref.files import write_whole
+        from rsam_ref.files import whole, write_whole
 
         write_whole(self.out / "steps.json", json.dumps(self.data, indent=1).encode())
         rows = [{k: v for k, v in r.items() if k != "ratios"} for r in self.data["cases"]]
         if rows:
-            partial = self.out / "steps.csv.partial"
-            with partial.open("w", newline="") as file:
+            with (
+                whole(self.out / "steps.csv") as partial,
+                partial.open("w", newline="") as file,
+            ):
                 writer = csv.DictWriter(file, list(rows[0]))
                 writer.writeheader()
                 writer.writerows(rows)
-            partial.replace(self.out / "steps.csv")
 
     def draw(self) -> None:
         from rsam_ref import plot

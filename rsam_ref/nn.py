@@ -12,11 +12,13 @@ import copy
 import math
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from rsam_backends import Stream, to_device, to_host, xp
 from rsam_backends.base import Array
+from rsam_backends.windows import pair
 from rsam_ref import ops, ops_nn
 from rsam_ref.shards import Group
 from rsam_ref.tensor import GraphError, Leaf, Node, ShapeError, Tensor, no_grad
@@ -108,6 +110,15 @@ class Weights:
         """Let the parameters be views into ``vector``."""
         for p, view in zip(self.parameters, self.views(vector)):
             p._data = view
+
+    @contextmanager
+    def at(self, vector: Array) -> Iterator[None]:
+        """In this block the parameters are views into ``vector``: the model is looked at there."""
+        self.bind(vector)
+        try:
+            yield
+        finally:
+            self.bind(self.flat)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Weights:
         """A copy whose parameters are views into its own vector."""
@@ -218,6 +229,17 @@ class Module:
         for module in self.modules().values():
             module.training = training
         return self
+
+    @contextmanager
+    def in_mode(self, training: bool) -> Iterator[None]:
+        """In this block as after ``train(training)``; then every layer is in its own mode again."""
+        before = [(module, module.training) for module in self.modules().values()]
+        self.train(training)
+        try:
+            yield
+        finally:
+            for module, mode in before:
+                module.training = mode
 
     def eval(self) -> Module:
         """Evaluation behaviour: no dropout, batch norm's running statistics. Returns self."""
@@ -352,7 +374,7 @@ class Conv2d(Module):
         bias: bool = True,
         init: Init | None = None,
     ) -> None:
-        kernel_size = ops_nn.pair(kernel_size)
+        kernel_size = pair(kernel_size)
         _at_least_one("Conv2d", inputs=inputs, outputs=outputs, groups=groups)
         _at_least_one("Conv2d", kernel_size=min(kernel_size))
         if inputs % groups or outputs % groups:
@@ -522,6 +544,9 @@ class Sequential(Module):
         return x
 
 
+INPUTS_NOT_FINITE = "the inputs hold values that are not finite"
+
+
 def first_not_finite(model: Module, x: Any) -> str | None:
     """Where a model's values first stop being finite: a sentence that names the layer, or None.
 
@@ -530,7 +555,7 @@ def first_not_finite(model: Module, x: Any) -> str | None:
     """
     weights = model.weights
     if not xp.isfinite(x._data if isinstance(x, Tensor) else xp.asarray(x)).all():
-        return "the inputs hold values that are not finite"
+        return INPUTS_NOT_FINITE
     for name, p in zip(weights.names, weights.parameters):
         if not xp.isfinite(p._data).all():
             return f"the weights of {name} are not finite (the step before had diverged)"

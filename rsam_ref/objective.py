@@ -101,12 +101,8 @@ class Objective:
 
     def first_not_finite(self, w: Array) -> str | None:
         """Where the values of this batch at w first stop being finite, if they do: a sentence."""
-        weights = self.model.weights
-        weights.bind(w)
-        try:
+        with self.model.weights.at(w):
             return first_not_finite(self.model, self.x)
-        finally:
-            weights.bind(weights.flat)
 
 
 def objective(

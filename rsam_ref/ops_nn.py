@@ -12,6 +12,7 @@ from typing import Any
 
 from rsam_backends import Stream, all_within, erf, replaceable, sliding_windows, xp
 from rsam_backends.base import Array
+from rsam_backends.windows import pair
 from rsam_ref.ops import getitem, mul, reshape, transpose
 from rsam_ref.tensor import ShapeError, Tensor, op
 
@@ -173,11 +174,6 @@ def _check_bias(name: str, bias: Array | None, weight: Array) -> None:
         )
 
 
-def pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    """A number for both height and width, or one for each."""
-    return (value, value) if isinstance(value, int) else value
-
-
 def _add_windows(
     windows: Array, shape: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int]
 ) -> Array:
@@ -281,7 +277,8 @@ def max_pool2d(x, *, window, stride=None, padding=0):
 
 def pool_at(x, places, *, window, stride=None, padding=0):
     """Of every window the value at ``places`` (N, C, Ho, Wo, 1), or its largest for None."""
-    flat, window, stride, padding = _pool_windows(x, window, stride, padding)
+    views, window, stride, padding = _pool_windows("max_pool2d", x, window, stride, padding)
+    flat = views.reshape(*views.shape[:4], -1)  # (N, C, Ho, Wo, kH*kW)
     if places is None:
         places = flat.argmax(axis=-1)[..., None]
     value = xp.take_along_axis(flat, places, axis=-1)[..., 0]
@@ -296,25 +293,23 @@ def pool_at(x, places, *, window, stride=None, padding=0):
 
 def pool_places(x, *, window, stride=None, padding=0):
     """Where in every window the largest value is: (N, C, Ho, Wo, 1)."""
-    return _pool_windows(x, window, stride, padding)[0].argmax(axis=-1)[..., None]
+    views, *_ = _pool_windows("max_pool2d", x, window, stride, padding)
+    return views.reshape(*views.shape[:4], -1).argmax(axis=-1)[..., None]
 
 
-def _pool_windows(x, window, stride, padding):
-    """The values of every window (N, C, Ho, Wo, kH*kW), and the three as pairs."""
+def _pool_windows(name, x, window, stride, padding, fill=-math.inf):
+    """Views of every window (N, C, Ho, Wo, kH, kW), and the three as pairs."""
     window, padding = pair(window), pair(padding)
     stride = window if stride is None else pair(stride)
-    _check_windows("max_pool2d", window, stride, padding)
-    views = _windows(_pad_images(x, padding, -math.inf), window, stride, "max_pool2d")
-    return views.reshape(*views.shape[:4], -1), window, stride, padding
+    _check_windows(name, window, stride, padding)
+    views = _windows(_pad_images(x, padding, fill), window, stride, name)
+    return views, window, stride, padding
 
 
 @op
 def avg_pool2d(x, *, window, stride=None, padding=0):
     """The mean of every window; padding counts as zeros."""
-    window, padding = pair(window), pair(padding)
-    stride = window if stride is None else pair(stride)
-    _check_windows("avg_pool2d", window, stride, padding)
-    views = _windows(_pad_images(x, padding), window, stride, "avg_pool2d")
+    views, window, stride, padding = _pool_windows("avg_pool2d", x, window, stride, padding, 0.0)
     shape, places = x.shape, window[0] * window[1]
 
     def vjp(g):

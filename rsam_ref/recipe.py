@@ -104,6 +104,11 @@ class Recipe(BaseModel):
         """What the file holds: all settings that have a value."""
         return self.model_dump(exclude_none=True, mode="json")
 
+    @property
+    def mover(self) -> str:
+        """What moves the weights, sgd or adamw: the optimizer itself, or its base."""
+        return self.optimizer if self.optimizer in ("sgd", "adamw") else self.base
+
 
 UNUSED = {
     "sgd": {"base", "rho", "rho_low", "ascent_steps", "eta", "sigma", "lam", "variant"},
@@ -121,8 +126,8 @@ def unused(recipe: Recipe) -> set[str]:
 
     Given on a command line, they are a mistake.
     """
-    base = recipe.optimizer if recipe.optimizer in ("sgd", "adamw") else recipe.base
-    return UNUSED[recipe.optimizer] | ({"betas"} if base == "sgd" else {"momentum", "nesterov"})
+    of_base = {"betas"} if recipe.mover == "sgd" else {"momentum", "nesterov"}
+    return UNUSED[recipe.optimizer] | of_base
 
 
 def check(settings: dict[str, Any], source: str) -> Recipe:
@@ -203,9 +208,8 @@ def radius(recipe: Recipe, steps: int) -> float | Schedule:
 def optimizer(recipe: Recipe, steps: int) -> Optimizer:
     """The optimizer for a run of so many steps."""
     lr, rho = learning_rate(recipe, steps), radius(recipe, steps)
-    kind = recipe.optimizer if recipe.optimizer in ("sgd", "adamw") else recipe.base
     base: Optimizer
-    if kind == "sgd":
+    if recipe.mover == "sgd":
         base = SGD(
             lr,
             recipe.momentum,

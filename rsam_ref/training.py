@@ -10,7 +10,7 @@ from typing import Any
 from rsam_backends import Stream, quiet, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.data.feed import batches
-from rsam_ref.nn import Module, frozen_statistics
+from rsam_ref.nn import INPUTS_NOT_FINITE, Module, frozen_statistics
 from rsam_ref.objective import Objective, objective
 from rsam_ref.ops_nn import cross_entropy
 from rsam_ref.optim import Optimizer
@@ -131,7 +131,7 @@ def _watched_step(
         optimizer.load_state_dict(optimizer_before)
         epoch, i = divmod(step, per_epoch)
         remedy = "Lower the learning rate or rho, warm up, or clip the gradient"
-        if fault and "the inputs" in fault:
+        if fault and fault.endswith(INPUTS_NOT_FINITE):
             remedy = "Look at the data"
         raise DivergedError(
             f"step {i + 1} of epoch {epoch + 1}: {fault or 'the weights overflowed'}. {remedy}"
@@ -194,21 +194,15 @@ def score(
 
     What is summed stays on the device until the last batch is done.
     """
-    modes = [(module, module.training) for module in model.modules().values()]
-    model.eval()
     n, total, correct = 0, xp.zeros(()), xp.zeros(())
-    try:
-        with no_grad(), frozen_statistics(), quiet():
-            for x, y in samples:
-                x, y = to_device(x, model.weights.flat.dtype), to_device(y)
-                if y.ndim != 1:
-                    raise ShapeError(f"accuracy needs labels (N,), not targets of shape {y.shape}")
-                scores = model(Tensor.over(x))
-                total = total + loss(scores, Tensor.over(y))._data * len(x)
-                finite = xp.isfinite(scores._data).all(axis=1)
-                correct = correct + ((scores._data.argmax(axis=1) == y) & finite).sum()
-                n += len(x)
-    finally:
-        for module, mode in modes:
-            module.training = mode
+    with model.in_mode(training=False), no_grad(), frozen_statistics(), quiet():
+        for x, y in samples:
+            x, y = to_device(x, model.weights.flat.dtype), to_device(y)
+            if y.ndim != 1:
+                raise ShapeError(f"accuracy needs labels (N,), not targets of shape {y.shape}")
+            scores = model(Tensor.over(x))
+            total = total + loss(scores, Tensor.over(y))._data * len(x)
+            finite = xp.isfinite(scores._data).all(axis=1)
+            correct = correct + ((scores._data.argmax(axis=1) == y) & finite).sum()
+            n += len(x)
     return Score(float(total) / n, float(correct) / n)

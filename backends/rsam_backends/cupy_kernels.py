@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rsam_backends.base import Array
+from rsam_backends.windows import fit, pair
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 THREADS = 128  # of a block; filter_norms counts on a power of two, at most 128
@@ -52,7 +53,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         (x,) = contiguous(x)
         n, channels, h, w = x.shape
         o, c, kh, kw = weight.shape
-        (sh, sw), (ph, pw) = _pair(stride), _pair(padding)
+        (sh, sw), (ph, pw) = pair(stride), pair(padding)
         ho, wo = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
         geometry = (n, channels, h, w, ho, wo, kh, kw, sh, sw, ph, pw, groups)
         filters = weight.reshape(groups, o // groups, c * kh * kw)
@@ -84,11 +85,9 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         return value, (vjp_x, vjp_weight, lambda g: g.sum(axis=(0, 2, 3)))
 
     def max_pool2d(x, *, window, stride=None, padding=0):
-        (kh, kw), (ph, pw) = _pair(window), _pair(padding)
-        sh, sw = (kh, kw) if stride is None else _pair(stride)
-        if x.ndim != 4 or not _real(x) or not _windows_fit(x, (kh, kw), (sh, sw), (ph, pw)):
-            return NotImplemented
-        if 2 * ph > kh or 2 * pw > kw:
+        (kh, kw), (ph, pw) = pair(window), pair(padding)
+        sh, sw = (kh, kw) if stride is None else pair(stride)
+        if x.ndim != 4 or not fit(x, (kh, kw), (sh, sw), (ph, pw), pooling=True) or not _real(x):
             return NotImplemented
         (x,) = contiguous(x)
         n, c, h, w = x.shape
@@ -194,10 +193,6 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
     }
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
-
-
 def _fits(
     x: Array, weight: Array, bias: Array | None, stride: Any, padding: Any, groups: int
 ) -> bool:
@@ -207,14 +202,8 @@ def _fits(
         x.shape[1] == weight.shape[1] * groups
         and weight.shape[0] % groups == 0
         and (bias is None or bias.shape == weight.shape[:1])
-        and _windows_fit(x, weight.shape[2:], _pair(stride), _pair(padding))
+        and fit(x, weight.shape[2:], pair(stride), pair(padding))
     )
-
-
-def _windows_fit(x: Array, window: Any, stride: Any, padding: Any) -> bool:
-    """Whether there is a window at all; strides and paddings may be anything but senseless."""
-    sizes = zip(x.shape[2:], window, stride, padding)
-    return all(min(k, s) >= 1 and p >= 0 and size + 2 * p >= k for size, k, s, p in sizes)
 
 
 def _real(*arrays: Array) -> bool:

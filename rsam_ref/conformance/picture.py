@@ -14,6 +14,7 @@ from matplotlib.patches import Circle
 
 import rsam_ref
 from rsam_ref.conformance.report import NAMES, Finding, Report
+from rsam_ref.files import write_whole
 from rsam_ref.plot import DESCENT, DRAW, EPS, GRADIENT, STYLE
 
 
@@ -75,12 +76,7 @@ def _arrow(colour: str, style: str, width: float) -> dict[str, Any]:
 
 def write_page(report: Report, target: str, path: Path) -> None:
     """A self-contained HTML page: verdict, picture, findings with evidence, what was tried."""
-    partial = path.with_name(path.name + ".partial")
-    try:
-        partial.write_text(page(report, target), encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    write_whole(path, page(report, target).encode())
 
 
 def page(report: Report, target: str) -> str:

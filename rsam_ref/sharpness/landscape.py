@@ -78,24 +78,12 @@ class Landscape:
         """The loss at w."""
         if self.batch_statistics:
             return self(w)[0]  # dropout's masks belong to the objective's own pass
-        weights = self.model.weights
-        with self._as_measured(), no_grad():
-            weights.bind(w)
-            try:
-                losses = [p.share * p.loss(self.model(p.x), p.y)._data for p in self._parts]
-            finally:
-                weights.bind(weights.flat)
+        with self._as_measured(), self.model.weights.at(w), no_grad():
+            losses = [p.share * p.loss(self.model(p.x), p.y)._data for p in self._parts]
         return sum(losses)
 
     @contextmanager
     def _as_measured(self) -> Iterator[None]:
         """The model in the mode to measure in; afterwards every layer is in its own again."""
-        modules = list(self.model.modules().values())
-        before = [module.training for module in modules]
-        self.model.train(self.batch_statistics)
-        try:
-            with frozen_statistics(), quiet():
-                yield
-        finally:
-            for module, training in zip(modules, before):
-                module.training = training
+        with self.model.in_mode(training=self.batch_statistics), frozen_statistics(), quiet():
+            yield

@@ -6,6 +6,7 @@ import numpy as np
 
 from rsam_backends.numpy_kernels import blocks
 from rsam_backends.threads import share_out
+from rsam_backends.windows import fit, pair
 
 
 def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
@@ -15,7 +16,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
     """
     if not _fits(x, weight, bias, stride, padding, groups):
         return NotImplemented
-    (sh, sw), (ph, pw) = _pair(stride), _pair(padding)
+    (sh, sw), (ph, pw) = pair(stride), pair(padding)
     o, c, kh, kw = weight.shape
     n, _, h, w = x.shape
     ho, wo = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
@@ -113,10 +114,6 @@ def _rows(images, window, stride, padding):
         yield wide[:, i : i + sh * ho : sh].reshape(b, ho * wo, kw * c)
 
 
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
-
-
 def _fits(x, weight, bias, stride, padding, groups) -> bool:
     """Whether the kernel can do it; what it leaves, the definition does or says what is wrong."""
     if groups != 1 or x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
@@ -125,5 +122,4 @@ def _fits(x, weight, bias, stride, padding, groups) -> bool:
         return False
     if bias is not None and (bias.shape != weight.shape[:1] or bias.dtype != x.dtype):
         return False
-    sizes = zip(x.shape[2:], weight.shape[2:], _pair(padding), _pair(stride))
-    return all(size + 2 * p >= k and s >= 1 and p >= 0 for size, k, p, s in sizes)
+    return fit(x, weight.shape[2:], pair(stride), pair(padding))

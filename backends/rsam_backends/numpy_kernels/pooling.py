@@ -8,20 +8,19 @@ import numpy as np
 
 from rsam_backends.numpy_kernels import blocks
 from rsam_backends.threads import share_out
+from rsam_backends.windows import fit, pair
 
 
 def max_pool2d(x, *, window, stride=None, padding=0):
     """Place after place of all windows at once: 7 times as fast on 128 x 32 x 28 x 28."""
-    kh, kw = _pair(window)
-    sh, sw = _pair(window if stride is None else stride)
-    ph, pw = _pair(padding)
+    kh, kw = pair(window)
+    sh, sw = pair(window if stride is None else stride)
+    ph, pw = pair(padding)
     if x.ndim != 4 or x.size == 0 or x.dtype.kind != "f":
         return NotImplemented
+    if not fit(x, (kh, kw), (sh, sw), (ph, pw), pooling=True) or kh * kw > 255:
+        return NotImplemented
     n, c, h, w = x.shape
-    if h + 2 * ph < kh or w + 2 * pw < kw or min(kh, kw, sh, sw) < 1 or kh * kw > 255:
-        return NotImplemented
-    if min(ph, pw) < 0 or 2 * ph > kh or 2 * pw > kw:
-        return NotImplemented
     ho, wo = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
     places = [
         (slice(None), slice(i, i + sh * ho, sh), slice(j, j + sw * wo, sw))
@@ -75,7 +74,3 @@ def max_pool2d(x, *, window, stride=None, padding=0):
         return back.transpose(0, 3, 1, 2)
 
     return value.transpose(0, 3, 1, 2), (vjp,)
-
-
-def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
