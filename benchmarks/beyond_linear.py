@@ -20,8 +20,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from rsam_ref import recipe
-from rsam_ref.run import Run
+from rsam_ref.training import recipe
+from rsam_ref.training.run import Run
 
 LINEAR = {"model": "mlp", "model_options": {"hidden": []}, "optimizer": "sgd", "epochs": 30}
 RATES = (1e-4, 1e-3, 1e-2)

@@ -2,7 +2,7 @@
 
 Each is written plainly, as its users write it: HIPS autograd's convolution is that of its own
 examples/convnet.py, JAX's and tinygrad's whole step is compiled, and JAX's images are channels
-last. All have momentum and weight decay, and SAM or R-SAM as in rsam_ref/sam.py.
+last. All have momentum and weight decay, and SAM or R-SAM as in rsam_ref/algorithms/sam.py.
 
 A contestant's name is ``MODEL_BATCH_METHOD_WHO``, such as ``resnet20_128_sgd_ours_cpu``: by it a
 process of its own (see duel.py) asks for a function that takes one step and waits for its end.
@@ -73,7 +73,7 @@ def torch_eager(device: str, channels_last: bool, model: str, size: int, method:
 
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    import tests.torch_models  # noqa: F401 - resnet20, loaded before memory is looked at
+    import tests.helpers.torch_models  # noqa: F401 - resnet20, loaded before memory is looked at
 
     before_the_net()
     net = torch_net(model).to(device)
@@ -137,7 +137,7 @@ def torch_net(model: str) -> Any:
             *(nn.Flatten(), nn.Linear(3136, 10)),
         )
     if model == "resnet20":
-        from tests.torch_models import CifarResNet
+        from tests.helpers.torch_models import CifarResNet
 
         return CifarResNet(20)
     return torch_vit()

@@ -139,7 +139,7 @@ def _count(model: str, method: str, flops: Flops) -> Counts:
     """Three steps that settle memory, three for what is left, one that is counted."""
     from benchmarks.contestants import LAM, LR, MOMENTUM, RHO, SIGMA, VIT, WEIGHT_DECAY, batch
     from rsam_ref import RSAM, SAM, SGD, models, objective
-    from rsam_ref.profiling import intercepted
+    from rsam_ref.training.profiling import intercepted
 
     def make(size: int) -> Any:
         """A function that takes a step, given something to wrap around its objective."""

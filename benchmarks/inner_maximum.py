@@ -25,17 +25,19 @@ from rich.console import Console
 from rich.table import Table
 
 from rsam_backends import Stream
-from rsam_ref import compare, models
+from rsam_ref import models
+from rsam_ref.algorithms.base import SGD
+from rsam_ref.algorithms.schedules import cosine
+from rsam_ref.commands.terminal import progress_bar
 from rsam_ref.data import digits_split
 from rsam_ref.data.feed import batches
+from rsam_ref.figures import STYLE, save
 from rsam_ref.files import write_whole
-from rsam_ref.optim import SGD
-from rsam_ref.plot import STYLE, save
-from rsam_ref.plot_sharpness import finish_inner, inner_panel
-from rsam_ref.schedules import cosine
 from rsam_ref.sharpness import Landscape, inner_maximum
-from rsam_ref.terminal import progress_bar
-from rsam_ref.training import train
+from rsam_ref.sharpness.figures import finish_inner, inner_panel
+from rsam_ref.training import comparison as compare
+from rsam_ref.training.loop import train
+from rsam_ref.training.statistics import paired_interval
 
 TRAINED = {"sgd": 0.0, "sam": 0.4, "rsam": 0.4}  # the radius that compare's validation chose
 EPOCHS = (0, 1, 3, 10, 30, 60)
@@ -45,7 +47,7 @@ MINI_BATCHES = 4
 Row = dict[str, Any]
 
 
-def measure(model: Any, x: Any, y: Any, settings: compare.Settings, where: Row) -> list[Row]:
+def measure(model: Any, x: Any, y: Any, settings: compare.Experiment, where: Row) -> list[Row]:
     """The shares at the model's weights, each the mean over the mini-batches."""
     seed, size = where["seed"], settings.batch_size
     sums: dict[tuple[Any, ...], list[float]] = {}
@@ -79,7 +81,7 @@ def measure(model: Any, x: Any, y: Any, settings: compare.Settings, where: Row) 
     ]
 
 
-def run(trained: str, seed: int, settings: compare.Settings) -> list[Row]:
+def run(trained: str, seed: int, settings: compare.Experiment) -> list[Row]:
     """Train one network, as `rsam-ref compare` does, and measure at `EPOCHS`."""
     split = digits_split(seed, settings.label_noise, "float64")
     x, y = split.x_train, split.y_train
@@ -127,7 +129,7 @@ def differences(rows: list[Row]) -> list[Row]:
                     own = [
                         r["value"] for r in here if (r["method"], r["sigma"], r["gradients"]) == key
                     ]
-                    interval = compare.paired_interval(own, sam)
+                    interval = paired_interval(own, sam)
                     found.append(
                         {"trained": trained, "epoch": epoch, "rho": rho}
                         | dict(zip(("method", "sigma", "gradients"), key))
@@ -200,7 +202,7 @@ def main(
     seeds: Annotated[int, typer.Option(help="Seeds for each method.")] = 5,
 ) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    settings = compare.Settings()
+    settings = compare.Experiment()
     runs = [(trained, seed) for seed in range(seeds) for trained in TRAINED]
     rows: list[Row] = []
     with progress_bar() as progress:

@@ -20,7 +20,7 @@ LR, MOMENTUM, WEIGHT_DECAY = 0.1, 0.9, 5e-4
 
 def chain_of_multiplications() -> tuple[list[float], list[float]]:
     """Microseconds an op, forward and backward, in 30 runs; and NumPy's arithmetic in it alone."""
-    from rsam_ref.tensor import Tensor
+    from rsam_ref.autograd.tensor import Tensor
 
     one = np.ones(1)
     factor = Tensor(one, requires_grad=True)

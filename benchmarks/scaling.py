@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.duel import cores, quartiles
 from rsam_ref import RSAM, SGD, models, objective
 from rsam_ref.models.resnet import cifar_resnet
-from rsam_ref.profiling import random_batch
+from rsam_ref.training.profiling import random_batch
 
 Step = Callable[[], Any]
 
@@ -149,7 +149,7 @@ def figure(found: dict[Series, dict[int, list[float]]]) -> Any:
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
-    from rsam_ref.plot import STYLE
+    from rsam_ref.figures import STYLE
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(11, 6.6), layout="constrained")
@@ -203,7 +203,7 @@ def main(
     Console(width=None if sys.stdout.isatty() else 140).print(table)
     if out is None:
         return
-    from rsam_ref import plot
+    from rsam_ref import figures as plot
 
     out.mkdir(parents=True, exist_ok=True)
     with (out / "scaling.csv").open("w", newline="") as file:

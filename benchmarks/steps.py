@@ -175,7 +175,7 @@ class Report:
                 writer.writerows(rows)
 
     def draw(self) -> None:
-        from rsam_ref import plot
+        from rsam_ref import figures as plot
 
         if self.out is not None and any(r["peer"] in COLOURS for r in self.data["cases"]):
             plot.save(figure(self.data["cases"]), self.out / "steps.png")
@@ -186,7 +186,7 @@ def figure(rows: list[dict[str, Any]]) -> Any:
     import matplotlib
     from matplotlib.figure import Figure
 
-    from rsam_ref.plot import STYLE
+    from rsam_ref.figures import STYLE
 
     groups: dict[str, dict[str, list[float]]] = {}
     for r in rows:

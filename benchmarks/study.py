@@ -31,15 +31,18 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
-from rsam_ref import compare, models
-from rsam_ref.compare import METHODS, Run, RunFile, paired_interval
+from rsam_ref import models
+from rsam_ref.algorithms.base import SGD
+from rsam_ref.algorithms.schedules import cosine
+from rsam_ref.commands.terminal import progress_bar
 from rsam_ref.data import digits_split, load_dataset
 from rsam_ref.data.digits import Split
-from rsam_ref.optim import SGD
-from rsam_ref.plot import COLOURS, STYLE, save
-from rsam_ref.schedules import cosine
-from rsam_ref.terminal import progress_bar
-from rsam_ref.training import DivergedError, evaluate, train
+from rsam_ref.figures import COLOURS, STYLE, save
+from rsam_ref.training.comparison import METHODS
+from rsam_ref.training.loop import DivergedError, evaluate, train
+from rsam_ref.training.pool import carry_out as in_processes
+from rsam_ref.training.statistics import paired_interval
+from rsam_ref.training.store import Store, Trial
 
 CHOSEN = ("sgd", "sam", "sam2", "rsam")
 NOISES = (0.0, 0.2, 0.4)
@@ -80,7 +83,7 @@ PROBLEMS = {
 
 @dataclass(frozen=True)
 class Case:
-    """A problem with a share of its training labels replaced; `compare.RunFile` keeps its runs."""
+    """A problem with a share of its training labels replaced; a `Store` keeps its runs."""
 
     problem: str
     label_noise: float
@@ -140,7 +143,7 @@ def halved(images: Any) -> Any:
     return images.reshape(n, c, h // 2, 2, w // 2, 2).mean(axis=(3, 5))
 
 
-def execute(case: Case, run: Run) -> dict[str, Any]:
+def execute(case: Case, run: Trial) -> dict[str, Any]:
     """Train and evaluate one run."""
     start = time.process_time()
     problem, split = PROBLEMS[case.problem], split_of(case, run.seed)
@@ -179,11 +182,11 @@ def values(method: str) -> tuple[float, ...]:
     return RATES if method == "sgd" else RHOS
 
 
-def tuning(method: str) -> list[Run]:
-    return [Run(method, value, seed) for value in values(method) for seed in TUNING_SEEDS]
+def tuning(method: str) -> list[Trial]:
+    return [Trial(method, value, seed) for value in values(method) for seed in TUNING_SEEDS]
 
 
-def choice(method: str, finished: dict[Run, dict[str, Any]]) -> float | None:
+def choice(method: str, finished: dict[Trial, dict[str, Any]]) -> float | None:
     """The value whose mean validation accuracy is best; None before all of them are known."""
     means: dict[float, float] = {}
     for run in tuning(method):
@@ -198,36 +201,36 @@ class _TimeIsUpError(Exception):
     pass
 
 
-def carry_out(case: Case, file: RunFile, jobs: int, stop_at: float, tell: Any) -> None:
+def carry_out(case: Case, file: Store, jobs: int, stop_at: float, tell: Any) -> None:
     """Tune, then run the chosen values with fresh seeds."""
 
-    def on_run(run: Run, record: dict[str, Any]) -> None:
+    def on_run(run: Trial, record: dict[str, Any]) -> None:
         tell(case, run)
         if time.monotonic() > stop_at:
             raise _TimeIsUpError
 
-    def together(runs: list[Run]) -> None:
-        compare.carry_out(case, runs, file, jobs=jobs, on_run=on_run, work=execute)
+    def together(runs: list[Trial]) -> None:
+        in_processes(execute, case, runs, file, jobs=jobs, on_trial=on_run)
 
     together([run for method in CHOSEN for run in tuning(method)])
     final = []
     for method in CHOSEN:
         value = choice(method, file.finished)
         assert value is not None
-        final += [Run(method, value, seed) for seed in SEEDS]
+        final += [Trial(method, value, seed) for seed in SEEDS]
     together(final)
 
 
-def summary(case: Case, finished: dict[Run, dict[str, Any]]) -> list[dict[str, Any]]:
+def summary(case: Case, finished: dict[Trial, dict[str, Any]]) -> list[dict[str, Any]]:
     """A row a method: the chosen value, accuracy, differences to SGD and SAM; none if not done."""
     accuracies: dict[str, list[float]] = {}
     rows = []
     for method in CHOSEN:
         value = choice(method, finished)
-        if value is None or any(Run(method, value, seed) not in finished for seed in SEEDS):
+        if value is None or any(Trial(method, value, seed) not in finished for seed in SEEDS):
             return []
         accuracies[method] = [
-            100 * finished[Run(method, value, seed)]["test_accuracy"] for seed in SEEDS
+            100 * finished[Trial(method, value, seed)]["test_accuracy"] for seed in SEEDS
         ]
         row: dict[str, Any] = {
             "problem": case.problem,
@@ -254,7 +257,7 @@ def results(out: Path) -> tuple[list[dict[str, Any]], float]:
     """The rows of all cases that are done, and the core hours of all runs in ``out``."""
     rows, seconds = [], 0.0
     for case in [Case(problem, noise, "") for problem in PROBLEMS for noise in NOISES]:
-        finished = RunFile(out / f"{case.name}.jsonl", case.key()).finished
+        finished = Store(out / f"{case.name}.jsonl", case.key()).finished
         rows += summary(case, finished)
         seconds += sum(record["seconds"] for record in finished.values())
     return rows, seconds / 3600
@@ -408,7 +411,7 @@ def main(
         if name in (only or PROBLEMS) and share in (noise or NOISES)
     ]
     stop_at = time.monotonic() + 60 * minutes
-    files = {case: RunFile(out / f"{case.name}.jsonl", case.key()) for case in cases}
+    files = {case: Store(out / f"{case.name}.jsonl", case.key()) for case in cases}
     if not resume:
         for file in files.values():
             file.path.unlink(missing_ok=True)
@@ -419,7 +422,7 @@ def main(
         task = progress.add_task("runs", total=len(cases) * len(CHOSEN) * runs)
         progress.update(task, completed=sum(len(file.finished) for file in files.values()))
 
-        def tell(case: Case, run: Run) -> None:
+        def tell(case: Case, run: Trial) -> None:
             progress.update(task, advance=1, description=f"{case.name} {run.method}")
 
         try:

@@ -14,11 +14,13 @@ Start reading at ``sam.py``.
 
 from rsam_backends import use_backend
 from rsam_ref import models
-from rsam_ref.objective import objective
-from rsam_ref.optim import RSAM, SAM, SGD, AdamW, NoiseOnly
-from rsam_ref.sam import Trace, rsam_gradient, sam_gradient
-from rsam_ref.tensor import GraphError, ShapeError, Tensor, no_grad
-from rsam_ref.variants import asam_gradient
+from rsam_ref.algorithms.base import SGD, AdamW
+from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
+from rsam_ref.algorithms.sam import Trace, rsam_gradient, sam_gradient
+from rsam_ref.algorithms.variants import asam_gradient
+from rsam_ref.autograd.errors import GraphError, ShapeError
+from rsam_ref.autograd.tensor import Tensor, no_grad
+from rsam_ref.nn.objective import objective
 
 __version__ = "0.1.0"
 

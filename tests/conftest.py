@@ -12,12 +12,12 @@ for library in ("OPENBLAS", "MKL", "OMP"):
 
 import pytest
 import torch
-from device.double import COUNTS, DoubleBackend
-from device.emulator import Emulator
 from hypothesis import settings
 
 from rsam_backends import BackendError, get_backend, switch, use_backend
 from rsam_backends.cupy_kernels import make_kernels
+from tests.device.double import COUNTS, DoubleBackend
+from tests.device.emulator import Emulator
 
 settings.register_profile(
     "rsam-ref", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))

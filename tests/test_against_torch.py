@@ -12,14 +12,14 @@ from dataclasses import dataclass, fields
 import numpy as np
 import pytest
 import torch
-import torch_reference as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import batches
 
 from rsam_backends import Stream
 from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Trace, nn, objective
-from rsam_ref.schedules import at, cosine, linear, rsam_sigma, warmup
+from rsam_ref.algorithms.schedules import at, cosine, linear, rsam_sigma, warmup
+from tests.helpers import torch_reference as reference
+from tests.helpers.problems import batches
 
 STEPS = 10
 TOLERANCE = 1e-12

@@ -38,8 +38,8 @@ from rsam_backends import (
     use_backend,
     xp,
 )
-from rsam_ref import ops, ops_nn
-from rsam_ref.noise import filter_scale
+from rsam_ref.algorithms.noise import filter_scale
+from rsam_ref.autograd import ops, ops_nn
 
 MODULE = """
 import types

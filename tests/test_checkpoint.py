@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsam_ref import checkpoint
-from rsam_ref.checkpoint import CheckpointError
+from rsam_ref.training import checkpoint
+from rsam_ref.training.checkpoint import CheckpointError
 
 ARRAYS = {
     "model.weight": np.linspace(-1, 1, 24, dtype="float32").reshape(4, 6),

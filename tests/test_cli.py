@@ -1,26 +1,12 @@
 """The command line as a user meets it: help, exit codes, one line for every error."""
 
 import inspect
-import subprocess
-import sys
 
 import pytest
 
-from rsam_ref import cli_train
-from rsam_ref.recipe import Recipe
-
-
-def command(*arguments, cwd=None, **environment):
-    import os
-
-    return subprocess.run(
-        [sys.executable, "-m", "rsam_ref.cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-        env={**os.environ, "COLUMNS": "100", **environment},
-    )
+from rsam_ref.commands import train as cli_train
+from rsam_ref.training.recipe import Recipe
+from tests.helpers.commands import command
 
 
 def test_help_and_version():

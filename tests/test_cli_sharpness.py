@@ -13,14 +13,16 @@ import pytest
 import typer
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
-from test_cli import command
 
-from rsam_ref import cli_sharpness, plot_sharpness, recipe
+from rsam_ref.commands import sharpness as cli_sharpness
 from rsam_ref.data.errors import DataError
-from rsam_ref.run import Run
+from rsam_ref.sharpness import figures as plot_sharpness
 from rsam_ref.sharpness import survey
 from rsam_ref.sharpness.kept import Kept
-from rsam_ref.trained import load_trained
+from rsam_ref.training import recipe
+from rsam_ref.training.run import Run
+from rsam_ref.training.trained import load_trained
+from tests.helpers.commands import command
 
 QUICK = {
     "rho": [0.05, 0.1],
@@ -226,7 +228,7 @@ def test_ctrl_c_for_real(runs, tmp_path):
     arguments = ["--measure", "line", "--measure", "plane", "--points", "2001", "--samples", "9"]
     arguments += ["--directions", "1", "--out", str(tmp_path)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "rsam_ref.cli", "sharpness", str(runs / "cnn-rsam"), *arguments],
+        [sys.executable, "-m", "rsam_ref", "sharpness", str(runs / "cnn-rsam"), *arguments],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

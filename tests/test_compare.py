@@ -12,9 +12,11 @@ from dataclasses import replace
 
 import pytest
 
-from rsam_ref import compare as c
+from rsam_ref.training import comparison as c
+from rsam_ref.training.pool import carry_out
+from rsam_ref.training.store import Store, Trial
 
-TINY = c.Settings(epochs=2, hidden=(8,), batch_size=256)
+TINY = c.Experiment(epochs=2, hidden=(8,), batch_size=256)
 
 
 def record(method, value, seed, test, val=None, **more):
@@ -70,7 +72,7 @@ def test_senseless_settings_are_refused(change):
 
 def test_a_run_reports_what_it_was(monkeypatch):
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
-    run = c.execute(TINY, c.Run("rsam", 0.1, seed=3))
+    run = c.execute(TINY, Trial("rsam", 0.1, seed=3))
     assert {k: run[k] for k in ("method", "rho", "sigma", "lam", "lr", "seed")} == {
         "method": "rsam",
         "rho": 0.1,
@@ -82,19 +84,19 @@ def test_a_run_reports_what_it_was(monkeypatch):
     assert len(run["val_curve"]) == TINY.epochs
     assert run["val_curve"][-1] == run["val_accuracy"]
     assert run["seconds"] > 0
-    again = c.execute(TINY, c.Run("rsam", 0.1, seed=3))
+    again = c.execute(TINY, Trial("rsam", 0.1, seed=3))
     assert again["test_loss"] == run["test_loss"]
 
 
 def test_the_limits_hold_between_methods():
     """rho = 0: SAM is SGD. (R-SAM at rho = 0 is SGD too: its second pass is at w.)"""
-    sgd = c.execute(TINY, c.Run("sgd", TINY.lr, 0))
+    sgd = c.execute(TINY, Trial("sgd", TINY.lr, 0))
     for method in ("sam", "sam2", "rsam"):
-        assert c.execute(TINY, c.Run(method, 0.0, 0))["test_loss"] == sgd["test_loss"]
+        assert c.execute(TINY, Trial(method, 0.0, 0))["test_loss"] == sgd["test_loss"]
 
 
 def test_a_diverged_run_is_a_result():
-    run = c.execute(TINY, c.Run("sgd", 1e30, 0))
+    run = c.execute(TINY, Trial("sgd", 1e30, 0))
     assert "Lower the learning rate" in run["diverged"]
     json.dumps(run, allow_nan=False)
 
@@ -128,22 +130,22 @@ def test_differences_are_paired_and_say_when_they_are_noise():
 def test_finished_runs_are_kept_and_others_are_not_mixed_in(tmp_path):
     path = tmp_path / "runs.jsonl"
     runs = c.plan(["sgd"], [0.1, 0.2], seeds=1)
-    c.carry_out(TINY, runs[:1], c.RunFile(path, TINY))
+    carry_out(c.execute, TINY, runs[:1], Store(path, TINY))
     text = path.read_text()
     path.write_text(text + text[:40])  # killed while it wrote the next line
-    file = c.RunFile(path, TINY)
+    file = Store(path, TINY)
     assert list(file.finished) == runs[:1]
     done = []
-    c.carry_out(TINY, runs, file, on_run=lambda run, record: done.append(run))
+    carry_out(c.execute, TINY, runs, file, on_trial=lambda run, record: done.append(run))
     assert done == runs[1:]
-    assert set(c.RunFile(path, TINY).finished) == set(runs)
-    assert not c.RunFile(path, replace(TINY, epochs=3)).finished
+    assert set(Store(path, TINY).finished) == set(runs)
+    assert not Store(path, replace(TINY, epochs=3)).finished
 
 
 def test_results_are_written_whole(tmp_path):
     runs = c.plan(["sgd", "sam"], [0.1], seeds=2)
-    file = c.RunFile(tmp_path / "runs.jsonl", TINY)
-    c.carry_out(TINY, runs, file, jobs=2)
+    file = Store(tmp_path / "runs.jsonl", TINY)
+    carry_out(c.execute, TINY, runs, file, jobs=2)
     results = c.write_results(tmp_path, TINY, [file.finished[run] for run in runs])
     loaded = json.loads((tmp_path / "results.json").read_text())
     assert loaded["runs"] == results["runs"]
@@ -166,7 +168,7 @@ def test_results_are_written_whole(tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
-COMMAND = [sys.executable, "-m", "rsam_ref.cli", "compare", "--method", "sgd"]
+COMMAND = [sys.executable, "-m", "rsam_ref", "compare", "--method", "sgd"]
 COMMAND += ["--seeds", str(RUNS := 120)]  # so many that none is through before it is interrupted
 COMMAND += ["--rho", "0.1", "--epochs", "5", "--jobs", "2", "--out"]
 
@@ -207,7 +209,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path, how):
 def test_a_killed_worker_is_one_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr(c, "execute", kill_self)
     with pytest.raises(RuntimeError, match="a worker process was killed"):
-        c.carry_out(TINY, c.plan(["sgd"], [0.1], 1), c.RunFile(tmp_path / "runs.jsonl", TINY))
+        carry_out(c.execute, TINY, c.plan(["sgd"], [0.1], 1), Store(tmp_path / "runs.jsonl", TINY))
 
 
 def kill_self(settings, run):

@@ -176,7 +176,7 @@ def my_sam(weights, loss_and_grad, state, hyper):
 
 def command(*arguments, folder):
     done = subprocess.run(
-        [sys.executable, "-m", "rsam_ref.cli", "check", *arguments],
+        [sys.executable, "-m", "rsam_ref", "check", *arguments],
         cwd=folder,
         capture_output=True,
         text=True,

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import counts
 from rsam_ref import RSAM, SGD, models, objective
-from rsam_ref.profiling import random_batch
+from rsam_ref.training.profiling import random_batch
 
 CASES = [f"{model} {method}" for model in counts.BATCHES for method in counts.METHODS]
 LONG = os.environ.get("RSAM_LONG_TESTS") == "1"

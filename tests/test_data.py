@@ -2,18 +2,12 @@
 
 import gzip
 import hashlib
-import struct
 
 import numpy as np
 import pytest
 
 from rsam_ref.data import DataError, digits, digits_split, read_idx
-
-
-def idx_bytes(array: np.ndarray, code: int = 0x08) -> bytes:
-    sizes = struct.pack(f">{array.ndim}I", *array.shape)
-    return bytes([0, 0, code, array.ndim]) + sizes + array.tobytes()
-
+from tests.helpers.files import idx_bytes
 
 IMAGES = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
 

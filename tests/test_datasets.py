@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from test_data import idx_bytes
 
 from rsam_backends import Stream
 from rsam_ref.data import DataError, digits_split, load_dataset
@@ -32,17 +31,7 @@ from rsam_ref.data.augment import (
 )
 from rsam_ref.data.folder import IMAGENET_MEAN, IMAGENET_STD, decode
 from rsam_ref.data.samples import ArraySamples, channel_statistics
-
-SHARED = Path(__file__).parents[2] / "shared" / "data"
-
-
-def noise_images(n, c=3, h=32, w=32, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (n, c, h, w), dtype=np.uint8)
-
-
-def cifar_bytes(images, *labels):
-    columns = [np.asarray(column, np.uint8)[:, None] for column in labels]
-    return np.concatenate([*columns, images.reshape(len(images), -1)], axis=1).tobytes()
+from tests.helpers.files import SHARED, cifar_bytes, idx_bytes, noise_images
 
 
 def write_idx_set(folder, train=30, test=10, shape=(5, 4), pack=bytes, end=""):

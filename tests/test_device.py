@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from device.double import COUNTS, SURFACE, DeviceArray, HiddenSyncError
-from device.emulator import declarations
 
 from rsam_backends import (
     Stream,
@@ -28,12 +26,15 @@ from rsam_backends import (
     xp,
 )
 from rsam_backends.cupy_kernels import SOURCE
-from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Tensor, models, nn, objective, ops, ops_nn
+from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Tensor, models, nn, objective
+from rsam_ref.algorithms.base import sgd_update
+from rsam_ref.algorithms.noise import filter_scale
+from rsam_ref.autograd import ops, ops_nn
 from rsam_ref.models.resnet import Bottleneck
-from rsam_ref.noise import filter_scale
-from rsam_ref.optim import sgd_update
-from rsam_ref.parts import Sharded
-from rsam_ref.training import train
+from rsam_ref.nn.parts import Sharded
+from rsam_ref.training.loop import train
+from tests.device.double import COUNTS, SURFACE, DeviceArray, HiddenSyncError
+from tests.device.emulator import declarations
 
 OPTIMIZERS = {
     "sgd": lambda: SGD(0.1, momentum=0.9, weight_decay=1e-3),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rsam_ref.conformance import CATALOGUE
-from rsam_ref.recipe import Recipe
+from rsam_ref.training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
-from rsam_ref import explain, plot, plot_step
-from rsam_ref.compare import summarise
+from rsam_ref import figures as plot
+from rsam_ref.teaching import picture as plot_step
+from rsam_ref.teaching import step as explain
+from rsam_ref.training.comparison import summarise
+from rsam_ref.training.figures import compare_figure
 
 
 @pytest.mark.parametrize("make", [explain.two_weights, lambda: explain.digits_network().step])
@@ -65,7 +68,7 @@ def test_figures_show_what_they_are_given(tmp_path):
         for seed in (0, 1)
     ]
     results = {"settings": {"label_noise": 0.4}, "runs": runs, "summary": summarise(runs)}
-    left, right = plot.compare_figure(results).axes
+    left, right = compare_figure(results).axes
     assert left.get_xlabel() == "radius rho"
     assert len(right.get_lines()) == 3
     sam = next(line for line in left.get_lines() if line.get_label() == "SAM")

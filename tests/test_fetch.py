@@ -11,12 +11,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_data import idx_bytes
-from test_datasets import SHARED, cifar_bytes, noise_images
 
 from rsam_ref.data import DataError, load_dataset
 from rsam_ref.data import fetch as module
 from rsam_ref.data.fetch import REMOTES, File, Remote, fetch
+from tests.helpers.files import SHARED, cifar_bytes, idx_bytes, noise_images
 
 CONTENTS = np.random.default_rng(0).bytes(300_000)
 NAME = "file.bin"

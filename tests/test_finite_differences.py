@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from oracle import check_finite_differences, normal, positive
 
-from rsam_ref import ops, ops_nn
+from rsam_ref.autograd import ops, ops_nn
+from tests.helpers.oracle import check_finite_differences, normal, positive
 
 pytestmark = pytest.mark.usefixtures("device")
 

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 
 from rsam_backends import quiet
-from rsam_ref import explain, handout, plot, plot_step, sam
-from rsam_ref.stages import stages, typeset
+from rsam_ref import figures as plot
+from rsam_ref.algorithms import sam
+from rsam_ref.teaching import handout
+from rsam_ref.teaching import picture as plot_step
+from rsam_ref.teaching import step as explain
+from rsam_ref.teaching.stages import stages, typeset
 
 STEPS = {name: explain.two_weights(algorithm=name) for name in explain.ALGORITHMS}
 NAMES = {

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks import inner_maximum
-from rsam_ref import compare
+from rsam_ref.training import comparison as compare
 
 
 def row(method, seed, value, gradients=1, sigma=None, **more):
@@ -20,7 +20,7 @@ def test_a_run_is_measured_at_its_epochs(monkeypatch):
     monkeypatch.setattr(inner_maximum, "EPOCHS", (0, 2))
     monkeypatch.setattr(inner_maximum, "MINI_BATCHES", 2)
     monkeypatch.setattr(inner_maximum, "RHOS", (0.2,))
-    settings = replace(compare.Settings(), epochs=2, hidden=(8,))
+    settings = replace(compare.Experiment(), epochs=2, hidden=(8,))
     rows = [r for seed in (0, 1) for r in inner_maximum.run("rsam", seed, settings)]
     assert [r["epoch"] for r in rows if (r["method"], r["seed"]) == ("rsam", 1)] == [0, 0, 2, 2]
     rises = [r["rise"] for r in rows if r["method"] == "maximum" and r["seed"] == 0]

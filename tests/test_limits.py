@@ -14,12 +14,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import BASES, WRAPPERS, Watched, batches, bumpy, net, points, train
 
 from rsam_ref import RSAM, SAM, SGD, asam_gradient, models, objective, rsam_gradient, sam_gradient
-from rsam_ref.noise import filter_scale
-from rsam_ref.ops_nn import cross_entropy
-from rsam_ref.variants import gradient_rsam_gradient, noise_gradient, stacked_rsam_gradient
+from rsam_ref.algorithms.noise import filter_scale
+from rsam_ref.algorithms.variants import (
+    gradient_rsam_gradient,
+    noise_gradient,
+    stacked_rsam_gradient,
+)
+from rsam_ref.autograd.ops_nn import cross_entropy
+from tests.helpers.problems import BASES, WRAPPERS, Watched, batches, bumpy, net, points, train
 
 NOISE = 0.1 * np.random.default_rng(5).standard_normal(12)
 

@@ -7,15 +7,15 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch_models as theirs_by
-from oracle import assert_close, normal
 from scipy.stats import ks_2samp
-from torch_models import basic, bottleneck
 
 from rsam_backends import Stream
 from rsam_ref import RSAM, SGD, ShapeError, models, nn, no_grad, objective
-from rsam_ref.noise import filter_scale
-from rsam_ref.ops import Tensor
+from rsam_ref.algorithms.noise import filter_scale
+from rsam_ref.autograd.ops import Tensor
+from tests.helpers import torch_models as theirs_by
+from tests.helpers.oracle import assert_close, normal
+from tests.helpers.torch_models import basic, bottleneck
 
 R18, R50 = (2, 2, 2, 2), (3, 4, 6, 3)
 

@@ -8,23 +8,14 @@ import math
 import numpy as np
 import pytest
 import torch
-from oracle import assert_close, normal
 from scipy.stats import ks_2samp
 from torch import nn as tnn
 
 from rsam_backends import Stream
-from rsam_ref import (
-    GraphError,
-    ShapeError,
-    Tensor,
-    models,
-    nn,
-    no_grad,
-    objective,
-    ops,
-    rsam_gradient,
-)
-from rsam_ref.noise import filter_noise
+from rsam_ref import GraphError, ShapeError, Tensor, models, nn, no_grad, objective, rsam_gradient
+from rsam_ref.algorithms.noise import filter_noise
+from rsam_ref.autograd import ops
+from tests.helpers.oracle import assert_close, normal
 
 # Ours, theirs, the input's shape.
 TWINS = {

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import net, train
 
 from rsam_backends import Stream
-from rsam_ref import RSAM, SGD, models
-from rsam_ref.noise import ball_noise, filter_noise, filter_scale
+from rsam_ref import RSAM, SGD, NoiseOnly, models
+from rsam_ref.algorithms.noise import ball_noise, filter_noise, filter_scale
+from tests.helpers.problems import net, train
 
 SHAPES = {
     "linear": [(4, 3)],
@@ -194,9 +194,20 @@ def test_the_draw_at_step_0_is_not_made_of_the_numbers_of_the_initial_weights():
         assert abs(np.corrcoef(z[:4096], w[:4096])[0, 1]) < 0.05
 
 
-def test_for_a_bare_vector_the_whole_is_one_filter():
+@pytest.mark.parametrize("method", [RSAM, NoiseOnly])
+def test_a_function_that_does_not_say_its_filters_is_refused(method):
+    """No draw by the norm of all weights together, unless it is asked for."""
     w = weights([(6,)])
-    trace = RSAM(SGD(0.1), sigma=0.5, seed=2).step(lambda w: (w @ w, 2 * w), w.copy())
+    before = w.copy()
+    with pytest.raises(TypeError, match=r"objective\(model, x, y\) itself, or .*=\[w.shape\]"):
+        method(SGD(0.1), sigma=0.5).step(lambda w: (w @ w, 2 * w), w)
+    assert w.tobytes() == before.tobytes()
+
+
+def test_a_bare_vector_is_one_filter_where_that_is_asked_for():
+    w = weights([(6,)])
+    optimizer = RSAM(SGD(0.1), sigma=0.5, seed=2, shapes=[w.shape])
+    trace = optimizer.step(lambda w: (w @ w, 2 * w), w.copy())
     expected = filter_noise(w, [(6,)], sigma=0.5, stream=Stream("noise", 2, 0))
     assert trace.noise.tobytes() == expected.tobytes()
 

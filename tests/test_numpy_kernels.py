@@ -12,8 +12,9 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from rsam_backends import numpy_kernels, threads, use_backend
 from rsam_backends.numpy_kernels import blocks, norm
-from rsam_ref import models, objective, ops_nn
-from rsam_ref.tensor import Leaf, Tensor
+from rsam_ref import models, objective
+from rsam_ref.autograd import ops_nn
+from rsam_ref.autograd.tensor import Leaf, Tensor
 
 LAYOUTS = {
     "channels first": lambda x: x,

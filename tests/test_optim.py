@@ -10,11 +10,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from problems import BASES, WRAPPERS, Watched, net, points, train
 
-from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, rsam_gradient, sam_gradient
-from rsam_ref.schedules import at, cosine, linear, rsam_rho, rsam_sigma, warmup
-from rsam_ref.variants import asam_gradient, gradient_rsam_gradient, stacked_rsam_gradient
+from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, objective, rsam_gradient, sam_gradient
+from rsam_ref.algorithms.schedules import at, cosine, linear, rsam_rho, rsam_sigma, warmup
+from rsam_ref.algorithms.variants import (
+    asam_gradient,
+    gradient_rsam_gradient,
+    stacked_rsam_gradient,
+)
+from tests.helpers.problems import BASES, WRAPPERS, Watched, batches, net, points, train
 
 NAN, INF = math.nan, math.inf
 
@@ -378,3 +382,42 @@ def test_weights_that_are_no_vector_are_refused(wrap):
     w = np.arange(1.0, 10).reshape(3, 3)
     with pytest.raises(ValueError, match=r"w is one flat vector of weights, not of shape \(3, 3\)"):
         wrap(SGD(0.1)).step(lambda w: ((w * w).sum() / 2, w), w)
+
+
+# What a function says of itself
+
+
+def test_half_of_a_protocol_is_no_protocol():
+    f, w = points()
+    halves = type("Half", (), {"__call__": lambda self, w: f(w), "begin_step": lambda self: None})
+    with pytest.raises(TypeError, match="this Half has no shapes and no abandon_step"):
+        SGD(0.1).step(halves(), w)
+
+
+@pytest.mark.parametrize("method", [SGD(0.1), SAM(SGD(0.1)), RSAM(SGD(0.1))])
+def test_an_objective_hidden_in_a_function_is_told(method):
+    """Its batch norm and its dropout would not hear of the steps."""
+    model = net()
+    x, y = next(iter(batches(1)))
+    batch = objective(model, x, y)
+    before = model.state_dict()
+    method.shapes = model.weights.shapes
+    with pytest.raises(RuntimeError, match="give the optimizer the objective itself"):
+        method.step(lambda w: batch(w), model.weights.flat)
+    after = model.state_dict()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    batch(model.weights.flat)  # outside of a step it is a function as any other
+    method.step(batch, model.weights.flat)
+
+
+@pytest.mark.parametrize("fail_at", [1, 2])
+@pytest.mark.parametrize("name", ["sam", "rsam"])
+def test_batch_norm_forgets_a_step_that_failed(name, fail_at):
+    model = net()
+    x, y = next(iter(batches(1)))
+    before = model.state_dict()
+    f = Watched(objective(model, x, y), fail_at=fail_at)
+    with pytest.raises(ArithmeticError):
+        WRAPPERS[name](SGD(0.1), 0.3).step(f, model.weights.flat)
+    after = model.state_dict()
+    assert all(np.array_equal(before[name], after[name]) for name in before)

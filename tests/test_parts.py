@@ -7,9 +7,9 @@ import pytest
 
 from rsam_backends import current_backend, threads, use_backend, xp
 from rsam_ref import RSAM, SGD, models, nn, objective
-from rsam_ref.ops_nn import cross_entropy
-from rsam_ref.parts import Accumulated, Sharded
-from rsam_ref.shards import run_in_threads
+from rsam_ref.autograd.ops_nn import cross_entropy
+from rsam_ref.nn.group import run_in_threads
+from rsam_ref.nn.parts import Accumulated, Sharded
 
 
 @pytest.fixture(params=["fast", "plain"], autouse=True)

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from problems import bumpy
 
-import rsam_ref.sam
-import rsam_ref.variants
 from rsam_ref import asam_gradient, rsam_gradient, sam_gradient
-from rsam_ref.variants import gradient_rsam_gradient, stacked_rsam_gradient
+from rsam_ref.algorithms import sam, variants
+from rsam_ref.algorithms.variants import gradient_rsam_gradient, stacked_rsam_gradient
+from tests.helpers.problems import bumpy
 
-ALLOWED = {"__future__", "collections.abc", "dataclasses", "typing", "rsam_ref.sam"}
+ALLOWED = {"__future__", "collections.abc", "dataclasses", "typing", "rsam_ref.algorithms.sam"}
 
 
 def numpy_vectors():
@@ -44,7 +43,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("module", [rsam_ref.sam, rsam_ref.variants], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [sam, variants], ids=lambda m: m.__name__)
 def test_the_rules_import_no_array_library(module):
     imported = set()
     for node in ast.walk(ast.parse(Path(module.__file__).read_text(encoding="utf-8"))):

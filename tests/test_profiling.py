@@ -3,11 +3,21 @@
 import time
 
 import pytest
-from test_cli import command
 
-from rsam_ref import RSAM, SAM, SGD, models, objective, ops, profiling
-from rsam_ref.profiling import NOISE, OPTIMIZER, TAPE, Clock, intercepted, profile, random_batch
-from rsam_ref.tensor import Tensor
+from rsam_ref import RSAM, SAM, SGD, models, objective
+from rsam_ref.autograd import ops
+from rsam_ref.autograd.tensor import Tensor
+from rsam_ref.training import profiling
+from rsam_ref.training.profiling import (
+    NOISE,
+    OPTIMIZER,
+    TAPE,
+    Clock,
+    intercepted,
+    profile,
+    random_batch,
+)
+from tests.helpers.commands import command
 
 CASES = {"sgd": (lambda: SGD(0.1), 1), "sam": (lambda: SAM(SGD(0.1)), 2)}
 CASES["rsam"] = (lambda: RSAM(SGD(0.1)), 2)

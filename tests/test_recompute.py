@@ -7,10 +7,10 @@ import pytest
 
 from rsam_backends import use_backend
 from rsam_ref import RSAM, SGD, models, objective
-from rsam_ref.nn import first_not_finite
-from rsam_ref.ops_nn import cross_entropy
-from rsam_ref.parts import Sharded
-from rsam_ref.recompute import recompute_blocks
+from rsam_ref.autograd.ops_nn import cross_entropy
+from rsam_ref.nn.faults import first_not_finite
+from rsam_ref.nn.parts import Sharded
+from rsam_ref.nn.recompute import recompute_blocks
 
 NETS = {
     "resnet": lambda: models.cifar_resnet(8, seed=0),
@@ -91,7 +91,8 @@ def test_it_needs_less_than_half_the_memory(make):
 
 
 def test_a_parameter_that_is_used_inside_and_outside_gets_both_gradients():
-    from rsam_ref.nn import Linear, Module, Sequential, Tanh
+    from rsam_ref.nn.layers import Linear, Sequential, Tanh
+    from rsam_ref.nn.module import Module
 
     class Tied(Module):
         def __init__(self):

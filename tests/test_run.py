@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from rsam_ref import checkpoint, recipe
-from rsam_ref.recipe import Recipe, RecipeError
-from rsam_ref.run import Metrics, Run, RunError
-from rsam_ref.training import DivergedError
+from rsam_ref.training import checkpoint, recipe
+from rsam_ref.training.loop import DivergedError
+from rsam_ref.training.recipe import Recipe, RecipeError
+from rsam_ref.training.run import Metrics, Run, RunError
 
 SMALL = {"model": "mlp", "model_options": {}, "epochs": 2, "batch_size": 256, "log_every": 4}
 
@@ -128,7 +128,7 @@ def test_batch_norm_dropout_and_augmentation_are_resumed_too(parts, tmp_path):
 
 def command(*arguments, **options):
     return subprocess.Popen(
-        [sys.executable, "-m", "rsam_ref.cli", "train", *map(str, arguments)],
+        [sys.executable, "-m", "rsam_ref", "train", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

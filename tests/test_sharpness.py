@@ -6,17 +6,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from problems import net
 from scipy.optimize import brentq
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from rsam_backends import Stream, use_backend, xp
 from rsam_ref import models, objective, rsam_gradient, sam_gradient
+from rsam_ref.algorithms.noise import filter_noise, filter_scale
+from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.data import Samples
 from rsam_ref.data.feed import batches as training_batches
 from rsam_ref.models.resnet import Bottleneck
-from rsam_ref.noise import filter_noise, filter_scale
-from rsam_ref.ops_nn import cross_entropy
 from rsam_ref.sharpness import (
     Branch,
     Estimate,
@@ -32,6 +31,7 @@ from rsam_ref.sharpness import (
     rho_sharpness,
 )
 from rsam_ref.sharpness.survey import Settings, Subject
+from tests.helpers.problems import net
 
 
 class Quadratic:

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import study
-from rsam_ref.compare import Run, RunFile
+from rsam_ref.training import pool
+from rsam_ref.training.store import Store, Trial
 
 
 def records(case, best, *, gain):
@@ -22,7 +23,7 @@ def records(case, best, *, gain):
             finished[run] = {"val_accuracy": 0.9 + 0.01 * near, "test_accuracy": 0.0}
         for seed in study.SEEDS:
             accuracy = 0.9 + 0.01 * seed + gain[method]
-            finished[Run(method, best[method], seed)] = {"test_accuracy": accuracy}
+            finished[Trial(method, best[method], seed)] = {"test_accuracy": accuracy}
     return finished
 
 
@@ -87,7 +88,7 @@ def test_small_images_are_means_of_four_pixels():
 
 def test_nothing_is_said_before_all_seeds_are_there():
     finished = records(CASE, BEST, gain=GAIN)
-    del finished[Run("rsam", BEST["rsam"], 4)]
+    del finished[Trial("rsam", BEST["rsam"], 4)]
     assert study.summary(CASE, finished) == []
     del finished[study.tuning("sam")[0]]
     assert study.choice("sam", finished) is None
@@ -106,10 +107,10 @@ def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("it trains")
 
-    monkeypatch.setattr(study.compare, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", refuse)
     for noise in study.NOISES:
         case = study.Case("digits-mlp", noise, "digits")
-        file = RunFile(tmp_path / f"{case.name}.jsonl", case.key())
+        file = Store(tmp_path / f"{case.name}.jsonl", case.key())
         for run, record in records(case, BEST, gain=GAIN).items():
             whole = {"method": run.method, "value": run.value, "seed": run.seed, "seconds": 1.0}
             file.add(run, whole | record)
@@ -131,7 +132,7 @@ def test_the_committed_runs_are_those_of_these_settings():
         problem, noise = path.stem.rsplit("-", 1)
         case = study.Case(problem, int(noise) / 100, "")
         fingerprints = {json.loads(line)["settings"] for line in path.read_text().splitlines()}
-        assert fingerprints == {RunFile(path, case.key()).fingerprint}, path
+        assert fingerprints == {Store(path, case.key()).fingerprint}, path
 
 
 def test_the_committed_page_has_the_numbers_of_the_committed_runs():

@@ -10,8 +10,10 @@ import weakref
 import numpy as np
 import pytest
 
-from rsam_ref import GraphError, ShapeError, Tensor, models, no_grad, ops, ops_nn
-from rsam_ref.tensor import Node, op
+from rsam_ref import GraphError, ShapeError, Tensor, models, no_grad
+from rsam_ref.autograd import ops, ops_nn
+from rsam_ref.autograd.op import op
+from rsam_ref.autograd.tensor import Node
 
 
 def leaf(*values, dtype="float64"):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from rsam_ref import RSAM, SAM, SGD, AdamW, models, objective
-from rsam_ref.checkpoint import flatten
 from rsam_ref.data import digits_split
-from rsam_ref.nn import BatchNorm2d, Conv2d, Flatten, Linear, Module, ReLU, Sequential
-from rsam_ref.training import DivergedError, batches, evaluate, run_steps, train
+from rsam_ref.nn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential
+from rsam_ref.nn.module import Module
+from rsam_ref.training.checkpoint import flatten
+from rsam_ref.training.loop import DivergedError, batches, evaluate, run_steps, train
 
 
 def small() -> Module:
@@ -108,7 +109,7 @@ def test_a_diverged_step_leaves_nothing_of_itself(base):
 
 def test_nothing_is_read_back_inside_an_epoch(monkeypatch):
     """The losses of an epoch are read together, after its last step."""
-    from rsam_ref import training
+    from rsam_ref.training import loop as training
 
     reads = []
     monkeypatch.setattr(training, "to_host", lambda a: reads.append(a.shape) or np.asarray(a))

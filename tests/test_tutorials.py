@@ -15,7 +15,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from rsam_ref.objective import Objective
+from rsam_ref.nn.objective import Objective
 
 FOLDER = Path(__file__).parent.parent / "tutorials"
 TUTORIALS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))

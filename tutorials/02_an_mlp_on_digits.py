@@ -11,7 +11,8 @@
 import numpy as np
 from style import BLUE, GREEN, GREY, ORANGE, check, figure, show
 
-from rsam_ref import SGD, Tensor, models, no_grad, objective, ops_nn
+from rsam_ref import SGD, Tensor, models, no_grad, objective
+from rsam_ref.autograd import ops_nn
 from rsam_ref.data import digits_split
 
 data = digits_split(seed=0, dtype="float64")

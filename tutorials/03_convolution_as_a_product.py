@@ -14,7 +14,8 @@ from collections import Counter
 import numpy as np
 from style import BLUE, GREEN, ORANGE, check, figure, outline, show
 
-from rsam_ref import Tensor, ops_nn
+from rsam_ref import Tensor
+from rsam_ref.autograd import ops_nn
 from rsam_ref.data import digits
 
 images = digits()[0][:64, None] / 16.0  # grey values from 0 to 1
@@ -192,8 +193,8 @@ show(made, "03-back")
 # over in 10 calls of NumPy, 9 copies and the product itself, and it can do them in any order it
 # likes: each number of `R` is used 16 times and each weight 2,304 times while it is at hand.
 #
-# It has a price: `R` holds 5 times as many numbers as the images. So `rsam_ref/ops_nn.py` does not
-# keep it for the derivative, but makes it again.
+# It has a price: `R` holds 5 times as many numbers as the images. So
+# `rsam_ref/autograd/ops_nn.py` does not keep it for the derivative, but makes it again.
 
 # %%
 filters, loops, product = random.normal(size=(16, 1, 3, 3)), Counter(), Counter()

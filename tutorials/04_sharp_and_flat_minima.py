@@ -14,8 +14,8 @@ from style import BLUE, GREEN, GREY, ORANGE, PINK, arrow, check, figure, show
 
 from rsam_backends import Stream
 from rsam_ref import models, no_grad, objective, sharpness
+from rsam_ref.algorithms.noise import filter_scale
 from rsam_ref.data import digits_split
-from rsam_ref.noise import filter_scale
 
 # %% [markdown]
 # ## Two measures

@@ -16,8 +16,8 @@ from style import BLUE, GREEN, ORANGE, PINK, arrow, check, contours, figure, not
 
 from rsam_backends import Stream
 from rsam_ref import SGD, models, objective, sam_gradient, sharpness
+from rsam_ref.algorithms.noise import filter_noise
 from rsam_ref.data import digits_split
-from rsam_ref.noise import filter_noise
 from rsam_ref.training import train
 
 # %% [markdown]

@@ -18,10 +18,11 @@ import numpy as np
 from style import BLUE, GREEN, GREY, ORANGE, PINK, arrow, check, contours, figure, note, show
 
 from rsam_backends import Stream
-from rsam_ref import RSAM, SGD, Tensor, models, objective, rsam_gradient, sam_gradient, schedules
+from rsam_ref import RSAM, SGD, Tensor, models, objective, rsam_gradient, sam_gradient
+from rsam_ref.algorithms import schedules
+from rsam_ref.algorithms.noise import filter_noise, filter_scale
 from rsam_ref.data import digits_split
-from rsam_ref.explain import angle, two_weights, valley
-from rsam_ref.noise import filter_noise, filter_scale
+from rsam_ref.teaching.step import angle, two_weights, valley
 from rsam_ref.training import train
 
 # %% [markdown]

@@ -14,9 +14,10 @@ import numpy as np
 from scipy.special import stdtrit
 from style import BLUE, GREEN, GREY, ORANGE, PINK, check, figure, show
 
-from rsam_ref import SGD, compare, models, no_grad, objective
+from rsam_ref import SGD, models, no_grad, objective
+from rsam_ref.algorithms.schedules import cosine
 from rsam_ref.data import digits_split
-from rsam_ref.schedules import cosine
+from rsam_ref.training import comparison as compare
 
 # %% [markdown]
 # ## The contest

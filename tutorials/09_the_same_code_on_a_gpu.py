@@ -13,8 +13,8 @@ from style import BLUE, GREEN, GREY, ORANGE, PINK, check, figure, show
 
 from rsam_backends import BackendError, use_backend, xp
 from rsam_ref import RSAM, SGD, models, objective
+from rsam_ref.algorithms.sam import norm, rsam_gradient
 from rsam_ref.data import digits_split
-from rsam_ref.sam import norm, rsam_gradient
 
 # %% [markdown]
 # ## One name

@@ -201,7 +201,7 @@ for code, text in texts.items():
 with tempfile.TemporaryDirectory() as folder:
     for text, exit_code in ((MINE, 0), (texts["noise.unscaled"], 1), ("", 2)):
         Path(folder, "mine.py").write_text("import torch\n" + text)
-        command = [sys.executable, "-m", "rsam_ref.cli", "check", f"{folder}/mine.py:RSAM"]
+        command = [sys.executable, "-m", "rsam_ref", "check", f"{folder}/mine.py:RSAM"]
         assert subprocess.run(command, capture_output=True, check=False).returncode == exit_code
 
 # %% [markdown]

@@ -14,7 +14,7 @@ from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from rsam_ref.plot import DESCENT, DRAW, EPS, GRADIENT, STYLE, save
+from rsam_ref.figures import DESCENT, DRAW, EPS, GRADIENT, STYLE, save
 
 # Okabe and Ito's colours, as in the rest of the project: any colour vision tells them apart.
 BLUE, ORANGE, GREEN, PINK, GREY = GRADIENT, EPS, DESCENT, DRAW, "#777777"

@@ -6,7 +6,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 from typer.main import get_command
 
-from rsam_ref.cli import app as program
+from rsam_ref.commands.main import app as program
 
 
 def helps() -> dict[str, str]:

@@ -18,7 +18,14 @@ PREFIXES = (
 )
 """The packages whose public names all have an entry."""
 
-USED = (*PREFIXES, "rsam_ref.nn", "rsam_ref.optim", "rsam_ref.schedules", "rsam_ref.noise")
+USED = (
+    *PREFIXES,
+    "rsam_ref.nn",
+    "rsam_ref.algorithms.base",
+    "rsam_ref.algorithms.optimizers",
+    "rsam_ref.algorithms.schedules",
+    "rsam_ref.algorithms.noise",
+)
 """Whose names docstrings use as they are."""
 
 

@@ -18,7 +18,7 @@ from docutils import nodes
 from docutils.statemachine import StringList
 from sphinx.util.docutils import SphinxDirective
 
-from rsam_ref import recipe
+from rsam_ref.training import recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 

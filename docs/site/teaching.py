@@ -11,10 +11,11 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from rsam_ref import plot, plot_step
-from rsam_ref.explain import ALGORITHMS, two_weights
-from rsam_ref.handout import KINDS, write
-from rsam_ref.stages import slide_names
+from rsam_ref import figures as plot
+from rsam_ref.teaching import picture as plot_step
+from rsam_ref.teaching.handout import KINDS, write
+from rsam_ref.teaching.stages import slide_names
+from rsam_ref.teaching.step import ALGORITHMS, two_weights
 
 PAGE = "docs/teaching"
 

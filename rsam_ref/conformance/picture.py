@@ -14,8 +14,8 @@ from matplotlib.patches import Circle
 
 import rsam_ref
 from rsam_ref.conformance.report import NAMES, Finding, Report
+from rsam_ref.figures import DESCENT, DRAW, EPS, GRADIENT, STYLE
 from rsam_ref.files import write_whole
-from rsam_ref.plot import DESCENT, DRAW, EPS, GRADIENT, STYLE
 
 
 def step_figure(report: Report) -> Figure:

@@ -23,7 +23,7 @@ from rsam_ref.models.resnet import (
 from rsam_ref.models.simple import cnn, flat_mlp, mlp
 from rsam_ref.models.vit import vision_transformer, vit_base, vit_small, vit_tiny
 from rsam_ref.models.wide import wide_resnet, wrn28_10
-from rsam_ref.nn import Module
+from rsam_ref.nn.module import Module
 
 __all__ = [
     "MODELS",

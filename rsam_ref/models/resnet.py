@@ -15,20 +15,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from rsam_ref import ops
-from rsam_ref.nn import (
-    BatchNorm2d,
-    Conv2d,
-    GlobalAvgPool2d,
-    Linear,
-    MaxPool2d,
-    Module,
-    Sequential,
-    constant,
-    normal,
-)
-from rsam_ref.ops_nn import relu
-from rsam_ref.tensor import Tensor
+from rsam_ref.autograd import ops
+from rsam_ref.autograd.ops_nn import relu
+from rsam_ref.autograd.tensor import Tensor
+from rsam_ref.nn.initializers import constant, normal
+from rsam_ref.nn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, MaxPool2d, Sequential
+from rsam_ref.nn.module import Module
 
 
 def convolution(inputs: int, outputs: int, size: int, stride: int = 1) -> Conv2d:

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from rsam_ref.nn import Conv2d, Flatten, Linear, MaxPool2d, Module, ReLU, Sequential
+from rsam_ref.nn.layers import Conv2d, Flatten, Linear, MaxPool2d, ReLU, Sequential
+from rsam_ref.nn.module import Module
 
 
 def mlp(sizes: Sequence[int], *, seed: int = 0, dtype: Any = "float32") -> Module:

@@ -10,21 +10,14 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from rsam_ref import ops
-from rsam_ref.nn import (
-    GELU,
-    Conv2d,
-    Dropout,
-    LayerNorm,
-    Linear,
-    Module,
-    Parameter,
-    Sequential,
-    constant,
-    truncated_normal,
-)
-from rsam_ref.ops_nn import scaled_dot_product_attention
-from rsam_ref.tensor import ShapeError, Tensor
+from rsam_ref.autograd import ops
+from rsam_ref.autograd.errors import ShapeError
+from rsam_ref.autograd.ops_nn import scaled_dot_product_attention
+from rsam_ref.autograd.tensor import Tensor
+from rsam_ref.nn.initializers import constant, truncated_normal
+from rsam_ref.nn.layers import GELU, Conv2d, Dropout, LayerNorm, Linear, Sequential
+from rsam_ref.nn.module import Module
+from rsam_ref.nn.weights import Parameter
 
 INIT = truncated_normal(0.02)
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from rsam_ref.autograd.ops_nn import relu
+from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.models.resnet import convolution
-from rsam_ref.nn import BatchNorm2d, Dropout, GlobalAvgPool2d, Linear, Module, Sequential
-from rsam_ref.ops_nn import relu
-from rsam_ref.tensor import Tensor
+from rsam_ref.nn.layers import BatchNorm2d, Dropout, GlobalAvgPool2d, Linear, Sequential
+from rsam_ref.nn.module import Module
 
 
 class Block(Module):

@@ -15,8 +15,8 @@ from typing import Any
 
 from rsam_backends import kernels_replaced, xp
 from rsam_backends.base import Array
-from rsam_ref.ops_nn import pool_at, pool_places
-from rsam_ref.sam import LossAndGrad
+from rsam_ref.algorithms.sam import LossAndGrad
+from rsam_ref.autograd.ops_nn import pool_at, pool_places
 
 
 class Branch:

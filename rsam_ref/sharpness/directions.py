@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from rsam_backends import Stream, xp
 from rsam_backends.base import Array
-from rsam_ref.noise import Shapes, filter_scale
+from rsam_ref.algorithms.noise import Shapes, filter_scale
 
 Loss = Callable[[Array], Array]
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from rsam_backends import Stream, to_device, xp
 from rsam_backends.base import Array
-from rsam_ref.sam import LossAndGrad, norm
+from rsam_ref.algorithms.sam import LossAndGrad, norm
 from rsam_ref.sharpness.branch import Branch
 
 PRECISION = {4: 2.0**-23, 8: 2.0**-52}  # of a number of so many bytes, relative to its size

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from rsam_backends import Stream
 from rsam_backends.base import Array
-from rsam_ref.noise import Shapes, filter_noise
-from rsam_ref.sam import TINY, LossAndGrad, Trace, norm, rsam_gradient, sam_gradient
+from rsam_ref.algorithms.noise import Shapes, filter_noise
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, norm, rsam_gradient, sam_gradient
+from rsam_ref.algorithms.variants import gradient_rsam_gradient
 from rsam_ref.sharpness.ascent import Ascent, rho_sharpness
-from rsam_ref.variants import gradient_rsam_gradient
 
 METHODS = {
     "sam": "SAM",

@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 
 from rsam_ref.sharpness.survey import USES, Row, Settings
-from rsam_ref.trained import Trained
+from rsam_ref.training.trained import Trained
 
 
 class Kept:

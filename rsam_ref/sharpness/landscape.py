@@ -14,10 +14,11 @@ from typing import Any
 
 from rsam_backends import quiet
 from rsam_backends.base import Array
-from rsam_ref.nn import Module, frozen_statistics
-from rsam_ref.objective import Objective
-from rsam_ref.ops_nn import cross_entropy
-from rsam_ref.tensor import Tensor, no_grad
+from rsam_ref.autograd.ops_nn import cross_entropy
+from rsam_ref.autograd.tensor import Tensor, no_grad
+from rsam_ref.nn.module import Module
+from rsam_ref.nn.objective import Objective
+from rsam_ref.nn.passes import frozen_statistics
 
 
 class Landscape:

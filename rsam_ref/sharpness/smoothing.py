@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rsam_backends import Stream
 from rsam_backends.base import Array
-from rsam_ref.noise import Shapes, filter_noise
-from rsam_ref.sam import TINY, LossAndGrad, norm
+from rsam_ref.algorithms.noise import Shapes, filter_noise
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, norm
 from rsam_ref.sharpness.directions import Loss
 from rsam_ref.sharpness.estimate import Estimate
 

@@ -26,10 +26,10 @@ from typing import Any
 
 from rsam_backends import Stream, to_host, xp
 from rsam_backends.base import Array
+from rsam_ref.algorithms.noise import check_sigma
+from rsam_ref.algorithms.sam import check_step
 from rsam_ref.data import Samples
 from rsam_ref.data.feed import batches
-from rsam_ref.noise import check_sigma
-from rsam_ref.sam import check_step
 from rsam_ref.sharpness.ascent import rho_sharpness
 from rsam_ref.sharpness.directions import filter_normalised_direction, loss_along
 from rsam_ref.sharpness.estimate import Estimate
@@ -37,7 +37,7 @@ from rsam_ref.sharpness.hessian import hessian_eigenvalues
 from rsam_ref.sharpness.inner import inner_maximum
 from rsam_ref.sharpness.landscape import Landscape
 from rsam_ref.sharpness.smoothing import average_sharpness, gradient_stability
-from rsam_ref.trained import Trained
+from rsam_ref.training.trained import Trained
 
 COLUMNS = (
     *("model", "measure", "method", "draw", "rho", "sigma", "gradients"),

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rsam_ref.sam import rsam_gradient, sam_gradient
-from rsam_ref.variants import asam_gradient
+from rsam_ref.algorithms.sam import rsam_gradient, sam_gradient
+from rsam_ref.algorithms.variants import asam_gradient
 
 
 class Right(NamedTuple):

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from device.double import COUNTS, DeviceArray
 from rsam_backends.cupy_kernels import SOURCE, THREADS, Long, Real
+from tests.device.double import COUNTS, DeviceArray
 
 PRELUDE = """
 #include <barrier>

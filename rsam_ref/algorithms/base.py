@@ -1,0 +1,229 @@
+"""Optimizers on one flat vector: the base ones (SGD, AdamW), and SAM and RSAM around them.
+
+All share ``step(loss_and_grad, w) -> Trace``: find a gradient, move ``w`` in place by it, return
+every quantity of the step. The wrappers find another gradient and leave the move to their base
+(momentum, weight decay and the learning rate act at w), so with ``rho = 0`` they are their base.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from rsam_backends import replaceable, to_device, xp
+from rsam_backends.base import Array
+from rsam_ref.algorithms.protocol import one_step
+from rsam_ref.algorithms.sam import (
+    LossAndGrad,
+    Trace,
+    norm,
+)
+from rsam_ref.algorithms.schedules import Schedule, at
+
+Number = float | Schedule
+
+
+class Optimizer(ABC):
+    """Something that takes steps. ``steps`` counts those taken; schedules are read at it."""
+
+    steps: int = 0
+
+    @abstractmethod
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        """The gradient to move by, and how it was found; w is not changed."""
+
+    @abstractmethod
+    def move(self, w: Array, gradient: Array) -> None:
+        """Change w in place by a gradient."""
+
+    def step(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        """One step on the flat weights w (P,), in place.
+
+        A `Stepwise` function, as `rsam_ref.objective` gives it, is told that a new step begins, so
+        that batch norm's statistics move once and dropout's masks are the same in both passes. If
+        a pass fails, w, the optimizer and batch norm's statistics are as before.
+        """
+        if len(w.shape) != 1:  # of a matrix, v @ v would be no length
+            raise ValueError(f"w is one flat vector of weights, not of shape {tuple(w.shape)}")
+        with one_step(loss_and_grad):
+            trace = self.find(loss_and_grad, w)
+            self.move(w, trace.gradient)
+        self.steps += 1
+        return trace
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on, besides w and the settings."""
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.steps = int(state["steps"])
+
+
+class _Base(Optimizer):
+    """A base optimizer: its gradient is the one at w, perhaps clipped."""
+
+    def __init__(self, lr: Number, weight_decay: float, clip_norm: float | None) -> None:
+        if not callable(lr):
+            _at_least_zero(lr=lr)
+        # float(): NumPy's float64 scalars, as a sweep over linspace has them, would widen float32.
+        _at_least_zero(weight_decay=weight_decay)
+        if clip_norm is not None and not clip_norm > 0:
+            raise ValueError(f"clip_norm must be > 0, or None for no clipping, not {clip_norm}")
+        self.lr = lr
+        self.weight_decay = float(weight_decay)
+        self.clip_norm = None if clip_norm is None else float(clip_norm)
+
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        return Trace(*loss_and_grad(w))
+
+    def lr_now(self) -> float:
+        """The learning rate of the next step."""
+        lr = at(self.lr, self.steps)
+        _at_least_zero(lr=lr)
+        return lr
+
+    def clip(self, gradient: Array) -> Array:
+        """The gradient, shortened to ``clip_norm`` where it is longer.
+
+        This is the gradient of the second pass: clipping the first would do nothing to SAM, which
+        takes only its direction.
+        """
+        if self.clip_norm is None:
+            return gradient
+        return gradient * xp.minimum(self.clip_norm / (norm(gradient) + 1e-6), 1.0)
+
+
+class SGD(_Base):
+    """Stochastic gradient descent, as in PyTorch.
+
+    The update is `sgd_update`. Nesterov's momentum needs momentum > 0 and no dampening.
+    """
+
+    def __init__(
+        self,
+        lr: Number,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        dampening: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay, clip_norm)
+        _at_least_zero(momentum=momentum)
+        if not 0 <= dampening <= 1:
+            raise ValueError(f"dampening must lie in [0, 1], not {dampening}")
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ValueError("Nesterov's momentum needs momentum > 0 and dampening = 0")
+        self.momentum = float(momentum)
+        self.nesterov = nesterov
+        self.dampening = float(dampening)
+        self.velocity: Array | None = None
+
+    def move(self, w: Array, gradient: Array) -> None:
+        self.velocity = sgd_update(
+            w,
+            self.clip(gradient),
+            self.velocity,
+            lr=self.lr_now(),
+            momentum=self.momentum,
+            dampening=self.dampening,
+            weight_decay=self.weight_decay,
+            nesterov=self.nesterov,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        velocity = None if self.velocity is None else self.velocity.copy()
+        return {"steps": self.steps, "velocity": velocity}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.velocity = (
+            None if state["velocity"] is None else xp.array(to_device(state["velocity"]))
+        )
+
+
+@replaceable
+def sgd_update(
+    w: Array,
+    gradient: Array,
+    velocity: Array | None,
+    *,
+    lr: float,
+    momentum: float,
+    dampening: float,
+    weight_decay: float,
+    nesterov: bool,
+) -> Array | None:
+    """One step of SGD: w and the velocity change in place; returns the velocity.
+
+    g <- g + weight_decay w;  v <- momentum v + (1 - dampening) g, at the first step v <- g;
+    w <- w - lr v, or with Nesterov's momentum w <- w - lr (g + momentum v).
+    """
+    g = gradient
+    if weight_decay:
+        g = g + weight_decay * w
+    if momentum:
+        if velocity is None:
+            velocity = g.copy()
+        else:
+            velocity *= momentum
+            velocity += (1 - dampening) * g if dampening else g
+        g = g + momentum * velocity if nesterov else velocity
+    w -= lr * g
+    return velocity
+
+
+class AdamW(_Base):
+    """Adam with weight decay of its own (Loshchilov and Hutter, ICLR 2019), as in PyTorch.
+
+    w <- w - lr weight_decay w;  m, v: running means of g and g^2, corrected for their start at 0;
+    w <- w - lr m / (sqrt(v) + eps).
+    """
+
+    def __init__(
+        self,
+        lr: Number = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay, clip_norm)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must lie in [0, 1), not {betas}")
+        _at_least_zero(eps=eps)
+        self.betas = float(betas[0]), float(betas[1])
+        self.eps = float(eps)
+        self.mean: Array | None = None
+        self.square: Array | None = None
+
+    def move(self, w: Array, gradient: Array) -> None:
+        g = self.clip(gradient)
+        lr = self.lr_now()
+        beta1, beta2 = self.betas
+        if self.mean is None or self.square is None:
+            self.mean, self.square = xp.zeros_like(w), xp.zeros_like(w)
+        self.mean += (1 - beta1) * (g - self.mean)
+        self.square *= beta2
+        self.square += (1 - beta2) * g * g
+        t = self.steps + 1
+        denominator = xp.sqrt(self.square) / (1 - beta2**t) ** 0.5 + self.eps
+        w *= 1 - lr * self.weight_decay
+        w -= lr / (1 - beta1**t) * self.mean / denominator
+
+    def state_dict(self) -> dict[str, Any]:
+        moments = {"mean": self.mean, "square": self.square}
+        copies = {name: None if m is None else m.copy() for name, m in moments.items()}
+        return {"steps": self.steps, **copies}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        for name in ("mean", "square"):
+            moment = state[name]
+            setattr(self, name, None if moment is None else xp.array(to_device(moment)))
+
+
+def _at_least_zero(**settings: float) -> None:
+    for name, value in settings.items():
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{name} must be a finite number >= 0, not {value}")

@@ -1,0 +1,171 @@
+"""Optimizers on one flat vector: the base ones (SGD, AdamW), and SAM and RSAM around them.
+
+All share ``step(loss_and_grad, w) -> Trace``: find a gradient, move ``w`` in place by it, return
+every quantity of the step. The wrappers find another gradient and leave the move to their base
+(momentum, weight decay and the learning rate act at w), so with ``rho = 0`` they are their base.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rsam_backends import Stream
+from rsam_backends.base import Array
+from rsam_ref.algorithms.base import Number, Optimizer
+from rsam_ref.algorithms.noise import ball_noise, check_sigma, filter_noise
+from rsam_ref.algorithms.protocol import Shapes, stepwise
+from rsam_ref.algorithms.sam import (
+    LossAndGrad,
+    Trace,
+    check_step,
+    rsam_gradient,
+    sam_gradient,
+)
+from rsam_ref.algorithms.schedules import at
+from rsam_ref.algorithms.variants import (
+    asam_gradient,
+    check_eta,
+    gradient_rsam_gradient,
+    noise_gradient,
+    stacked_rsam_gradient,
+)
+
+
+class _Wrapper(Optimizer):
+    """Finds its own gradient, and leaves the move to its base."""
+
+    def __init__(self, base: Optimizer) -> None:
+        if not isinstance(base, Optimizer):
+            raise TypeError(
+                f"{type(self).__name__} wraps a base optimizer such as SGD(lr=0.1), "
+                f"not {type(base).__name__}"
+            )
+        if isinstance(base, _Wrapper):
+            raise TypeError(
+                f"{type(self).__name__} finds its own gradient, so that of the "
+                f"{type(base).__name__} inside would be ignored; give it SGD or AdamW"
+            )
+        self.base = base
+
+    def move(self, w: Array, gradient: Array) -> None:
+        self.base.move(w, gradient)
+        self.base.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": self.steps, "base": self.base.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(state)
+        self.base.load_state_dict(state["base"])
+
+
+class SAM(_Wrapper):
+    """Sharpness-aware minimization around a base optimizer (see `sam_gradient`).
+
+    ``adaptive`` makes it ASAM, with ``eta`` (see `asam_gradient`).
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rho: Number = 0.05,
+        ascent_steps: int = 1,
+        adaptive: bool = False,
+        eta: float = 0.01,
+    ) -> None:
+        super().__init__(base)
+        check_step(rho=at(rho, 0), ascent_steps=ascent_steps)
+        check_eta(eta)
+        if adaptive and ascent_steps != 1:
+            raise ValueError("ASAM is defined with one ascent step; drop ascent_steps or adaptive")
+        self.rho = rho
+        self.ascent_steps = ascent_steps
+        self.adaptive = adaptive
+        self.eta = float(eta)
+
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        rho = at(self.rho, self.steps)
+        if self.adaptive:
+            return asam_gradient(loss_and_grad, w, rho=rho, eta=self.eta)
+        return sam_gradient(loss_and_grad, w, rho=rho, ascent_steps=self.ascent_steps)
+
+
+class _Noisy(_Wrapper):
+    """Draws noise around w: in step t from ``Stream("noise", seed, t)``, wherever it runs.
+
+    ``shapes`` are the parameters' shapes, which say what a filter is. They are taken from the
+    objective; for a plain function they must be given (``[w.shape]`` makes w one filter).
+    """
+
+    def __init__(
+        self, base: Optimizer, sigma: Number, seed: int, shapes: Shapes | None, ball: bool = False
+    ) -> None:
+        super().__init__(base)
+        check_sigma(at(sigma, 0))
+        Stream("noise", seed)  # a seed that cannot be one is refused here
+        self.sigma = sigma
+        self.seed = seed
+        self.shapes = shapes
+        self.ball = ball
+
+    def draw(self, loss_and_grad: LossAndGrad, w: Array) -> Array:
+        sigma, stream = at(self.sigma, self.steps), Stream("noise", self.seed, self.steps)
+        if self.ball:
+            return ball_noise(w, sigma=sigma, stream=stream)
+        told = stepwise(loss_and_grad)
+        shapes = self.shapes or (told and told.shapes)
+        if not shapes:
+            raise TypeError(
+                f"{type(self).__name__} draws by the norm of every filter, and this function does "
+                "not say what the filters are: give objective(model, x, y) itself, or "
+                f"{type(self).__name__}(..., shapes=[...]); shapes=[w.shape] makes w one filter"
+            )
+        return filter_noise(w, shapes, sigma=sigma, stream=stream)
+
+
+class RSAM(_Noisy):
+    """Random sharpness-aware minimization around a base optimizer (see `rsam_gradient`).
+
+    ``variant`` chooses another reading of the name that is found in public code: ``stacked``,
+    ``gradient`` (both in variants.py, without lam) or ``ball`` (in noise.py).
+    """
+
+    VARIANTS = ("rsam", "stacked", "gradient", "ball")
+
+    def __init__(
+        self,
+        base: Optimizer,
+        rho: Number = 0.05,
+        sigma: Number = 5e-4,
+        lam: float = 2.0,
+        seed: int = 0,
+        shapes: Shapes | None = None,
+        variant: str = "rsam",
+    ) -> None:
+        super().__init__(base, sigma, seed, shapes, ball=variant == "ball")
+        check_step(rho=at(rho, 0), lam=lam)
+        if variant not in self.VARIANTS:
+            raise ValueError(f"unknown variant {variant!r}; there are {', '.join(self.VARIANTS)}")
+        self.rho = rho
+        self.lam = float(lam)
+        self.variant = variant
+
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        rho, noise = at(self.rho, self.steps), self.draw(loss_and_grad, w)
+        if self.variant == "stacked":
+            return stacked_rsam_gradient(loss_and_grad, w, noise, rho=rho)
+        if self.variant == "gradient":
+            return gradient_rsam_gradient(loss_and_grad, w, noise, rho=rho)
+        return rsam_gradient(loss_and_grad, w, noise, rho=rho, lam=self.lam)
+
+
+class NoiseOnly(_Noisy):
+    """Random smoothing without an ascent: the gradient at w + noise (see `noise_gradient`)."""
+
+    def __init__(
+        self, base: Optimizer, sigma: Number = 5e-4, seed: int = 0, shapes: Shapes | None = None
+    ) -> None:
+        super().__init__(base, sigma, seed, shapes)
+
+    def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        return noise_gradient(loss_and_grad, w, self.draw(loss_and_grad, w))

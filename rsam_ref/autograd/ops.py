@@ -1,0 +1,356 @@
+"""The ops that array libraries have: each one its value, and beside it the way back.
+
+A definition takes arrays and returns ``(value, vjps)``: one function for each input that turns the
+gradient ``g`` at the output into the gradient at that input. `op` makes it an op on tensors. The
+inputs broadcast as in NumPy; a gradient is summed back to its input's shape by `unbroadcast`.
+"""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+from rsam_backends import scatter_add, xp
+from rsam_backends.base import Array
+from rsam_ref.autograd.errors import ShapeError
+from rsam_ref.autograd.op import op
+from rsam_ref.autograd.tensor import Tensor
+
+Axes = int | tuple[int, ...] | None
+
+
+def shape_of(x: Any) -> tuple[int, ...]:
+    """The shape of an array; () for a Python number."""
+    return getattr(x, "shape", ())
+
+
+def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
+    """Sum ``g`` over the axes along which an input of this shape was repeated."""
+    if g.shape == shape:
+        return g
+    extra = g.ndim - len(shape)
+    repeated = tuple(i for i, n in enumerate(shape, start=extra) if n == 1 and g.shape[i] != 1)
+    return g.sum(axis=(*range(extra), *repeated)).reshape(shape)
+
+
+# Elementwise, two inputs
+
+
+@op
+def add(x, y):
+    sx, sy = shape_of(x), shape_of(y)
+    return x + y, (lambda g: unbroadcast(g, sx), lambda g: unbroadcast(g, sy))
+
+
+@op
+def sub(x, y):
+    sx, sy = shape_of(x), shape_of(y)
+    return x - y, (lambda g: unbroadcast(g, sx), lambda g: unbroadcast(-g, sy))
+
+
+@op
+def mul(x, y):
+    sx, sy = shape_of(x), shape_of(y)
+    return x * y, (lambda g: unbroadcast(g * y, sx), lambda g: unbroadcast(g * x, sy))
+
+
+@op
+def div(x, y):
+    sx, sy = shape_of(x), shape_of(y)
+    value = x / y
+    return value, (lambda g: unbroadcast(g / y, sx), lambda g: unbroadcast(-g * value / y, sy))
+
+
+@op
+def maximum(x, y):
+    """The larger of each pair; the gradient of a tie goes to both in halves."""
+    sx, sy = shape_of(x), shape_of(y)
+    return xp.maximum(x, y), (
+        lambda g: unbroadcast(g * ((x > y) + 0.5 * (x == y)).astype(g.dtype), sx),
+        lambda g: unbroadcast(g * ((y > x) + 0.5 * (x == y)).astype(g.dtype), sy),
+    )
+
+
+@op
+def minimum(x, y):
+    """The smaller of each pair; the gradient of a tie goes to both in halves."""
+    sx, sy = shape_of(x), shape_of(y)
+    return xp.minimum(x, y), (
+        lambda g: unbroadcast(g * ((x < y) + 0.5 * (x == y)).astype(g.dtype), sx),
+        lambda g: unbroadcast(g * ((y < x) + 0.5 * (x == y)).astype(g.dtype), sy),
+    )
+
+
+@op(constants=(0,))
+def where(condition, x, y):
+    """``x`` where the condition holds, else ``y``."""
+    sx, sy = shape_of(x), shape_of(y)
+    return xp.where(condition, x, y), (
+        None,
+        lambda g: unbroadcast(xp.where(condition, g, 0), sx),
+        lambda g: unbroadcast(xp.where(condition, 0, g), sy),
+    )
+
+
+# Elementwise, one input
+
+
+@op
+def neg(x):
+    return -x, (lambda g: -g,)
+
+
+@op
+def power(x, *, exponent: float):
+    """``x ** exponent`` for a constant exponent."""
+    if exponent == 0:
+        return x**0, (lambda g: xp.zeros_like(g),)
+    return x**exponent, (lambda g: g * (exponent * x ** (exponent - 1)),)
+
+
+@op
+def exp(x):
+    value = xp.exp(x)
+    return value, (lambda g: g * value,)
+
+
+@op
+def log(x):
+    return xp.log(x), (lambda g: g / x,)
+
+
+@op
+def sqrt(x):
+    value = xp.sqrt(x)
+    return value, (lambda g: g / (2 * value),)
+
+
+@op
+def absolute(x):
+    """``|x|``; at 0 the gradient is 0."""
+    return xp.abs(x), (lambda g: g * xp.sign(x),)
+
+
+@op
+def tanh(x):
+    value = xp.tanh(x)
+    return value, (lambda g: g * (1 - value * value),)
+
+
+@op
+def clip(x, *, low: float, high: float):
+    """``x`` kept within [low, high]; outside of it the gradient is 0."""
+    return xp.clip(x, low, high), (lambda g: g * ((x >= low) & (x <= high)),)
+
+
+# Reductions
+
+AXES = "give axes that the array has, counted from 0, or from the end as -1, -2, ..."
+
+
+def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
+    """``axis`` as a tuple of axes counted from the front."""
+    if axis is None:
+        return tuple(range(ndim))
+    axes = [operator.index(a) for a in (axis if isinstance(axis, tuple) else (axis,))]
+    if wrong := [a for a in axes if not -ndim <= a < ndim]:
+        raise ValueError(f"there is no axis {wrong[0]}")
+    return tuple(a % ndim for a in axes)
+
+
+def _spread(g: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
+    """``g``, reduced over ``axes``, with those axes back as 1, so that it broadcasts to shape."""
+    return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
+
+
+@op(remedy=AXES)
+def sum(x, *, axis: Axes = None, keepdims: bool = False):
+    shape, axes = x.shape, _axes(axis, x.ndim)
+    return x.sum(axis=axes, keepdims=keepdims), (
+        lambda g: xp.broadcast_to(_spread(g, shape, axes), shape),
+    )
+
+
+@op(remedy=AXES)
+def mean(x, *, axis: Axes = None, keepdims: bool = False):
+    shape, axes = x.shape, _axes(axis, x.ndim)
+    value = x.mean(axis=axes, keepdims=keepdims)
+    count = x.size // value.size
+    return value, (lambda g: xp.broadcast_to(_spread(g / count, shape, axes), shape),)
+
+
+@op(remedy=AXES)
+def var(x, *, axis: Axes = None, keepdims: bool = False):
+    """The biased variance: the mean squared distance from the mean."""
+    axes = _axes(axis, x.ndim)
+    centred = x - x.mean(axis=axes, keepdims=True)
+    value = (centred * centred).mean(axis=axes, keepdims=keepdims)
+    count = x.size // value.size
+    return value, (lambda g: centred * _spread(2 * g / count, centred.shape, axes),)
+
+
+def _extreme(x: Array, value: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[Array, Any]:
+    """Value and vjp of a maximum or minimum; the gradient of a tie is shared out evenly."""
+    at = (x == value).astype(x.dtype)
+    share = at / at.sum(axis=axes, keepdims=True)
+    shape = x.shape
+    value = value if keepdims else value.squeeze(axes)
+    return value, (lambda g: share * _spread(g, shape, axes),)
+
+
+@op(remedy=AXES)
+def amax(x, *, axis: Axes = None, keepdims: bool = False):
+    axes = _axes(axis, x.ndim)
+    return _extreme(x, x.max(axis=axes, keepdims=True), axes, keepdims)
+
+
+@op(remedy=AXES)
+def amin(x, *, axis: Axes = None, keepdims: bool = False):
+    axes = _axes(axis, x.ndim)
+    return _extreme(x, x.min(axis=axes, keepdims=True), axes, keepdims)
+
+
+# Shapes
+
+
+@op(remedy="give a shape of as many elements")
+def reshape(x, *, shape: tuple[int, ...]):
+    before = x.shape
+    return x.reshape(shape), (lambda g: g.reshape(before),)
+
+
+@op(remedy="give every axis of the array once")
+def transpose(x, *, axes: tuple[int, ...] | None = None):
+    """The axes in the order given; reversed where none is."""
+    order = tuple(range(x.ndim))[::-1] if axes is None else _axes(axes, x.ndim)
+    back = tuple(order.index(i) for i in range(x.ndim))
+    return x.transpose(order), (lambda g: g.transpose(back),)
+
+
+@op
+def broadcast_to(x, *, shape: tuple[int, ...]):
+    before = x.shape
+    return xp.broadcast_to(x, shape), (lambda g: unbroadcast(g, before),)
+
+
+@op(remedy="give a pair (before, after) for every axis")
+def pad(x, *, widths: tuple[tuple[int, int], ...]):
+    """Zeros around ``x``: (before, after) for each axis."""
+    if len(widths) != x.ndim:
+        raise ValueError(f"{len(widths)} pairs for {x.ndim} axes")
+    inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))
+    return xp.pad(x, widths), (lambda g: g[inside],)
+
+
+@op(remedy="give arrays that are equal in all axes but the one they are joined along")
+def concatenate(*xs, axis: int = 0):
+    value = xp.concatenate(xs, axis=axis)
+    lead = (slice(None),) * (axis % value.ndim)
+    vjps, start = [], 0
+    for x in xs:
+        part = (*lead, slice(start, start + x.shape[axis]))
+        vjps.append(lambda g, part=part: g[part])
+        start += x.shape[axis]
+    return value, tuple(vjps)
+
+
+@op(remedy="give arrays of equal shapes, and an axis of the result")
+def stack(*xs, axis: int = 0):
+    value = xp.stack(xs, axis=axis)
+    lead = (slice(None),) * (axis % value.ndim)
+    return value, tuple([lambda g, i=i: g[(*lead, i)] for i in range(len(xs))])
+
+
+@op(remedy="give an index that fits the array's axes")
+def getitem(x, *, index: Any):
+    """``x[index]``: numbers, slices, None, Ellipsis, and arrays of whole numbers or of truths.
+
+    An element that is taken twice gets the sum of both gradients.
+    """
+    shape, dtype = x.shape, x.dtype
+    parts = index if isinstance(index, tuple) else (index,)
+    parts = tuple([_index_part(part) for part in parts])
+    by_array = any([hasattr(part, "dtype") for part in parts])
+
+    def vjp(g):
+        full = xp.zeros(shape, dtype)
+        if by_array:
+            scatter_add(full, parts, g)
+        else:
+            full[parts] = g
+        return full
+
+    return x[parts], (vjp,)
+
+
+def _index_part(part: Any) -> Any:
+    """A part of an index; arrays are copied, since the backward pass needs them as they were."""
+    if isinstance(part, Tensor):
+        part = part._data
+    if isinstance(part, (int, slice)) or part is None or part is Ellipsis:
+        return part
+    return xp.array(part, dtype=int) if isinstance(part, list) and not part else xp.array(part)
+
+
+# Products
+
+
+@op
+def matmul(x, y):
+    """The product of matrices in the last two axes, (..., m, k) @ (..., k, n); others broadcast."""
+    sx, sy = shape_of(x), shape_of(y)
+    if not sx or not sy or sx[-1] != sy[-2 if len(sy) > 1 else 0]:
+        raise ShapeError(
+            f"matmul: shapes {sx or x} and {sy or y} do not fit: the last axis of the first must "
+            "equal the last but one of the second; transpose or reshape one of them"
+        )
+    a = x[None, :] if x.ndim == 1 else x  # (k,) -> (1, k)
+    b = y[:, None] if y.ndim == 1 else y  # (k,) -> (k, 1)
+    product = a @ b
+    shape = product.shape
+    value = product.reshape(
+        shape[:-2] + (() if x.ndim == 1 else shape[-2:-1]) + (() if y.ndim == 1 else shape[-1:])
+    )
+
+    def vjp_x(g):
+        return unbroadcast(g.reshape(shape) @ b.swapaxes(-1, -2), a.shape).reshape(sx)
+
+    def vjp_y(g):
+        return unbroadcast(a.swapaxes(-1, -2) @ g.reshape(shape), b.shape).reshape(sy)
+
+    return value, (vjp_x, vjp_y)
+
+
+# Operators and methods of Tensor
+
+
+def _shape_arguments(shape: tuple[Any, ...]) -> tuple[int, ...]:
+    return shape[0] if len(shape) == 1 and not isinstance(shape[0], int) else shape
+
+
+def _power(x: Tensor, exponent: float) -> Tensor:
+    if not isinstance(exponent, (int, float)):
+        raise TypeError(
+            f"power: the exponent must be a number, not {type(exponent).__name__}; "
+            "for a variable one use exp(y * log(x))"
+        )
+    return power(x, exponent=exponent)
+
+
+Tensor.__add__ = add
+Tensor.__radd__ = lambda x, y: add(y, x)
+Tensor.__sub__ = sub
+Tensor.__rsub__ = lambda x, y: sub(y, x)
+Tensor.__mul__ = mul
+Tensor.__rmul__ = lambda x, y: mul(y, x)
+Tensor.__truediv__ = div
+Tensor.__rtruediv__ = lambda x, y: div(y, x)
+Tensor.__matmul__ = matmul
+Tensor.__rmatmul__ = lambda x, y: matmul(y, x)
+Tensor.__pow__ = _power
+Tensor.__neg__ = neg
+Tensor.__getitem__ = lambda x, index: getitem(x, index=index)
+Tensor.sum = sum
+Tensor.mean = mean
+Tensor.reshape = lambda x, *shape: reshape(x, shape=_shape_arguments(shape))
+Tensor.transpose = lambda x, *axes: transpose(x, axes=_shape_arguments(axes) if axes else None)

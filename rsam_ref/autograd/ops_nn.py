@@ -1,0 +1,513 @@
+"""The ops of neural networks, each in the fewest clear lines: these definitions say what is meant.
+
+A backend may run a faster kernel of the same name; a property test holds it to the definition.
+Images are (N, C, H, W): batch, channels, height, width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from rsam_backends import Stream, all_within, erf, replaceable, sliding_windows, xp
+from rsam_backends.base import Array
+from rsam_backends.windows import pair
+from rsam_ref.autograd.errors import ShapeError
+from rsam_ref.autograd.op import op
+from rsam_ref.autograd.ops import getitem, mul, reshape, transpose
+from rsam_ref.autograd.tensor import Tensor
+
+# Activations
+
+
+@op
+def relu(x):
+    """max(x, 0); at 0 the gradient is 0."""
+    value = xp.maximum(x, 0)
+    return value, (lambda g: g * (value > 0),)
+
+
+@op
+def sigmoid(x):
+    """1 / (1 + exp(-x)), as 0.5 * (1 + tanh(x / 2)), which overflows nowhere."""
+    value = 0.5 * xp.tanh(0.5 * x) + 0.5
+    return value, (lambda g: g * (value * (1 - value)),)
+
+
+@op
+def gelu(x, *, approximate: bool = False):
+    """x * P(Z <= x) for a standard normal Z (Hendrycks and Gimpel 2016), exact or by tanh."""
+    if not approximate:
+        below = 0.5 * (1 + erf(x * math.sqrt(0.5)))  # P(Z <= x)
+
+        def vjp(g):
+            density = xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
+            return g * (below + x * density)
+    else:
+        c = math.sqrt(2 / math.pi)
+        t = xp.tanh(c * (x + 0.044715 * x * x * x))
+        below = 0.5 * (1 + t)
+
+        def vjp(g):
+            slope = 0.5 * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)  # d below / dx
+            return g * (below + x * slope)
+
+    return x * below, (vjp,)
+
+
+# Softmax and losses
+
+TARGETS = "give a whole number from 0 on for every class, fewer than the logits' columns"
+
+
+def _softmax(x: Array, axis: int) -> Array:
+    e = xp.exp(x - x.max(axis=axis, keepdims=True))  # without the shift exp overflows at 89
+    return e / e.sum(axis=axis, keepdims=True)
+
+
+def _softmax_vjp(g: Array, p: Array, axis: int) -> Array:
+    return p * (g - (g * p).sum(axis=axis, keepdims=True))
+
+
+def _log_softmax(x: Array, axis: int) -> Array:
+    shifted = x - x.max(axis=axis, keepdims=True)
+    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+
+
+@op
+def softmax(x, *, axis: int = -1):
+    p = _softmax(x, axis)
+    return p, (lambda g: _softmax_vjp(g, p, axis),)
+
+
+@op
+def log_softmax(x, *, axis: int = -1):
+    value = _log_softmax(x, axis)
+    return value, (lambda g: g - xp.exp(value) * g.sum(axis=axis, keepdims=True),)
+
+
+def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
+    """Targets as one distribution a row: whole-number labels (N,) become one-hot rows (N, K)."""
+    n, k = logits.shape if logits.ndim == 2 else (-1, -1)
+    if targets.shape == (n,) and targets.dtype.kind in "iu":
+        if not all_within(targets, 0, k - 1):
+            raise ValueError(f"a label is none of the {k} classes 0 .. {k - 1}")
+        # Where looking at the labels would make the host wait, a wrong one makes its loss nan.
+        right = (targets >= 0) & (targets < k)
+        one_hot = (targets[:, None] == xp.arange(k)).astype(logits.dtype)
+        return xp.where(right[:, None], one_hot, math.nan)
+    if targets.shape == (n, k) and targets.dtype.kind == "f":
+        return targets.astype(logits.dtype, copy=False)
+    raise ShapeError(
+        f"{name}: logits of shape {logits.shape} and targets of shape {targets.shape} "
+        f"({targets.dtype}) do not fit: give logits (N, K) with whole-number labels (N,) or float "
+        "probabilities (N, K)"
+    )
+
+
+@op(constants=(1,), remedy=TARGETS)
+def cross_entropy(logits, targets, *, label_smoothing: float = 0.0):
+    """The mean over the batch of -sum_k target_k log softmax(logits)_k.
+
+    Targets are labels (N,) or probabilities (N, K). Label smoothing s mixes them with the uniform
+    distribution: (1 - s) target + s / K (Szegedy et al. 2016).
+    """
+    target = _target_distribution("cross_entropy", logits, targets)
+    if label_smoothing:
+        target = (1 - label_smoothing) * target + label_smoothing / logits.shape[1]
+    log_p = _log_softmax(logits, axis=1)
+    n = logits.shape[0]
+
+    def vjp(g):
+        # Rows of targets need not sum to 1, hence the sum before the probabilities.
+        return (xp.exp(log_p) * target.sum(axis=1, keepdims=True) - target) * (g / n)
+
+    return -(target * log_p).sum() / n, (vjp, None)
+
+
+@op(constants=(1,), remedy=TARGETS)
+def sigmoid_cross_entropy(logits, targets):
+    """Every class a yes-or-no question: summed over the classes, averaged over the batch.
+
+    -sum_k target_k log s_k + (1 - target_k) log(1 - s_k) with s = sigmoid(logits), written as
+    max(x, 0) - x * target + log(1 + exp(-|x|)), which overflows nowhere.
+    """
+    target = _target_distribution("sigmoid_cross_entropy", logits, targets)
+    n = logits.shape[0]
+    losses = xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
+
+    def vjp(g):
+        return (0.5 * xp.tanh(0.5 * logits) + 0.5 - target) * (g / n)
+
+    return losses.sum() / n, (vjp, None)
+
+
+# Layers with weights
+
+
+@op
+def linear(x, weight, bias=None):
+    """``x @ weight.T + bias``: x (..., in), weight (out, in), bias (out,)."""
+    _check_bias("linear", bias, weight)
+    if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
+        raise ShapeError(
+            f"linear: inputs of shape {x.shape} do not fit a weight of shape {weight.shape}: the "
+            "last axis of the input must be the weight's last (out, in); flatten the input, or "
+            "build the layer for that many inputs"
+        )
+    rows = x.reshape(-1, x.shape[-1])  # (rows, in)
+    value = rows @ weight.T
+    if bias is not None:
+        value += bias
+    shape, out = x.shape, weight.shape[0]
+    return value.reshape(*shape[:-1], out), (
+        lambda g: (g.reshape(-1, out) @ weight).reshape(shape),
+        lambda g: g.reshape(-1, out).T @ rows,
+        lambda g: g.reshape(-1, out).sum(axis=0),
+    )
+
+
+def _check_bias(name: str, bias: Array | None, weight: Array) -> None:
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ShapeError(
+            f"{name}: a bias of shape {bias.shape} does not fit a weight of shape {weight.shape}; "
+            f"give one of shape {weight.shape[:1]}"
+        )
+
+
+def _add_windows(
+    windows: Array, shape: tuple[int, ...], stride: tuple[int, int], padding: tuple[int, int]
+) -> Array:
+    """Images of ``shape`` (N, C, H, W): windows (N, C, Ho, Wo, kH, kW) put back and summed."""
+    n, c, h, w = shape
+    (ph, pw), (sh, sw) = padding, stride
+    ho, wo, kh, kw = windows.shape[2:]
+    images = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), windows.dtype)
+    for i in range(kh):
+        for j in range(kw):
+            images[:, :, i : i + sh * ho : sh, j : j + sw * wo : sw] += windows[..., i, j]
+    return images[:, :, ph : ph + h, pw : pw + w]
+
+
+def _pad_images(x: Array, padding: tuple[int, int], value: float = 0.0) -> Array:
+    ph, pw = padding
+    if not (ph or pw):
+        return x
+    return xp.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=value)
+
+
+def _check_windows(
+    name: str, window: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    given = f"{name}: a window of {window}, a stride of {stride} and a padding of {padding}"
+    if min(*window, *stride) < 1 or min(padding) < 0:
+        raise ShapeError(f"{given}: windows and strides are at least 1, paddings at least 0")
+    if name != "conv2d" and any(2 * p > k for p, k in zip(padding, window)):
+        raise ShapeError(f"{given}: pad by half a window at most, or some windows hold no pixel")
+
+
+def _windows(x: Array, window: tuple[int, int], stride: tuple[int, int], name: str) -> Array:
+    if x.ndim != 4 or x.shape[2] < window[0] or x.shape[3] < window[1]:
+        raise ShapeError(
+            f"{name}: a window of {window} does not fit images of (padded) shape {x.shape}: give "
+            "images (N, C, H, W) at least as large as the window, or more padding"
+        )
+    return sliding_windows(x, window, stride)
+
+
+@op
+def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups: int = 1):
+    """Images (N, C, H, W) cross-correlated with filters (O, C / groups, kH, kW), plus bias (O,).
+
+    Every window becomes a row, every filter a column, the convolution one matrix product. Channels
+    and filters are split into ``groups`` that do not see each other.
+    """
+    stride, padding = pair(stride), pair(padding)
+    _check_bias("conv2d", bias, weight)
+    if (
+        x.ndim != 4
+        or weight.ndim != 4
+        or x.shape[1] != weight.shape[1] * groups
+        or (weight.shape[0] % groups)
+    ):
+        raise ShapeError(
+            f"conv2d: images {x.shape} and filters {weight.shape} in {groups} group(s) do not fit: "
+            "give images (N, C, H, W), filters (O, C / groups, kH, kW), and O divisible by groups"
+        )
+    _check_windows("conv2d", weight.shape[2:], stride, padding)
+    padded = _pad_images(x, padding)
+    shape = x.shape
+    o, c, kh, kw = weight.shape
+    windows = _windows(padded, (kh, kw), stride, "conv2d")  # (N, G*C, Ho, Wo, kH, kW), a view
+    n, _, ho, wo, _, _ = windows.shape
+
+    def rows():  # (G, N*Ho*Wo, C*kH*kW): copied from the view when needed, not kept
+        grouped = windows.reshape(n, groups, c, ho, wo, kh, kw)
+        return grouped.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, n * ho * wo, c * kh * kw)
+
+    def columns(g):  # (N, O, Ho, Wo) -> (G, N*Ho*Wo, O/G)
+        grouped = g.reshape(n, groups, o // groups, ho, wo)
+        return grouped.transpose(1, 0, 3, 4, 2).reshape(groups, n * ho * wo, o // groups)
+
+    filters = weight.reshape(groups, o // groups, c * kh * kw)
+    value = rows() @ filters.swapaxes(1, 2)  # (G, N*Ho*Wo, O/G)
+    value = value.reshape(groups, n, ho, wo, o // groups).transpose(1, 0, 4, 2, 3)
+    value = value.reshape(n, o, ho, wo)
+    if bias is not None:
+        value += bias[:, None, None]
+
+    def vjp_x(g):
+        back = (columns(g) @ filters).reshape(groups, n, ho, wo, c, kh, kw)
+        back = back.transpose(1, 0, 4, 2, 3, 5, 6).reshape(n, groups * c, ho, wo, kh, kw)
+        return _add_windows(back, shape, stride, padding)
+
+    def vjp_weight(g):
+        return (columns(g).swapaxes(1, 2) @ rows()).reshape(o, c, kh, kw)
+
+    return value, (vjp_x, vjp_weight, lambda g: g.sum(axis=(0, 2, 3)))
+
+
+# Pooling
+
+
+@op
+def max_pool2d(x, *, window, stride=None, padding=0):
+    """The largest value of every window; of equal ones the first takes the gradient."""
+    return pool_at(x, None, window=window, stride=stride, padding=padding)
+
+
+def pool_at(x, places, *, window, stride=None, padding=0):
+    """Of every window the value at ``places`` (N, C, Ho, Wo, 1), or its largest for None."""
+    views, window, stride, padding = _pool_windows("max_pool2d", x, window, stride, padding)
+    flat = views.reshape(*views.shape[:4], -1)  # (N, C, Ho, Wo, kH*kW)
+    if places is None:
+        places = flat.argmax(axis=-1)[..., None]
+    value = xp.take_along_axis(flat, places, axis=-1)[..., 0]
+    shape, size = x.shape, flat.shape[-1]
+
+    def vjp(g):
+        spread = g[..., None] * (places == xp.arange(size))
+        return _add_windows(spread.reshape(*g.shape, *window), shape, stride, padding)
+
+    return value, (vjp,)
+
+
+def pool_places(x, *, window, stride=None, padding=0):
+    """Where in every window the largest value is: (N, C, Ho, Wo, 1)."""
+    views, *_ = _pool_windows("max_pool2d", x, window, stride, padding)
+    return views.reshape(*views.shape[:4], -1).argmax(axis=-1)[..., None]
+
+
+def _pool_windows(name, x, window, stride, padding, fill=-math.inf):
+    """Views of every window (N, C, Ho, Wo, kH, kW), and the three as pairs."""
+    window, padding = pair(window), pair(padding)
+    stride = window if stride is None else pair(stride)
+    _check_windows(name, window, stride, padding)
+    views = _windows(_pad_images(x, padding, fill), window, stride, name)
+    return views, window, stride, padding
+
+
+@op
+def avg_pool2d(x, *, window, stride=None, padding=0):
+    """The mean of every window; padding counts as zeros."""
+    views, window, stride, padding = _pool_windows("avg_pool2d", x, window, stride, padding, 0.0)
+    shape, places = x.shape, window[0] * window[1]
+
+    def vjp(g):
+        spread = xp.broadcast_to((g / places)[..., None, None], (*g.shape, *window))
+        return _add_windows(spread, shape, stride, padding)
+
+    return views.mean(axis=(4, 5)), (vjp,)
+
+
+@op
+def global_avg_pool2d(x):
+    """The mean over height and width: (N, C, H, W) -> (N, C)."""
+    if x.ndim != 4:
+        raise ShapeError(f"global_avg_pool2d: shape {x.shape} is no image; give (N, C, H, W)")
+    shape = x.shape
+    places = shape[2] * shape[3]
+    return x.mean(axis=(2, 3)), (lambda g: xp.broadcast_to((g / places)[:, :, None, None], shape),)
+
+
+# Normalisation: x_hat = (x - mean) / sqrt(var + eps), then a scale gamma and a shift beta
+
+
+def _normalised_vjp(
+    g: Array,
+    x_hat: Array,
+    inverse_std: Array,
+    axes: tuple[int, ...],
+    across: Callable[[Array], Array] | None = None,
+) -> Array:
+    """The gradient at x, from ``g`` at x_hat, where mean and variance are taken over ``axes``.
+
+    Shifting or stretching x changes nothing, so the parts of g along 1 and along x_hat go.
+    """
+    along_one = g.mean(axis=axes, keepdims=True)
+    along_x_hat = (g * x_hat).mean(axis=axes, keepdims=True)
+    if across is not None:
+        along_one, along_x_hat = across(along_one), across(along_x_hat)
+    return inverse_std * (g - along_one - along_x_hat * x_hat)
+
+
+@replaceable
+def batch_statistics(x: Array) -> tuple[Array, Array]:
+    """Mean and biased variance of every channel of (N, C, H, W) or (N, C), over all but axis 1."""
+    axes = (0, *range(2, x.ndim))
+    return x.mean(axis=axes), x.var(axis=axes)
+
+
+@op
+def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False, across=None):
+    """Every channel of (N, C, H, W) or (N, C) normalised (Ioffe and Szegedy 2015).
+
+    ``mean`` and ``var`` (C,) are those of this very batch, from `batch_statistics`, and then the
+    gradient flows through them; or they are ``constant`` (the running ones, in evaluation). Where
+    they are those of several shards of the batch, ``across`` makes the mean over all of them from
+    the mean over this one.
+    """
+    _check_bias("batch_norm", beta, gamma)
+    if x.ndim not in (2, 4) or x.shape[1:2] != gamma.shape:
+        raise ShapeError(
+            f"batch_norm: inputs of shape {x.shape} do not fit {gamma.shape[0]} channels: give "
+            "(N, C, H, W) or (N, C) with as many channels as the layer has"
+        )
+    axes = (0, *range(2, x.ndim))
+    wide = (-1,) + (1,) * (x.ndim - 2)  # (C,) -> (C, 1, 1)
+    inverse_std = (1 / xp.sqrt(var + eps)).reshape(wide)
+    x_hat = (x - mean.reshape(wide)) * inverse_std
+    scale = gamma.reshape(wide)
+
+    def vjp_x(g):
+        if constant:
+            return g * (scale * inverse_std)
+        return _normalised_vjp(g * scale, x_hat, inverse_std, axes, across)
+
+    return x_hat * scale + beta.reshape(wide), (
+        vjp_x,
+        lambda g: (g * x_hat).sum(axis=axes),
+        lambda g: g.sum(axis=axes),
+    )
+
+
+@op
+def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
+    """Every row (the last axis) normalised by its own mean and variance (Ba et al. 2016)."""
+    _check_bias("layer_norm", beta, gamma)
+    if x.shape[-1:] != gamma.shape:
+        raise ShapeError(
+            f"layer_norm: inputs of shape {x.shape} do not fit a scale of shape {gamma.shape}: the "
+            "last axes must be equal; build the layer for that width"
+        )
+    inverse_std = 1 / xp.sqrt(x.var(axis=-1, keepdims=True) + eps)
+    x_hat = (x - x.mean(axis=-1, keepdims=True)) * inverse_std
+    leading = tuple(range(x.ndim - 1))
+    return x_hat * gamma + beta, (
+        lambda g: _normalised_vjp(g * gamma, x_hat, inverse_std, (-1,)),
+        lambda g: (g * x_hat).sum(axis=leading),
+        lambda g: g.sum(axis=leading),
+    )
+
+
+@op
+def group_norm(x, gamma, beta, *, groups: int, eps: float = 1e-5):
+    """Channels of (N, C, H, W) normalised in ``groups``, sample by sample (Wu and He 2018)."""
+    _check_bias("group_norm", beta, gamma)
+    if x.ndim != 4 or x.shape[1:2] != gamma.shape or x.shape[1] % groups:
+        raise ShapeError(
+            f"group_norm: inputs of shape {x.shape} do not fit {gamma.shape[0]} channels in "
+            f"{groups} groups: give (N, C, H, W) with C divisible by the number of groups"
+        )
+    shape = x.shape
+    rows = x.reshape(shape[0], groups, -1)  # (N, G, C/G*H*W)
+    inverse_std = 1 / xp.sqrt(rows.var(axis=-1, keepdims=True) + eps)
+    rows_hat = (rows - rows.mean(axis=-1, keepdims=True)) * inverse_std
+    x_hat = rows_hat.reshape(shape)
+    scale = gamma[:, None, None]
+
+    def vjp_x(g):
+        g_hat = (g * scale).reshape(rows_hat.shape)
+        return _normalised_vjp(g_hat, rows_hat, inverse_std, (-1,)).reshape(shape)
+
+    return x_hat * scale + beta[:, None, None], (
+        vjp_x,
+        lambda g: (g * x_hat).sum(axis=(0, 2, 3)),
+        lambda g: g.sum(axis=(0, 2, 3)),
+    )
+
+
+# Attention
+
+
+@op
+def scaled_dot_product_attention(q, k, v, mask=None):
+    """softmax(q k^T / sqrt(d)) v over the last two axes (Vaswani et al. 2017).
+
+    q (..., L, d), k (..., S, d), v (..., S, e) -> (..., L, e). ``mask``, broadcastable to
+    (..., L, S), is true where a query may look at a key.
+    """
+    if (
+        min(q.ndim, k.ndim, v.ndim) < 2
+        or q.shape[-1] != k.shape[-1]
+        or (k.shape[-2] != v.shape[-2] or not q.shape[:-2] == k.shape[:-2] == v.shape[:-2])
+    ):
+        raise ShapeError(
+            f"scaled_dot_product_attention: q {q.shape}, k {k.shape}, v {v.shape} do not fit: give "
+            "q (..., L, d), k (..., S, d), v (..., S, e) with equal leading axes"
+        )
+    scale = 1 / math.sqrt(q.shape[-1])
+    scores = (q @ k.swapaxes(-1, -2)) * scale  # (..., L, S)
+    if mask is not None:
+        if mask.dtype.kind != "b":
+            raise ShapeError(
+                f"scaled_dot_product_attention: a mask of type {mask.dtype}; give one of truths, "
+                "True where a query may look at a key (not numbers to be added to the scores)"
+            )
+        shape = scores.shape
+        scores = xp.where(mask, scores, -math.inf)
+        if scores.shape != shape:
+            raise ShapeError(
+                f"scaled_dot_product_attention: a mask {mask.shape} does not fit scores {shape}; "
+                "give one that broadcasts to them"
+            )
+    p = _softmax(scores, axis=-1)
+
+    def vjps(g):
+        g_scores = _softmax_vjp(g @ v.swapaxes(-1, -2), p, axis=-1) * scale
+        return (
+            g_scores @ k,
+            g_scores.swapaxes(-1, -2) @ q,
+            p.swapaxes(-1, -2) @ g,
+            None,
+        )
+
+    return p @ v, vjps
+
+
+# Compositions
+
+
+def dropout(x: Tensor, p: float, stream: Stream) -> Tensor:
+    """Zero values with probability p, scale the others by 1 / (1 - p) (Srivastava et al. 2014)."""
+    mask = stream.keep_mask(x.shape, 1 - p, x.dtype) * (1 / (1 - p))
+    return mul(x, Tensor.over(mask))
+
+
+def embedding(table: Tensor, indices: Any) -> Tensor:
+    """Rows of a table (V, d) by whole numbers of any shape (...): (..., d)."""
+    return getitem(table, index=indices)
+
+
+def patches(images: Tensor, size: int) -> Tensor:
+    """Images cut into squares, row by row: (N, C, H, W) -> (N, H/size * W/size, C * size^2)."""
+    n, c, h, w = images.shape
+    if h % size or w % size:
+        raise ShapeError(
+            f"patches: images of {h} x {w} are not made of patches of {size} x {size}; choose a "
+            "size that divides both, or resize the images"
+        )
+    x = reshape(images, shape=(n, c, h // size, size, w // size, size))
+    x = transpose(x, axes=(0, 2, 4, 1, 3, 5))  # (N, H/s, W/s, C, s, s)
+    return reshape(x, shape=(n, (h // size) * (w // size), c * size * size))

@@ -1,0 +1,299 @@
+"""The tape: how a computation remembers itself, and how `backward` reads it in reverse.
+
+Every op makes a `Tensor` from tensors. Beside the value it leaves a `Node`: which nodes the value
+was computed from, and the op's *vjp* (vector-Jacobian product), the function that turns the
+gradient at the op's output into gradients at its inputs. The nodes form a graph that runs from the
+loss back to the weights; `Tensor.backward` walks it.
+
+**Why a topological order?** In the diamond ::
+
+        x ──► a = 2x ──► c = a * b
+        └───► b = x²  ──────┘
+
+the gradient at ``x`` has two parts, one through ``a`` and one through ``b``. If the walk passed on
+from ``x`` after the first part had arrived, the second would be lost, or everything below ``x``
+would be walked twice, and twice again at every further diamond. So a node may be passed only when
+*all* its consumers have reported. `backward` counts the consumers first and lets a node go when its
+count is zero. (With each node it lets go, it also lets go of the arrays that the vjp had saved.)
+
+**Why need nobody zero the inner gradients?** Because they live only as long as the walk: a node's
+gradient is taken away as the node is passed. Only leaves, the tensors that the user made, keep
+theirs, and add to it on the next backward.
+
+References run one way, from outputs to inputs, and no vjp refers to its own output. So there are no
+cycles, and the whole graph is freed the moment the last tensor that holds it goes.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ClassVar
+
+from rsam_backends import freeze, xp
+from rsam_backends.base import Array
+from rsam_ref.autograd.errors import GraphError, ShapeError
+
+
+class Node:
+    """What the tape remembers of one value: the nodes it came from, and the way back to them.
+
+    ``vjps`` is either a tuple of functions, one for each input, or one function that returns a
+    tuple (where the inputs' gradients share work). An input that needs no gradient has no node.
+    """
+
+    __slots__ = ("parents", "vjps")
+
+    def __init__(self, parents: tuple[Node | None, ...], vjps: Any) -> None:
+        self.parents = parents
+        self.vjps = vjps
+
+
+class Leaf(Node):
+    """The node of a tensor that the user made: it keeps its gradient.
+
+    ``buffer``, where given, is the place that gradients are written to (a parameter's share of the
+    flat gradient vector), the first over what is there, and then it is ``written``; otherwise they
+    add up in ``total``.
+    """
+
+    __slots__ = ("buffer", "dtype", "total", "written")
+
+    def __init__(self, dtype: Any) -> None:
+        super().__init__((), None)
+        self.dtype = dtype
+        self.buffer: Array | None = None
+        self.written = False
+        self.total: Array | None = None
+
+    def keep(self, grad: Array) -> None:
+        if self.buffer is not None:
+            if self.written:
+                self.buffer += grad
+            else:
+                self.buffer[...] = grad
+            self.written = True
+        elif self.total is None:
+            self.total = xp.array(grad, dtype=self.dtype)  # a copy: `grad` may have other owners
+        else:
+            self.total = xp.array(self.total + grad, dtype=self.dtype)
+
+
+class Tensor:
+    """An array and its place in the graph.
+
+    Parameters
+    ----------
+    data:
+        Anything array-like. It is copied, so that nobody else can change it; the tensor's own
+        ``data`` is read-only where the backend has such a flag. Whole numbers stay whole.
+    requires_grad:
+        Whether `backward` shall find the gradient with respect to this tensor.
+    dtype:
+        Convert to this type; gradients need a floating one.
+    """
+
+    __slots__ = ("_data", "node")
+    _data: Array
+    node: Node | None
+    __array_ufunc__ = None  # an ndarray on the left of an operator leaves the work to us
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
+        if isinstance(data, Tensor):
+            data = data._data
+        self._data = xp.array(data, dtype=dtype)
+        if requires_grad and self._data.dtype.kind != "f":
+            raise TypeError(
+                f"only float tensors have gradients, this one is {self._data.dtype}: "
+                "give dtype='float32' or 'float64'"
+            )
+        self.node = Leaf(self._data.dtype) if requires_grad else None
+
+    @classmethod
+    def over(cls, data: Array, node: Node | None = None) -> Tensor:
+        """A tensor over an array as it is: no copy, so the caller answers for its not changing."""
+        tensor = cls.__new__(cls)
+        tensor._data = data
+        tensor.node = node
+        return tensor
+
+    @property
+    def data(self) -> Array:
+        """The value, read-only: the tape may need it as it is (a backend may lack that flag)."""
+        freeze(self._data)
+        return self._data
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self._data.ndim
+
+    @property
+    def size(self) -> int:
+        return self._data.size
+
+    @property
+    def dtype(self) -> Any:
+        return self._data.dtype
+
+    @property
+    def requires_grad(self) -> bool:
+        return self.node is not None
+
+    @property
+    def grad(self) -> Array | None:
+        """The gradient that `backward` left here; None for tensors that are not leaves."""
+        return self.node.total if isinstance(self.node, Leaf) else None
+
+    def zero_grad(self) -> None:
+        """Forget the gradient, so that the next backward starts from nothing."""
+        if isinstance(self.node, Leaf):
+            self.node.total = None
+
+    def detach(self) -> Tensor:
+        """The same value outside the graph: no gradient passes through it."""
+        return Tensor.over(self._data)
+
+    def item(self) -> float:
+        """The value of a tensor of one element, as a Python number (waits for the device)."""
+        return self._data.item()
+
+    def backward(self, seed: Any = None) -> None:
+        """Find the gradient of this tensor with respect to every leaf it was computed from.
+
+        ``seed`` is the gradient of the final result with respect to this tensor; a scalar needs
+        none (it is 1). The graph is freed on the way and cannot be walked again.
+        """
+        if self.node is None:
+            raise GraphError(
+                "backward: this tensor depends on nothing that requires a gradient; make a leaf "
+                "with Tensor(..., requires_grad=True), and compute outside of no_grad()"
+            )
+        if seed is None:
+            if self._data.size != 1:
+                raise GraphError(
+                    f"backward: a tensor of shape {self.shape} is no scalar; reduce it (.sum(), "
+                    ".mean()) or give the gradient at it: backward(seed)"
+                )
+            seed = xp.ones(self.shape, self.dtype)
+        else:
+            seed = xp.asarray(seed._data if isinstance(seed, Tensor) else seed, self.dtype)
+            if seed.shape != self.shape:
+                raise ShapeError(
+                    f"backward: the seed has shape {seed.shape}, the tensor {self.shape}; "
+                    "the two must be equal"
+                )
+        _walk(self.node, seed)
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        raise GraphError(
+            "a tensor cannot be changed in place, because the tape may have saved its value for "
+            "the backward pass; compute a new one (where, concatenate, pad) instead"
+        )
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def __bool__(self) -> bool:
+        return bool(self._data)
+
+    def __repr__(self) -> str:
+        tail = ", requires_grad=True" if self.node is not None else ""
+        return f"Tensor({self._data!r}{tail})"
+
+    __hash__ = object.__hash__
+
+    # The operators and methods below are ops; ops.py puts them here.
+    __add__: ClassVar[Callable[..., Tensor]]
+    __radd__: ClassVar[Callable[..., Tensor]]
+    __sub__: ClassVar[Callable[..., Tensor]]
+    __rsub__: ClassVar[Callable[..., Tensor]]
+    __mul__: ClassVar[Callable[..., Tensor]]
+    __rmul__: ClassVar[Callable[..., Tensor]]
+    __truediv__: ClassVar[Callable[..., Tensor]]
+    __rtruediv__: ClassVar[Callable[..., Tensor]]
+    __pow__: ClassVar[Callable[..., Tensor]]
+    __matmul__: ClassVar[Callable[..., Tensor]]
+    __rmatmul__: ClassVar[Callable[..., Tensor]]
+    __neg__: ClassVar[Callable[..., Tensor]]
+    __getitem__: ClassVar[Callable[..., Tensor]]
+    sum: ClassVar[Callable[..., Tensor]]
+    mean: ClassVar[Callable[..., Tensor]]
+    reshape: ClassVar[Callable[..., Tensor]]
+    transpose: ClassVar[Callable[..., Tensor]]
+
+
+def _walk(root: Node, seed: Array) -> None:
+    """Carry the gradient from ``root`` to every leaf, each node once, consumers first."""
+    waiting = {root: 0}  # how many consumers of a node have not yet reported
+    found = [root]
+    while found:
+        for parent in found.pop().parents:
+            if parent is not None:
+                if parent in waiting:
+                    waiting[parent] += 1
+                else:
+                    waiting[parent] = 1
+                    found.append(parent)
+
+    gradients = {root: seed}  # what has been reported so far
+    ready = [root]
+    while ready:
+        node = ready.pop()
+        gradient = gradients.pop(node)
+        parents, vjps = node.parents, node.vjps
+        if isinstance(node, Leaf):
+            node.keep(gradient)
+            continue
+        node.parents, node.vjps = (), _freed
+        shares = [vjp and vjp(gradient) for vjp in vjps] if type(vjps) is tuple else vjps(gradient)
+        for parent, share in zip(parents, shares):
+            if parent is not None:
+                gradients[parent] = gradients[parent] + share if parent in gradients else share
+                if waiting[parent] == 1:
+                    ready.append(parent)
+                else:
+                    waiting[parent] -= 1
+        del gradient, vjps, shares  # free what they hold before the next node needs memory
+
+
+def _freed(grad: Array) -> Any:
+    raise GraphError(
+        "backward: a part of this graph was already walked, and freed on the way; compute the "
+        "value again, or add the results up and call backward once on the sum"
+    )
+
+
+class _Mode(threading.local):
+    recording = True
+
+
+_mode = _Mode()
+
+
+class no_grad:  # noqa: N801 - used as a block, `with no_grad():`
+    """Inside this block ops leave nothing on the tape (evaluation, running statistics)."""
+
+    def __init__(self) -> None:
+        self._before: list[bool] = []
+
+    def __enter__(self) -> None:
+        self._before.append(_mode.recording)
+        _mode.recording = False
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        _mode.recording = self._before.pop()
+
+
+def recording() -> bool:
+    """Whether ops leave nodes on the tape."""
+    return _mode.recording

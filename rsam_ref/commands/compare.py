@@ -1,0 +1,178 @@
+"""`rsam-ref compare`: the main job."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Column, Table
+
+from rsam_backends import use_backend
+from rsam_ref.commands.terminal import (
+    Backend,
+    console,
+    errors,
+    progress_bar,
+    usage_errors,
+)
+
+
+def compare(
+    out: Annotated[Path, typer.Option(help="The folder for results and finished runs.")] = Path(
+        "runs/compare"
+    ),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Fewer radii, seeds and epochs: under a minute.")
+    ] = False,
+    method: Annotated[
+        list[str] | None,
+        typer.Option(help="sgd, sam, sam2, noise or rsam; repeat for several.  [default: all]"),
+    ] = None,
+    rho: Annotated[
+        list[float] | None,
+        typer.Option(help="A radius to try; repeat for several.  [default: nine from 0.1 to 1.3]"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Seeds for every setting.  [default: 5; quick: 3]")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of every run.  [default: 60; quick: 40]")
+    ] = None,
+    label_noise: Annotated[
+        float, typer.Option(help="Share of training labels replaced at random, 0 to 1.")
+    ] = 0.4,
+    sigma: Annotated[float, typer.Option(help="R-SAM's noise scale at the start of a run.")] = 1e-3,
+    lam: Annotated[
+        float, typer.Option(help="R-SAM's weight of the gradient against the draw.")
+    ] = 2.0,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes at a time.  [default: one a core]")
+    ] = None,
+    backend: Backend = "numpy",
+) -> None:
+    """Compare SGD, SAM, 2-step SAM, noise alone and R-SAM on handwritten digits.
+
+    Each method's one setting (rho, sigma or the learning rate) is tuned over equally many values on
+    validation samples. Ctrl-C keeps the finished runs; the same command goes on from them.
+    """
+    from rsam_ref.training import comparison as c
+    from rsam_ref.training.pool import carry_out
+    from rsam_ref.training.store import Store, Trial
+
+    with usage_errors():
+        use_backend(backend)
+        if jobs is not None and jobs < 1:
+            raise ValueError(f"--jobs must be at least 1, not {jobs}")
+        experiment = c.Experiment(
+            label_noise=label_noise,
+            epochs=epochs if epochs is not None else 40 if quick else 60,
+            sigma=sigma,
+            lam=lam,
+            backend=backend,
+        )
+        rhos = rho or list(c.QUICK_RHOS if quick else c.RHOS)
+        seeds = seeds if seeds is not None else 3 if quick else 5
+        trials = c.plan(method or list(c.METHODS), rhos, seeds)
+    out.mkdir(parents=True, exist_ok=True)
+    store = Store(out / "runs.jsonl", experiment)
+    done = sum(trial in store.finished for trial in trials)
+    if done:
+        console.print(f"{done} of {len(trials)} runs were finished before and are kept.")
+
+    with progress_bar() as progress:
+        task = progress.add_task("training", total=len(trials), completed=done)
+
+        def show(trial: Trial, record: dict[str, Any]) -> None:
+            progress.update(task, advance=1, description=f"{c.METHODS[trial.method].label:>10}")
+
+        try:
+            carry_out(
+                c.execute,
+                experiment,
+                trials,
+                store,
+                jobs=jobs or os.cpu_count() or 1,
+                on_trial=show,
+            )
+        except KeyboardInterrupt:
+            progress.stop()
+            kept = sum(trial in store.finished for trial in trials)
+            errors.print(
+                f"Interrupted. {kept} of {len(trials)} runs are kept in {store.path}; "
+                "run the same command to go on.",
+                soft_wrap=True,
+            )
+            raise typer.Exit(1) from None
+
+    results = c.write_results(out, experiment, [store.finished[trial] for trial in trials])
+    from rsam_ref.figures import save
+    from rsam_ref.training.figures import compare_figure
+
+    save(compare_figure(results), out / "compare.png")
+    _show_sweep(results)
+    _show_best(results)
+    console.print(f"Wrote results.json, results.csv and compare.png to {out}/", soft_wrap=True)
+
+
+def _percent(point: dict[str, Any]) -> str:
+    """Mean and standard deviation of a setting's test accuracy, in per cent."""
+    return f"{100 * point['test_accuracy']:.1f} ± {100 * point['test_deviation']:.1f}"
+
+
+def _show_sweep(results: dict[str, Any]) -> None:
+    methods = {name: m for name, m in results["summary"]["methods"].items() if m["knob"] == "rho"}
+    if not methods:
+        return
+    table = Table(title="Test accuracy (%) by radius: mean and standard deviation over seeds")
+    table.add_column("rho", justify="right")
+    for m in methods.values():
+        table.add_column(m["label"], justify="right")
+    columns = {name: {p["value"]: p for p in m["sweep"]} for name, m in methods.items()}
+    for value in next(iter(columns.values())):
+        table.add_row(
+            f"{value:g}",
+            *(_percent(points[value]) for points in columns.values()),
+        )
+    console.print(table)
+
+
+def _show_best(results: dict[str, Any]) -> None:
+    summary = results["summary"]
+    table = Table(
+        "method",
+        Column("setting", no_wrap=True),
+        Column("test (%)", justify="right", no_wrap=True),
+        Column("against SGD", justify="right", no_wrap=True),
+        Column("against SAM", justify="right", no_wrap=True),
+        title="Each method at the setting that validation chose",
+        box=box.SIMPLE_HEAD,
+    )
+    verdicts = {(d["method"], d["against"]): d for d in summary["differences"]}
+
+    def verdict(name: str, other: str) -> str:
+        d = verdicts.get((name, other))
+        if d is None:
+            return ""
+        if d["low"] is None:
+            return f"{100 * d['mean']:+.1f} (one seed)"
+        text = f"{100 * d['mean']:+.1f} [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}]"
+        return text + ("\nwithin noise" if d["within_noise"] else "\nclear")
+
+    for name, m in summary["methods"].items():
+        best = m["best"]
+        table.add_row(
+            m["label"],
+            f"{m['knob']} {best['value']:g}",
+            _percent(best),
+            verdict(name, "sgd"),
+            verdict(name, "sam"),
+        )
+    console.print(table)
+    console.print(
+        "Differences are means over seeds, in points, with their 95 % interval (paired t). "
+        "'Within noise' means that the interval holds 0, 'clear' that it does not.",
+        soft_wrap=True,
+    )

@@ -1,0 +1,72 @@
+"""The program `rsam-ref`: its commands, and how an error ends.
+
+Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+import rsam_ref
+from rsam_backends import BackendError
+from rsam_ref.commands.check import check
+from rsam_ref.commands.compare import compare
+from rsam_ref.commands.data import data
+from rsam_ref.commands.doctor import doctor
+from rsam_ref.commands.explain import explain
+from rsam_ref.commands.profile import profile
+from rsam_ref.commands.sharpness import sharpness
+from rsam_ref.commands.terminal import console, fail
+from rsam_ref.commands.train import train
+
+app = typer.Typer(
+    name="rsam-ref",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="SAM and R-SAM, to read, to run, and to hold your own implementation against.",
+)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        console.print(f"rsam-ref {rsam_ref.__version__}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+for command in (compare, explain, doctor, train, check, profile, sharpness):
+    app.command()(command)
+app.add_typer(data, name="data")
+
+
+def main() -> None:
+    """The command. Errors that a user can mend end in one line and exit code 1."""
+    try:
+        app()
+    except OSError as error:
+        what = error.strerror or str(error)
+        fail(f"{error.filename}: {what}" if error.filename else what)
+    except MemoryError as error:
+        fail(f"out of memory ({error}); use smaller batches or models, or fewer --jobs")
+    except (BackendError, ValueError, ArithmeticError, RuntimeError) as error:
+        fail(str(error))
+    else:
+        return
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

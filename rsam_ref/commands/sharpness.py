@@ -1,0 +1,291 @@
+"""The command ``rsam-ref sharpness``."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Column, Table
+
+from rsam_backends import use_backend
+from rsam_backends.threads import set_threads
+from rsam_ref.commands.terminal import (
+    Backend,
+    Kernels,
+    Threads,
+    console,
+    errors,
+    progress_bar,
+    say,
+    usage_errors,
+)
+
+Option = typer.Option
+
+
+def sharpness(
+    checkpoint: Annotated[
+        list[Path],
+        typer.Argument(metavar="CHECKPOINT...", help="Runs of rsam-ref train, or their files."),
+    ],
+    measure: Annotated[
+        list[str] | None,
+        Option(
+            help="line, plane, worst, average, stability, hessian or inner; repeatable.  "
+            "[default: all]"
+        ),
+    ] = None,
+    rho: Annotated[
+        list[float] | None, Option(help="A radius; repeatable.  [default: 0.05 0.1 0.2 0.4]")
+    ] = None,
+    sigma: Annotated[
+        list[float] | None,
+        Option(help="A noise scale; repeatable.  [default: 0.0005 0.001 0.002 0.005 0.01]"),
+    ] = None,
+    samples: Annotated[int, Option(help="Training samples to measure the loss on.")] = 500,
+    batches: Annotated[int, Option(help="Mini-batches for the inner maximum.")] = 4,
+    draws: Annotated[int, Option(help="Draws of the noise for every mean.")] = 10,
+    directions: Annotated[int, Option(help="Random directions for line.")] = 3,
+    extent: Annotated[float, Option(help="How far to go, in norms of the filters.")] = 1.0,
+    points: Annotated[int, Option(help="Points along a direction.")] = 21,
+    steps: Annotated[int, Option(help="Steps of projected ascent; for inner 10 or more.")] = 30,
+    restarts: Annotated[int, Option(help="Its random starts, besides the weights.")] = 2,
+    eigenvalues: Annotated[int, Option(help="How many of the Hessian's largest.")] = 5,
+    lam: Annotated[float, Option(help="R-SAM's weight of the gradient against the draw.")] = 2.0,
+    seed: Annotated[int, Option(help="Decides samples, directions and draws.")] = 0,
+    dtype: Annotated[
+        str, Option(help="float64, or float32 in half the time; hessian is always in float64.")
+    ] = "float64",
+    out: Annotated[Path, Option(metavar="DIR", help="Where the results go.")] = Path(
+        "runs/sharpness"
+    ),
+    backend: Backend = "numpy",
+    kernels: Kernels = "fast",
+    threads: Threads = None,
+) -> None:
+    """Measure how flat the loss is around trained weights, and draw it; models side by side.
+
+    line, plane: the loss along random directions. worst: the largest rise within rho (SAM's
+    sharpness). average: the mean rise under noise. stability: how far noise turns the gradient.
+    hessian: the largest eigenvalues. inner: the share of the largest rise that SAM, k-step SAM and
+    R-SAM reach on mini-batches. The losses are those of training samples, with batch norm's running
+    statistics, for inner with the batch's. Nothing in the runs' folders changes. Ctrl-C keeps what
+    was measured; the same command goes on from it.
+    """
+    from rsam_ref.sharpness import survey as s
+    from rsam_ref.training.trained import load_trained
+
+    with usage_errors():
+        use_backend(backend, kernels=kernels)
+        set_threads(threads)
+        if dtype not in ("float32", "float64"):
+            raise ValueError(f"--dtype is float32 or float64, not {dtype}")
+        if unknown := [name for name in measure or () if name not in s.MEASURES]:
+            raise ValueError(f"unknown measure {unknown[0]!r}; there are {', '.join(s.MEASURES)}")
+        settings = s.Settings(
+            rhos=tuple(rho or s.Settings.rhos),
+            sigmas=tuple(sigma or s.Settings.sigmas),
+            samples=samples,
+            batches=batches,
+            draws=draws,
+            directions=directions,
+            extent=extent,
+            points=points,
+            steps=steps,
+            restarts=restarts,
+            eigenvalues=eigenvalues,
+            lam=lam,
+            seed=seed,
+        )
+        if "inner" in (measure or s.MEASURES) and steps < max(settings.ascent_steps):
+            raise ValueError(
+                f"--steps {steps}: inner compares ascents of up to {max(settings.ascent_steps)} "
+                "steps with the maximum, which needs as many; or name other measures"
+            )
+    models = [load_trained(path, dtype=dtype) for path in checkpoint]
+    plan = []
+    for path, trained, label in zip(checkpoint, models, _labels(models)):
+        for name in [name for name in s.MEASURES if name in (measure or s.MEASURES)]:
+            precisely = name == "hessian" and dtype != "float64"
+            plan.append(
+                (label, name, load_trained(path, dtype="float64") if precisely else trained)
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    rows, finished = _measure(plan, settings, out / "measured.jsonl")
+    _write(out, rows)
+    names = ["sharpness.csv", "sharpness.json", *_draw(out, rows)]
+    _show(rows)
+    say(f"Wrote {', '.join(names)} to {out}/")
+    if not finished:
+        errors.print(
+            "Interrupted. What was measured is kept; run the same command to go on.",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+
+
+def _measure(
+    plan: list[tuple[str, str, Any]], settings: Any, file: Path
+) -> tuple[list[dict[str, Any]], bool]:
+    """The rows of every (label, measure, model), and whether all of them could be taken.
+
+    What the file holds is not measured again. Ctrl-C leaves the rows that there are.
+    """
+    from rsam_ref.sharpness.kept import Kept, fingerprint
+    from rsam_ref.sharpness.survey import Subject, survey
+
+    kept = Kept(file)
+    rows: list[dict[str, Any]] = []
+    with progress_bar() as progress:
+        task = progress.add_task("measuring", total=len(plan))
+        try:
+            for label, name, trained in plan:
+                key = fingerprint(trained, settings, name)
+                found = kept.get(key)
+                if found is None:
+                    tell = _teller(progress, task, f"{label} {name}")
+                    start = len(rows)
+                    rows.extend(_labelled(label, survey(name, Subject(trained, settings, tell))))
+                    kept.add(key, rows[start:])
+                else:
+                    rows.extend(_labelled(label, found))
+                progress.advance(task)
+        except KeyboardInterrupt:
+            return rows, False
+    return rows, True
+
+
+def _teller(progress: Any, task: Any, doing: str) -> Callable[[], None]:
+    """A function that counts the losses asked for, on the progress bar."""
+    count = itertools.count(1)
+    return lambda: progress.update(task, description=f"{doing}, {next(count):,} losses")
+
+
+def _labelled(label: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows with the model's name, and None for numbers that are not finite."""
+    from rsam_ref.sharpness.kept import finite
+
+    for row in rows:
+        yield finite(row) | {"model": label}
+
+
+def _labels(models: list[Any]) -> list[str]:
+    """A short name for each: the run's folder, the step of a checkpoint, more where names meet."""
+    labels = []
+    for trained in models:
+        step = "" if trained.step is None else f" step {trained.step}"
+        labels.append(f"{trained.folder.resolve().name}{step}")
+    if len(set(labels)) < len(labels):
+        labels = [str(trained.path) for trained in models]
+    if len(set(labels)) < len(labels):
+        labels = [f"{i + 1}: {label}" for i, label in enumerate(labels)]
+    return labels
+
+
+def _write(out: Path, rows: list[dict[str, Any]]) -> None:
+    """All rows as CSV, and as JSON, a row a line."""
+    from rsam_ref.files import write_whole
+    from rsam_ref.sharpness.survey import COLUMNS
+
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(out / "sharpness.csv", text.getvalue().encode())
+    lines = ",\n".join(json.dumps(row) for row in rows)
+    write_whole(out / "sharpness.json", f"[\n{lines}\n]\n".encode())
+
+
+def _draw(out: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """The figures of what was measured; their names."""
+    from rsam_ref.figures import save
+    from rsam_ref.sharpness import figures as p
+
+    measured = {row["measure"] for row in rows}
+    figures = {
+        "flatness.png": (measured & p.PANELS.keys(), p.flatness_figure),
+        "plane.png": (measured & {"plane"}, p.plane_figure),
+        "inner.png": (
+            [row for row in rows if row["measure"] == "inner" and row["value"] is not None],
+            p.inner_figure,
+        ),
+    }
+    drawn = [name for name, (there, _) in figures.items() if there]
+    for name in drawn:
+        save(figures[name][1](rows), out / name)
+    return drawn
+
+
+def _show(rows: list[dict[str, Any]]) -> None:
+    """The numbers in short; the lines and planes are for the figures."""
+    wanted = {
+        "worst": ("rho", "Largest rise of the loss"),
+        "average": ("sigma", "Mean rise of the loss under noise, 95 % interval"),
+        "stability": ("sigma", "Cosine of the gradients at w and w + D, 95 % interval"),
+        "hessian": ("x", "Largest eigenvalues of the Hessian, bounds"),
+    }
+    for measure, (along, title) in wanted.items():
+        own = [row for row in rows if row["measure"] == measure]
+        if own:
+            console.print(_table(own, along, title))
+    inner = [row for row in rows if row["measure"] == "inner"]
+    for model in dict.fromkeys(row["model"] for row in inner):
+        console.print(_inner_table(model, [row for row in inner if row["model"] == model]))
+
+
+def _table(rows: list[dict[str, Any]], along: str, title: str) -> Table:
+    """A row a radius, scale or rank; a column a model."""
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    table = Table("rank" if along == "x" else along, title=title, box=box.SIMPLE_HEAD)
+    for model in models:
+        table.add_column(model, justify="right")
+    for at in dict.fromkeys(row[along] for row in rows):
+        found = {row["model"]: _value(row) for row in rows if row[along] == at}
+        table.add_row(f"{at:g}", *(found.get(model, "") for model in models))
+    return table
+
+
+def _inner_table(model: str, rows: list[dict[str, Any]]) -> Table:
+    """A row a method, a column a radius: the mean share over the mini-batches."""
+    from rsam_ref.sharpness import METHODS
+
+    rhos = list(dict.fromkeys(row["rho"] for row in rows))
+    table = Table(
+        Column("ascent", no_wrap=True),
+        Column("sigma", justify="right"),
+        Column("gradients", justify="right"),
+        *(Column(f"rho {rho:g}", justify="right") for rho in rhos),
+        title=f"{model}: share of the inner maximum (%), mean over mini-batches",
+        box=box.SIMPLE_HEAD,
+    )
+    for key in dict.fromkeys((r["method"], r["sigma"], r["gradients"]) for r in rows):
+        method, sigma, gradients = key
+        if method not in METHODS:
+            continue
+        own = [r for r in rows if (r["method"], r["sigma"], r["gradients"]) == key]
+        shares = [[r["value"] for r in own if r["rho"] == rho] for rho in rhos]
+        means = [
+            f"{100 * math.fsum(s) / len(s):.1f}" if s and None not in s else "" for s in shares
+        ]
+        table.add_row(
+            METHODS[method], "" if sigma is None else f"{sigma:g}", f"{gradients}", *means
+        )
+    return table
+
+
+def _value(row: dict[str, Any]) -> str:
+    if row["value"] is None:
+        return "not finite"
+    text = f"{row['value']:.4g}"
+    if row["low"] is not None:
+        text += f" ± {row['high'] - row['value']:.1g}"
+    return text

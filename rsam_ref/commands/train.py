@@ -1,0 +1,237 @@
+"""The commands ``rsam-ref train`` and ``rsam-ref data fetch``."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rsam_backends import use_backend
+from rsam_backends.threads import set_threads
+from rsam_ref.commands.terminal import (
+    Backend,
+    Kernels,
+    Threads,
+    errors,
+    fail,
+    name_and_value,
+    progress_bar,
+    say,
+    usage_errors,
+)
+
+Option = typer.Option
+
+
+def train(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="RECIPE.toml", help="Settings to start from.")
+    ] = None,
+    preset: Annotated[
+        str | None, Option(help="Settings to start from, by name; --list-presets tells them.")
+    ] = None,
+    list_presets: Annotated[bool, Option("--list-presets", help="Tell the presets.")] = False,
+    resume: Annotated[
+        Path | None, Option(metavar="DIR", help="Go on with the run in this folder.")
+    ] = None,
+    out: Annotated[
+        Path | None, Option(metavar="DIR", help="The run's folder.  [default: a new one in runs/]")
+    ] = None,
+    data: Annotated[str | None, Option(help='"digits", or a folder with a data set.')] = None,
+    image_size: Annotated[
+        int | None,
+        Option(help="Bring pictures to so many pixels.  [default: their own; of files 224]"),
+    ] = None,
+    augment: Annotated[str | None, Option(help="none, flip, crop-flip or inception.")] = None,
+    label_noise: Annotated[float | None, Option(help="Share of labels replaced at random.")] = None,
+    limit: Annotated[int | None, Option(help="Train on so many samples only.")] = None,
+    model: Annotated[
+        str | None,
+        Option(help="cnn, mlp, resnet18, resnet20, vit_tiny, ..."),
+    ] = None,
+    model_option: Annotated[
+        list[str] | None,
+        Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable."),
+    ] = None,
+    optimizer: Annotated[str | None, Option(help="sgd, adamw, sam, asam, rsam, noise.")] = None,
+    base: Annotated[
+        str | None,
+        Option(help="What moves the weights: sgd or adamw."),
+    ] = None,
+    lr: Annotated[float | None, Option(help="At its peak.")] = None,
+    momentum: Annotated[float | None, Option(help="Of sgd.")] = None,
+    nesterov: Annotated[bool | None, Option("--nesterov", help="Nesterov's, of sgd.")] = None,
+    betas: Annotated[tuple[float, float] | None, Option(help="Of adamw.")] = None,
+    weight_decay: Annotated[float | None, Option(help="Of the base optimizer.")] = None,
+    clip_norm: Annotated[float | None, Option(help="Shorten longer gradients to this.")] = None,
+    rho: Annotated[float | None, Option(help="The radius.")] = None,
+    rho_low: Annotated[
+        float | None,
+        Option(help="The radius follows the learning rate between this and rho."),
+    ] = None,
+    ascent_steps: Annotated[int | None, Option(help="Steps of sam's ascent.")] = None,
+    eta: Annotated[float | None, Option(help="Of asam.")] = None,
+    sigma: Annotated[float | None, Option(help="The noise scale at the start.")] = None,
+    sigma_rise: Annotated[
+        float | None,
+        Option(help="The noise scale at the end, in units of that at the start."),
+    ] = None,
+    lam: Annotated[
+        float | None,
+        Option(help="R-SAM's weight of the gradient against the draw."),
+    ] = None,
+    variant: Annotated[
+        str | None,
+        Option(help="Readings of R-SAM: rsam, stacked, gradient, ball."),
+    ] = None,
+    loss: Annotated[str | None, Option(help="cross-entropy or sigmoid.")] = None,
+    epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
+    batch_size: Annotated[int | None, Option(help="Samples a step.")] = None,
+    shards: Annotated[
+        int | None, Option(help="Compute a batch in so many parts at once, a thread each.")
+    ] = None,
+    recompute: Annotated[
+        bool | None, Option("--recompute", help="Compute blocks twice, to save memory.")
+    ] = None,
+    accumulate: Annotated[int | None, Option(help="Compute a batch in so many parts.")] = None,
+    schedule: Annotated[str | None, Option(help="cosine, linear or constant.")] = None,
+    warmup_steps: Annotated[int | None, Option(help="The learning rate rises over them.")] = None,
+    label_smoothing: Annotated[float | None, Option(help="A share, 0 to 1.")] = None,
+    seed: Annotated[int | None, Option(help="Decides weights, order and noise.")] = None,
+    dtype: Annotated[str | None, Option(help="float32 or float64.")] = None,
+    log_every: Annotated[int | None, Option(help="Steps between rows of the metrics.")] = None,
+    evaluate_every: Annotated[
+        float | None,
+        Option(help="Epochs between tests.  [default: 1, or a tenth of the run]"),
+    ] = None,
+    checkpoint_every: Annotated[
+        int | None,
+        Option(help="Steps between checkpoints.  [default: an epoch]"),
+    ] = None,
+    tensorboard: Annotated[bool | None, Option("--tensorboard", help="Write event files.")] = None,
+    backend: Backend = "numpy",
+    kernels: Kernels = "fast",
+    threads: Threads = None,
+) -> None:
+    """Train a model by a recipe, a preset or options; options override the other two.
+
+    The run's folder gets the recipe, versions, metrics (JSON lines, CSV), curves.png, checkpoints
+    and the trained model. Ctrl-C stops after the step under way; --resume DIR goes on, bit by bit
+    as if nothing had happened, after Ctrl-C as after a crash. The recipe.toml that a run leaves
+    behind shows all settings.
+    """
+    from rsam_ref.training import recipe as r
+
+    given = {
+        name: value
+        for name, value in locals().items()
+        if name in r.Recipe.model_fields and value is not None
+    }
+    if list_presets:
+        for name in r.presets():
+            say(f"{name:18} {r.preset(name)[1]['about']}")
+        return
+    with usage_errors():
+        use_backend(backend, kernels=kernels)
+        set_threads(threads)
+        if resume is not None:
+            if given or file or preset or out or model_option:
+                raise ValueError("--resume goes on with the recipe in the folder; drop the others")
+            run = _resume(resume)
+        else:
+            run = _start(file, preset, given, model_option or [], out)
+    _go(run)
+
+
+def _start(
+    file: Path | None,
+    preset: str | None,
+    given: dict[str, Any],
+    model_options: list[str],
+    out: Path | None,
+) -> Any:
+    """A new run, with what it is printed. Raises ValueError for settings that make no sense."""
+    from rsam_ref.training import recipe as r
+    from rsam_ref.training.run import Run
+
+    settings: dict[str, Any] = {}
+    if file is not None and preset is not None:
+        raise ValueError(f"give {file} or --preset {preset}, not both")
+    if preset is not None:
+        settings, notes = r.preset(preset)
+        say(f"{preset}: {notes['about']}")
+        for kind, title in (("known", "known"), ("choice", "our choice")):
+            for line in notes.get(kind, []):
+                say(f"  {title}: {line}")
+    if file is not None:
+        settings = r.read(file)
+    options = dict(map(name_and_value, model_options))
+    if "model" in given and given["model"] != settings.get("model"):
+        settings.pop("model_options", None)  # they were another model's
+    settings |= given
+    recipe = r.check(settings, str(file or "train"))
+    if options:
+        settings["model_options"] = recipe.model_options | options
+    if recipe.data != "digits":
+        settings["data"] = str(Path(recipe.data).resolve())
+    recipe = r.check(settings, str(file or "train"))
+    if unused := sorted(r.unused(recipe) & given.keys()):
+        around = "" if "base" in r.UNUSED[recipe.optimizer] else f" --base {recipe.base}"
+        raise ValueError(
+            f"--{unused[0].replace('_', '-')} means nothing to "
+            f"--optimizer {recipe.optimizer}{around}"
+        )
+    return Run.start(out or _new_folder(preset or f"{recipe.model}-{recipe.optimizer}"), recipe)
+
+
+def _new_folder(name: str) -> Path:
+    """The first of runs/NAME-1, runs/NAME-2, ... that is not there yet."""
+    folders = (Path("runs") / f"{name}-{i}" for i in itertools.count(1))
+    return next(folder for folder in folders if not folder.exists())
+
+
+def _resume(folder: Path) -> Any:
+    from rsam_ref.training.run import Run
+
+    run = Run.resume(folder)
+    for error in run.damaged:
+        fail(f"{error}; going back to the checkpoint before it")
+    say(f"Going on at step {run.step} of {run.steps} in {folder}.")
+    return run
+
+
+def _go(run: Any) -> None:
+    recipe = run.recipe
+    say(
+        f"{recipe.model} with {run.model.weights.flat.size:,} weights on {run.data.name}: "
+        f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
+        f"{recipe.optimizer}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
+    )
+    with progress_bar() as progress:
+        task = progress.add_task("steps", total=run.steps, completed=run.step)
+
+        def show(row: dict[str, Any]) -> None:
+            progress.update(task, completed=row["step"], description=f"loss {row['loss']:.3f}")
+            if row["test_accuracy"] is not None:
+                loss = "not finite" if row["test_loss"] is None else f"{row['test_loss']:.4f}"
+                progress.console.print(
+                    f"epoch {row['epoch']:6.2f}  training loss {row['loss']:.4f}  "
+                    f"test loss {loss}  test accuracy {100 * row['test_accuracy']:.1f} %",
+                    highlight=False,
+                )
+
+        done = run.go(on_step=lambda step: progress.update(task, completed=step), on_row=show)
+    if not done:
+        errors.print(
+            f"Stopped after step {run.step} of {run.steps}, which is kept. "
+            f"Go on with: rsam-ref train --resume {run.folder}",
+            highlight=False,
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+    say(
+        f"Trained for {run.seconds:.0f} s. Wrote metrics.jsonl, metrics.csv, curves.png, "
+        f"model.safetensors and checkpoints/ to {run.folder}/"
+    )

@@ -1,0 +1,140 @@
+"""From a model, a loss and a batch to ``loss_and_grad(w)``: the function that an optimizer sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rsam_backends import Stream, to_device, xp
+from rsam_backends.base import Array
+from rsam_ref.algorithms.protocol import step_under_way
+from rsam_ref.autograd.errors import ShapeError
+from rsam_ref.autograd.ops_nn import cross_entropy
+from rsam_ref.autograd.tensor import Tensor
+from rsam_ref.nn.faults import first_not_finite
+from rsam_ref.nn.group import Group
+from rsam_ref.nn.module import Module
+from rsam_ref.nn.passes import current_pass, passing
+
+
+class Objective:
+    """The mean loss of a model on one mini-batch, as a function of the flat weights.
+
+    Calling it with w (P,) gives the loss (a scalar on the device) and its gradient, a new vector
+    (P,). The weights are *looked at* where the caller says, not changed: there is nothing to
+    restore, and so nothing to restore wrongly.
+
+    All calls between two `begin_step` see the same mini-batch and the same dropout masks; batch
+    norm's running statistics move in the first of them only, and are as before after
+    `abandon_step`. Optimizers call both; inside a step that has not begun here, a call is an error.
+
+    Of a part of a mini-batch (see parts.py), ``share`` is how large a part of the whole it is: loss
+    and gradient are multiplied by it.
+    """
+
+    group: Group | None = None  # the other parts, where they are computed at the same time
+
+    def __init__(
+        self,
+        model: Module,
+        x: Any,
+        y: Any,
+        loss: Callable[..., Tensor],
+        seed: int,
+        share: float = 1.0,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.seed = seed
+        self.share = share
+        self.shapes = model.weights.shapes
+        x, y = (a._data if isinstance(a, Tensor) else to_device(a) for a in (x, y))
+        self.x = Tensor.over(x[...])  # views, so that the caller's arrays stay writeable
+        self.y = Tensor.over(y[...])
+        if self.x.ndim == 0 or self.y.shape[:1] != self.x.shape[:1]:
+            raise ShapeError(
+                f"objective: inputs of shape {self.x.shape} and targets of shape {self.y.shape}: "
+                "give one target for every input, along the first axis"
+            )
+        if self.x.shape[0] == 0:
+            raise ShapeError("objective: a mini-batch of no samples has no mean loss")
+        if self.x.dtype.kind == "f" and self.x.dtype != model.weights.flat.dtype:
+            self.x = Tensor.over(self.x._data.astype(model.weights.flat.dtype))
+        self._step = -1
+        self.begin_step()
+
+    def begin_step(self) -> None:
+        """The next call is the first pass of a new step."""
+        self._step += 1
+        self._first = True
+        self._under = step_under_way()
+        self._statistics: list[tuple[Module, str, Array]] = []
+
+    def abandon_step(self) -> None:
+        """Batch norm's running statistics are again what they were when the step began."""
+        for module, name, value in self._statistics:
+            setattr(module, name, value)
+        self._statistics = []
+
+    def __call__(self, w: Array) -> tuple[Array, Array]:
+        if (step := step_under_way()) is not None and step is not self._under:
+            raise RuntimeError(
+                "objective: called by a function that does not pass on where a step begins, so "
+                "dropout's masks and batch norm's statistics would be wrong: give the optimizer "
+                "the objective itself (or a Stepwise that hands begin_step on to it)"
+            )
+        weights = self.model.weights
+        if getattr(w, "shape", None) != weights.flat.shape:
+            raise ShapeError(
+                f"objective: weights of shape {getattr(w, 'shape', type(w))}, but this model has "
+                f"{weights.flat.size} in one flat vector: give a vector like model.weights.flat"
+            )
+        w = w.astype(weights.flat.dtype, copy=False)  # a wider w would widen all that follows
+        gradient = xp.empty_like(weights.flat)
+        how = passing(
+            move_statistics=self._first and current_pass().move_statistics,
+            stream=Stream("dropout", self.seed, self._step),
+            guarded=False,
+            group=self.group,
+        )
+        if self._first:
+            self._statistics = self.model.buffer_values()
+        try:
+            with weights.at(w), weights.gradient_into(gradient), how:
+                loss = self.loss(self.model(self.x), self.y)
+                if self.share != 1:
+                    loss = self.share * loss
+                loss.backward()
+        except BaseException:
+            self.abandon_step()
+            raise
+        self._first = False
+        return loss._data, gradient
+
+    def first_not_finite(self, w: Array) -> str | None:
+        """Where the values of this batch at w first stop being finite, if they do: a sentence."""
+        with self.model.weights.at(w):
+            return first_not_finite(self.model, self.x)
+
+
+def objective(
+    model: Module,
+    x: Any,
+    y: Any,
+    loss: Callable[..., Tensor] = cross_entropy,
+    *,
+    seed: int = 0,
+) -> Objective:
+    """``loss_and_grad`` for ``loss(model(x), y)``.
+
+    Parameters
+    ----------
+    x, y:
+        One mini-batch: inputs (N, ...) and targets (N,) or (N, K), on the host or the device.
+    loss:
+        A function of the model's output and the targets that gives a scalar, the mean over the
+        batch (`ops_nn.cross_entropy`).
+    seed:
+        Names the dropout masks: step t of this objective draws from ``Stream("dropout", seed, t)``.
+    """
+    return Objective(model, x, y, loss, seed)

@@ -1,0 +1,141 @@
+"""The pictures of training: a comparison, the course of a run, a profile."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from rsam_backends import use_backend, xp
+from rsam_ref.figures import COLOURS, EPS, GRADIENT, STYLE
+from rsam_ref.training.profiling import Profile
+
+
+def compare_figure(results: dict[str, Any]) -> Figure:
+    """Test accuracy against the radius, a line a method, and the chosen runs' course."""
+    with matplotlib.rc_context(STYLE), use_backend("numpy"):
+        figure = Figure(figsize=(11, 4.4), layout="constrained")
+        left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
+        settings, methods = results["settings"], results["summary"]["methods"]
+        for name, method in methods.items():
+            if method["knob"] == "rho":
+                _sweep(left, name, method)
+        for name, method in methods.items():
+            if method["knob"] != "rho":
+                _level(left, name, method)
+        seeds = max(len(m["best"]["seeds"]) for m in methods.values())
+        left.set(
+            xlabel="radius rho",
+            ylabel="test accuracy (%)",
+            ylim=(0, 101),
+            title=f"{settings['label_noise']:.0%} label noise; mean and standard deviation, "
+            f"{seeds} seed{'s' if seeds > 1 else ''}",
+        )
+        left.legend(loc="lower left", fontsize=8.5)
+        for name, method in methods.items():
+            _course(right, name, method, results["runs"])
+        right.set(
+            xlabel="epoch",
+            ylabel="validation accuracy (%)",
+            title="training, each at the setting that validation chose",
+        )
+        right.legend(loc="lower right", fontsize=8.5)
+        return figure
+
+
+def _sweep(axes: Axes, name: str, method: dict[str, Any]) -> None:
+    points = method["sweep"]
+    x = [p["value"] for p in points]
+    y = xp.array([p["test_accuracy"] for p in points]) * 100
+    spread = xp.array([p["test_deviation"] for p in points]) * 100
+    axes.plot(x, y, "o-", color=COLOURS[name], label=method["label"], ms=4)
+    axes.fill_between(x, y - spread, y + spread, color=COLOURS[name], alpha=0.15, lw=0)
+    best = method["best"]
+    axes.plot(
+        best["value"], best["test_accuracy"] * 100, "o", ms=10, mfc="none", color=COLOURS[name]
+    )
+
+
+def _level(axes: Axes, name: str, method: dict[str, Any]) -> None:
+    """A method without a radius, tuned, as a horizontal line."""
+    best = method["best"]
+    label = f"{method['label']} (best {method['knob']}, {best['value']:g})"
+    y, spread = best["test_accuracy"] * 100, best["test_deviation"] * 100
+    axes.axhline(y, color=COLOURS[name], ls="--", lw=1.2, label=label)
+    axes.axhspan(y - spread, y + spread, color=COLOURS[name], alpha=0.08, lw=0)
+
+
+def _course(axes: Axes, name: str, method: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+    value = method["best"]["value"]
+    curves = [r["val_curve"] for r in runs if r["method"] == name and r["value"] == value]
+    length = min(map(len, curves))
+    if length == 0:  # every run diverged in its first epoch
+        return
+    curve = xp.mean([c[:length] for c in curves], axis=0) * 100
+    label = f"{method['label']}, {method['knob']} = {value:g}"
+    marker = "o" if length == 1 else ""  # a line of one point is not seen
+    axes.plot(xp.arange(1, length + 1), curve, marker, color=COLOURS[name], label=label, lw=1.4)
+
+
+def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:
+    """A training run: its losses and its test accuracy over the epochs, from its metrics."""
+    with matplotlib.rc_context(STYLE), use_backend("numpy"):
+        figure = Figure(figsize=(10, 3.8), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        lines = (
+            ("loss", "training (first pass)", GRADIENT, ""),
+            ("adversarial_loss", "training, at the perturbed weights", EPS, ""),
+            ("test_loss", "test", "black", "o"),
+        )
+        for name, label, colour, marker in lines:
+            points = [(r["epoch"], r[name]) for r in rows if r[name] is not None]
+            if points:
+                marker = "o" if len(points) == 1 else marker  # a line of one point is not seen
+                left.plot(*zip(*points), color=colour, label=label, marker=marker, ms=3, lw=1.3)
+        left.set(xlabel="epoch", ylabel="loss", title=title)
+        left.set_ylim(bottom=0)
+        left.legend(fontsize=8.5)
+        tests = [r for r in rows if r["test_accuracy"] is not None]
+        epochs = [r["epoch"] for r in tests]
+        right.plot(epochs, [100 * r["test_accuracy"] for r in tests], "o-", color="black", ms=3)
+        last = f"; at the end {100 * tests[-1]['test_accuracy']:.1f} %" if tests else ""
+        right.set(xlabel="epoch", ylabel="test accuracy (%)", title=f"test{last}")
+        right.set_ylim(0, 101)
+        return figure
+
+
+def profile_figure(result: Profile, title: str) -> Figure:
+    """A bar for every op, forward and backward end to end, and for what is left."""
+    total = result.measured
+    by_name: dict[str, dict[str, float]] = defaultdict(dict)
+    for row in result.rows:
+        by_name[row.name][row.phase] = row.seconds * 1e3
+    names = sorted(by_name, key=lambda name: sum(by_name[name].values()))
+    with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x", "axes.axisbelow": True}):
+        figure = Figure(figsize=(8, 1.2 + 0.32 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        kinds = (
+            ("forward", "forward", GRADIENT),
+            ("backward", "backward", EPS),
+            ("", "neither", "#999999"),
+        )
+        position = {name: i for i, name in enumerate(names)}
+        left = dict.fromkeys(names, 0.0)
+        for phase, label, colour in kinds:
+            for name in names:
+                width = by_name[name].get(phase)
+                if width is not None:
+                    axes.barh(position[name], width, left=left[name], color=colour, height=0.7)
+                    left[name] += width
+            axes.barh(0, 0, color=colour, label=label)
+        for name in names:
+            share = 100 * left[name] / (total * 1e3)
+            axes.text(left[name], position[name], f" {share:.1f} %", va="center", fontsize=8.5)
+        axes.set_yticks(range(len(names)), names)
+        axes.set(xlabel="milliseconds a step", title=title)
+        axes.margins(x=0.12)
+        axes.legend(loc="lower right")
+        return figure

@@ -1,0 +1,211 @@
+"""The training loop: batches in a fixed order, metrics read once an epoch, faults explained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from rsam_backends import Stream, quiet, to_device, to_host, xp
+from rsam_backends.base import Array
+from rsam_ref.algorithms.base import Optimizer
+from rsam_ref.algorithms.sam import Trace
+from rsam_ref.autograd.errors import ShapeError
+from rsam_ref.autograd.ops_nn import cross_entropy
+from rsam_ref.autograd.tensor import Tensor, no_grad
+from rsam_ref.data.feed import batches
+from rsam_ref.nn.faults import INPUTS_NOT_FINITE
+from rsam_ref.nn.module import Module
+from rsam_ref.nn.objective import Objective, objective
+from rsam_ref.nn.passes import frozen_statistics
+
+
+class DivergedError(ArithmeticError):
+    """A loss or a gradient that is not finite. The message names the step and the layer."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch reports: its number from 1, and the mean of its steps' (first-pass) losses."""
+
+    number: int
+    loss: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """A model's performance on samples. A prediction that is not finite counts as wrong."""
+
+    loss: float
+    accuracy: float
+
+
+def train(
+    model: Module,
+    optimizer: Optimizer,
+    x: Any,
+    y: Any,
+    *,
+    epochs: int,
+    batch_size: int = 64,
+    seed: int = 0,
+    loss: Callable[..., Tensor] = cross_entropy,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> list[Epoch]:
+    """Train on inputs x (N, ...) and targets y, on the host or the device, in place.
+
+    An epoch is one call of `run_steps`, which see for what happens when values stop being finite.
+    (`rsam-ref train`, with data of any size and checkpoints, is in run.py.)
+    """
+    x, y = to_device(x), to_device(y)
+    _check_samples(x, y, batch_size)
+    order: list[Any] = []
+    per_epoch = math.ceil(len(x) / batch_size)
+
+    def batch(step: int) -> Objective:
+        epoch, i = divmod(step, per_epoch)
+        index = to_device(order[i])
+        return objective(model, x[index], y[index], loss, seed=mix(seed, epoch, i))
+
+    history = []
+    for epoch in range(epochs):
+        model.train()
+        order = list(batches(len(x), batch_size, seed, epoch))
+        steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
+        losses = run_steps(model, optimizer, batch, steps, per_epoch)
+        history.append(Epoch(epoch + 1, float(losses[0].mean())))
+        if on_epoch is not None:
+            on_epoch(history[-1])
+    return history
+
+
+def run_steps(
+    model: Module,
+    optimizer: Optimizer,
+    batch: Callable[[int], Objective],
+    steps: range,
+    per_epoch: int,
+    stop: Callable[[], bool] = lambda: False,
+) -> Any:
+    """Take the steps of these numbers, step i on ``batch(i)``, until ``stop()`` says so.
+
+    Returns the losses on the host: (1, steps taken) those of the first pass, (2, steps taken) with
+    the adversarial ones below them where the method has a second pass.
+
+    The steps run without waiting for the device; then their losses are read. If one is not finite,
+    or the weights are not, they are run again from the first, looking at every one, and
+    `DivergedError` says in which step and layer it began (``per_epoch`` steps make an epoch). The
+    model and the optimizer are then left as they were before that step.
+    """
+    w = model.weights.flat
+    start = model.state_dict(), optimizer.state_dict()
+    traces = []
+    with quiet():  # values that are not finite are looked for below
+        for i in steps:
+            if stop():
+                break
+            trace = optimizer.step(batch(i), w)
+            traces.append([trace.loss])
+            if trace.adversarial_loss is not None:
+                traces[-1].append(trace.adversarial_loss)
+        if not traces:
+            return xp.zeros((1, 0))
+        losses = xp.stack([xp.stack(row) for row in zip(*traces)])
+        values = to_host(losses)
+        if not (xp.isfinite(losses).all() and xp.isfinite(w).all()):
+            model.load_state_dict(start[0])
+            optimizer.load_state_dict(start[1])
+            for i in steps[: len(traces)]:
+                _watched_step(model, optimizer, batch(i), i, per_epoch)
+    return values
+
+
+def _watched_step(
+    model: Module, optimizer: Optimizer, batch: Objective, step: int, per_epoch: int
+) -> None:
+    """One step, with a `DivergedError`, and everything as before, if a value is not finite."""
+    w = model.weights.flat
+    before, model_before, optimizer_before = w.copy(), model.state_dict(), optimizer.state_dict()
+    trace = optimizer.step(batch, w)
+    fault = _fault(before, trace, batch)
+    if fault or not bool(xp.isfinite(w).all()):
+        model.load_state_dict(model_before)
+        optimizer.load_state_dict(optimizer_before)
+        epoch, i = divmod(step, per_epoch)
+        remedy = "Lower the learning rate or rho, warm up, or clip the gradient"
+        if fault and fault.endswith(INPUTS_NOT_FINITE):
+            remedy = "Look at the data"
+        raise DivergedError(
+            f"step {i + 1} of epoch {epoch + 1}: {fault or 'the weights overflowed'}. {remedy}"
+        )
+
+
+def mix(*parts: int) -> int:
+    """One seed from several whole numbers."""
+    return int(Stream("mix", *parts).integers(0, 2**31, 1)[0])
+
+
+def _fault(w: Array, trace: Trace, batch: Objective) -> str | None:
+    """What was not finite in a step that began at w, if anything."""
+
+    def layer_at(point: Array) -> str:
+        found = batch.first_not_finite(point)
+        return found or "every layer's output is finite; the loss itself is not"
+
+    if not bool(xp.isfinite(trace.loss)):
+        point = w if trace.noise is None else w + trace.noise
+        return f"the loss is {float(trace.loss)}: {layer_at(point)}"
+    if trace.adversarial_loss is not None and not bool(xp.isfinite(trace.adversarial_loss)):
+        value, point = float(trace.adversarial_loss), w + trace.perturbation
+        return f"the loss at the perturbed weights is {value}: {layer_at(point)}"
+    weights = batch.model.weights
+    for name, part in zip(weights.names, weights.views(trace.gradient)):
+        if not bool(xp.isfinite(part).all()):
+            return f"the gradient of {name} is not finite"
+    return None
+
+
+def _check_samples(x: Array, y: Array, batch_size: int) -> None:
+    if len(x) != len(y):
+        raise ShapeError(f"{len(x)} inputs and {len(y)} targets: give one target for every input")
+    if len(x) == 0:
+        raise ShapeError("there are no samples")
+    if not hasattr(batch_size, "__index__") or batch_size < 1:
+        raise ValueError(f"batch_size must be a whole number >= 1, not {batch_size}")
+
+
+def evaluate(
+    model: Module,
+    x: Any,
+    y: Any,
+    *,
+    batch_size: int = 1024,
+    loss: Callable[..., Tensor] = cross_entropy,
+) -> Score:
+    """Mean loss and accuracy on inputs x (N, ...) with labels y (N,), in evaluation mode."""
+    x, y = to_device(x), to_device(y)
+    _check_samples(x, y, batch_size)
+    parts = (slice(start, start + batch_size) for start in range(0, len(x), batch_size))
+    return score(model, ((x[part], y[part]) for part in parts), loss)
+
+
+def score(
+    model: Module, samples: Iterable[tuple[Any, Any]], loss: Callable[..., Tensor] = cross_entropy
+) -> Score:
+    """Mean loss and accuracy on batches (inputs, labels) of samples, in evaluation mode.
+
+    What is summed stays on the device until the last batch is done.
+    """
+    n, total, correct = 0, xp.zeros(()), xp.zeros(())
+    with model.in_mode(training=False), no_grad(), frozen_statistics(), quiet():
+        for x, y in samples:
+            x, y = to_device(x, model.weights.flat.dtype), to_device(y)
+            if y.ndim != 1:
+                raise ShapeError(f"accuracy needs labels (N,), not targets of shape {y.shape}")
+            scores = model(Tensor.over(x))
+            total = total + loss(scores, Tensor.over(y))._data * len(x)
+            finite = xp.isfinite(scores._data).all(axis=1)
+            correct = correct + ((scores._data.argmax(axis=1) == y) & finite).sum()
+            n += len(x)
+    return Score(float(total) / n, float(correct) / n)

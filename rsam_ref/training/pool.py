@@ -1,0 +1,82 @@
+"""Many trials at a time, in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from typing import Any
+
+from rsam_ref.training.store import Store, Trial
+
+
+@contextmanager
+def _workers_environment() -> Iterator[None]:
+    """Processes started inside have one BLAS thread each, and leave Ctrl-C to the parent.
+
+    They inherit both: NumPy reads the variables when it is loaded.
+    """
+    threads = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
+    threads["RSAM_REF_THREADS"] = "1"
+    before = {name: os.environ.get(name) for name in threads}
+    os.environ.update(threads)
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_main_thread else None
+    try:
+        yield
+    finally:
+        if in_main_thread:
+            signal.signal(signal.SIGINT, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def carry_out(
+    work: Callable[[Any, Trial], dict[str, Any]],
+    experiment: Any,
+    trials: list[Trial],
+    store: Store,
+    *,
+    jobs: int = 1,
+    on_trial: Callable[[Trial, dict[str, Any]], None] | None = None,
+) -> None:
+    """Do the trials that are not in the store yet, ``jobs`` at a time, and add each as it ends.
+
+    ``work(experiment, trial)`` gives a trial's record. It is done in other processes with one BLAS
+    thread each, so a trial's numbers do not depend on the number of jobs.
+    """
+    todo = [trial for trial in trials if trial not in store.finished]
+    if not todo:
+        return
+    pool = ProcessPoolExecutor(min(jobs, len(todo)), multiprocessing.get_context("spawn"))
+    waiting: dict[Future[dict[str, Any]], Trial] = {}
+    try:
+        with _workers_environment():
+            for trial in todo:
+                waiting[pool.submit(work, experiment, trial)] = trial
+        while waiting:
+            for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+                trial = waiting.pop(future)
+                record = future.result()
+                store.add(trial, record)
+                if on_trial is not None:
+                    on_trial(trial, record)
+    except BrokenProcessPool:
+        raise RuntimeError(
+            "a worker process was killed (out of memory?); what is finished is kept: run the "
+            "same command again, perhaps with fewer --jobs"
+        ) from None
+    finally:
+        workers = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        if waiting:  # interrupted: what is under way is given up
+            for worker in workers:
+                worker.terminate()

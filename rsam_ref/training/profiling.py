@@ -1,0 +1,303 @@
+"""Where the time of a training step goes: op by op, forward and backward, and what is left.
+
+The tape looks every op up in the backend's table of kernels. `intercepted` puts another table in
+its place, which hands out each op, kernel or definition, with something wrapped around it. So
+measuring costs nothing where nobody measures.
+"""
+
+from __future__ import annotations
+
+import inspect
+import statistics
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from rsam_backends import Stream, current_backend, synchronize, to_device
+from rsam_backends.base import Array, Backend
+from rsam_backends.switch import _local
+from rsam_ref import models
+from rsam_ref.algorithms.base import Optimizer
+from rsam_ref.autograd import ops, ops_nn
+from rsam_ref.nn.module import Module
+from rsam_ref.nn.objective import objective
+
+Label = tuple[str, str]
+
+
+"""An op's name and its phase, "forward" or "backward"; or a part of the rest, and ""."""
+
+
+TAPE, NOISE, OPTIMIZER = (
+    ("the tape and the layers", ""),
+    ("the noise", ""),
+    ("the optimizer", ""),
+)
+
+
+Work = Callable[[], Any]
+
+
+DEFINITIONS: dict[str, Callable[..., Any]] = {
+    name: function.__wrapped__
+    for module in (ops, ops_nn)
+    for name, function in vars(module).items()
+    if inspect.isfunction(function)
+    and hasattr(function, "__wrapped__")
+    and function.__name__ == name
+    and function.__module__ == module.__name__
+}
+
+
+"""What the ops, and the functions that a backend may replace, mean, by name."""
+
+
+class _Table(dict[str, Callable[..., Any]]):
+    """The kernels, with every op going through ``around``."""
+
+    def __init__(
+        self,
+        kernels: dict[str, Callable[..., Any]],
+        around: Callable[[Label, Work], Any],
+        ran: dict[str, str],
+    ) -> None:
+        super().__init__(kernels)
+        self._around = around
+        self._ran = ran
+        self._wrapped: dict[str, Callable[..., Any]] = {}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name not in DEFINITIONS:
+            return super().get(name, default)
+        if name not in self._wrapped:
+            self._wrapped[name] = self._wrap(name, super().get(name))
+        return self._wrapped[name]
+
+    def _wrap(self, name: str, kernel: Callable[..., Any] | None) -> Callable[..., Any]:
+        definition, around, ran = DEFINITIONS[name], self._around, self._ran
+
+        def call(*arrays: Any, **options: Any) -> Any:
+            def forward() -> Any:
+                if kernel is not None:
+                    result = kernel(*arrays, **options)
+                    if result is not NotImplemented:
+                        ran[name] = "kernel"
+                        return result
+                ran[name] = "definition"
+                return definition(*arrays, **options)
+
+            result = around((name, "forward"), forward)
+            if not isinstance(result, tuple) or len(result) != 2:
+                return result
+            value, vjps = result
+            if type(vjps) is tuple:
+                return value, tuple([vjp and backward(vjp) for vjp in vjps])
+            return (value, backward(vjps)) if callable(vjps) else result
+
+        def backward(vjp: Callable[[Array], Any]) -> Callable[[Array], Any]:
+            return lambda g: around((name, "backward"), lambda: vjp(g))
+
+        return call
+
+
+@contextmanager
+def intercepted(around: Callable[[Label, Work], Any]) -> Iterator[dict[str, str]]:
+    """In this block and thread every op runs as ``around((name, phase), work)``.
+
+    ``around`` has to return ``work()``. Yields which ran, by the op's name: "kernel" or
+    "definition".
+    """
+    here = vars(_local)
+    before = here["_kernels"]
+    ran: dict[str, str] = {}
+    here["_kernels"] = _Table(before, around, ran)
+    try:
+        yield ran
+    finally:
+        here["_kernels"] = before
+
+
+class Clock:
+    """Time by label. Every moment counts for one label only, the innermost that is running."""
+
+    def __init__(self, wait: Callable[[], None]) -> None:
+        self.seconds: dict[Label, float] = defaultdict(float)
+        self.calls: Counter[Label] = Counter()
+        self._wait = wait
+        self._running: list[Label] = []
+        self._since = 0.0
+
+    def __call__(self, label: Label, work: Work) -> Any:
+        self._wait()
+        now = time.perf_counter()
+        if self._running:
+            self.seconds[self._running[-1]] += now - self._since
+        self._running.append(label)
+        self._since = now
+        try:
+            result = work()
+            self._wait()
+            return result
+        finally:
+            now = time.perf_counter()
+            self.seconds[label] += now - self._since
+            self.calls[label] += 1
+            self._running.pop()
+            self._since = now
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one op takes in one phase of a step; a backward call is one input's gradient."""
+
+    name: str
+    phase: str
+    calls: float
+    seconds: float
+    by: str = ""
+    """What ran: "kernel" or "definition"."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A step's time: the rows' seconds add up to ``measured``.
+
+    All times are means over the faster half of the steps, so that a pause of the machine does not
+    count.
+    """
+
+    rows: list[Row]
+    measured: float
+    """Seconds of a measured step."""
+    unmeasured: float
+    """Seconds of a step like it that nobody measured, taken in turn."""
+    waits: bool
+    """Whether each op waited for the device."""
+
+
+def profile(
+    model: Module,
+    optimizer: Optimizer,
+    x: Any,
+    y: Any,
+    *,
+    steps: int = 20,
+    on_step: Callable[[], None] | None = None,
+) -> Profile:
+    """Take 2 steps to warm up, then ``steps`` measured ones and as many unmeasured, in turn."""
+    if steps < 1:
+        raise ValueError(f"there must be at least 1 step, not {steps}")
+    x, y = to_device(x), to_device(y)
+    w = model.weights.flat
+    waits = type(current_backend()).synchronize is not Backend.synchronize
+
+    def plain() -> float:
+        start = time.perf_counter()
+        optimizer.step(objective(model, x, y), w)
+        synchronize()
+        return time.perf_counter() - start
+
+    ran: dict[str, str] = {}
+    clocks: list[Clock] = []
+    times: list[float] = []
+    for _ in range(2):
+        plain()
+    for _ in range(steps):
+        times.append(plain())
+        clock = Clock(synchronize if waits else _no_wait)
+        with intercepted(clock) as this, _parts(optimizer, clock):
+            clock(OPTIMIZER, partial(_step, model, optimizer, x, y, clock))
+        ran |= this
+        clocks.append(clock)
+        if on_step is not None:
+            on_step()
+
+    clocks.sort(key=lambda clock: sum(clock.seconds.values()))
+    kept = clocks[: (steps + 1) // 2]
+    labels = dict.fromkeys(label for clock in kept for label in clock.seconds)
+    rows = [
+        Row(
+            *label,
+            statistics.fmean(clock.calls[label] for clock in kept),
+            statistics.fmean(clock.seconds[label] for clock in kept),
+            ran.get(label[0], ""),
+        )
+        for label in labels
+    ]
+    rows.sort(key=lambda row: (not row.phase, -row.seconds))
+    return Profile(
+        rows,
+        measured=sum(row.seconds for row in rows),
+        unmeasured=statistics.fmean(sorted(times)[: (steps + 1) // 2]),
+        waits=waits,
+    )
+
+
+def _no_wait() -> None:
+    pass
+
+
+def _step(model: Module, optimizer: Optimizer, x: Array, y: Array, clock: Clock) -> None:
+    batch = clock(TAPE, lambda: objective(model, x, y))
+    optimizer.step(_Passes(batch, clock), model.weights.flat)
+
+
+class _Passes:
+    """An objective whose passes are timed."""
+
+    def __init__(self, batch: Any, clock: Clock) -> None:
+        self.batch, self.clock = batch, clock
+
+    def __call__(self, w: Array) -> Any:
+        return self.clock(TAPE, lambda: self.batch(w))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.batch, name)
+
+
+@contextmanager
+def _parts(optimizer: Optimizer, clock: Clock) -> Iterator[None]:
+    """The optimizer's draw is noise; the rest of it counts as the optimizer."""
+    draw = getattr(optimizer, "draw", None)
+    if draw is None:
+        yield
+        return
+    vars(optimizer)["draw"] = lambda *inputs: clock(NOISE, lambda: draw(*inputs))
+    try:
+        yield
+    finally:
+        del vars(optimizer)["draw"]
+
+
+def make(
+    name: str, *, image_size: int | None, channels: int | None, classes: int, options: Any = None
+) -> tuple[Module, tuple[int, int, int]]:
+    """A model by name, and the shape (C, H, W) of its images.
+
+    What is not given is as usual for the model: 1 x 28 x 28 for mlp and cnn, 3 x 32 x 32 for the
+    networks of CIFAR, 3 x 224 x 224 for those of ImageNet.
+    """
+    if name in ("mlp", "cnn"):
+        usual = 1, 28
+    elif name in ("resnet20", "resnet32", "resnet56", "wide_resnet", "wrn28_10"):
+        usual = 3, 32
+    else:
+        usual = 3, 224
+    for what, value in (("channels", channels), ("image size", image_size), ("classes", classes)):
+        if value is not None and value < 1:
+            raise ValueError(f"{what} must be at least 1, not {value}")
+    side = image_size or usual[1]
+    shape = channels or usual[0], side, side
+    return models.make_model(name, shape=shape, classes=classes, **(options or {})), shape
+
+
+def random_batch(size: int, shape: tuple[int, ...], classes: int) -> tuple[Array, Array]:
+    """Noise for images (N, C, H, W), and labels (N,)."""
+    if size < 1:
+        raise ValueError(f"a mini-batch must hold at least 1 sample, not {size}")
+    x = Stream("profile", 0).normal((size, *shape), "float32")
+    return x, to_device([i % classes for i in range(size)], "int64")

@@ -1,0 +1,246 @@
+"""Recipes: everything that decides a training run's numbers, as one flat table of settings.
+
+A recipe is a TOML file, a preset, or the options of `rsam-ref train`; a run's folder holds the one
+that it ran with. The names are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rsam_ref.algorithms.base import SGD, AdamW, Optimizer
+from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
+from rsam_ref.algorithms.schedules import (
+    Schedule,
+    constant,
+    cosine,
+    linear,
+    rsam_rho,
+    rsam_sigma,
+    warmup,
+)
+from rsam_ref.autograd.ops_nn import cross_entropy, sigmoid_cross_entropy
+from rsam_ref.autograd.tensor import Tensor
+
+PRESETS = Path(__file__).parent / "presets"
+
+Count = Annotated[int, Field(ge=1)]
+Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be run. The message names the setting."""
+
+
+class Recipe(BaseModel):
+    """The settings of a run, checked."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    data: str = "digits"
+    """The embedded digits, or a folder: IDX files, CIFAR binary files, or train/<class>/*.jpg."""
+    image_size: Count | None = None
+    """Height and width that pictures are brought to; None for their own, of files for 224."""
+    augment: Literal["none", "flip", "crop-flip", "inception"] = "none"
+    label_noise: Share = 0.0
+    """Share of training labels replaced at random."""
+    limit: Count | None = None
+    """Train on this many samples only, chosen by the seed."""
+
+    model: str = "cnn"
+    model_options: dict[str, Any] = {}
+    """What else the model's function takes, such as patch = 4 for a vit."""
+
+    optimizer: Literal["sgd", "adamw", "sam", "asam", "rsam", "noise"] = "rsam"
+    base: Literal["sgd", "adamw"] = "sgd"
+    """What moves the weights under sam, asam, rsam and noise."""
+    lr: Size = 0.1
+    """The learning rate at its peak."""
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    momentum: Size = 0.9
+    nesterov: bool = False
+    weight_decay: Size = 5e-4
+    betas: Annotated[tuple[float, float], Field(strict=False)] = (0.9, 0.999)
+    clip_norm: Positive | None = None
+    """The longest gradient that the base takes; longer ones are shortened to it."""
+    rho: Size = 0.05
+    """The radius."""
+    rho_low: Size | None = None
+    """If given, the radius follows the learning rate between this and rho: `schedules.rsam_rho`."""
+    ascent_steps: Count = 1
+    eta: Size = 0.01
+    sigma: Size = 5e-4
+    """The noise scale at the start."""
+    sigma_rise: Size = 5.0
+    """The noise scale at the end, in units of that at the start."""
+    lam: Positive = 2.0
+    variant: Literal["rsam", "stacked", "gradient", "ball"] = "rsam"
+
+    loss: Literal["cross-entropy", "sigmoid"] = "cross-entropy"
+    label_smoothing: Share = 0.0
+    epochs: Count = 10
+    batch_size: Count = 128
+    accumulate: Count = 1
+    """A mini-batch in so many parts, one by one, to save memory; batch norm sees the parts."""
+    shards: Count = 1
+    """A mini-batch is computed in so many parts at once, a thread of the CPU each."""
+    recompute: bool = False
+    """Keep no inner values of a model's blocks, but compute them again: memory for time."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    dtype: Literal["float32", "float64"] = "float32"
+
+    log_every: Count = 50
+    """Steps between two rows of the metrics."""
+    evaluate_every: Positive | None = None
+    """Epochs (or a part of one) between two tests; None for each, and ten in a run at least."""
+    checkpoint_every: Count | None = None
+    """Steps between two checkpoints; None for one at the end of every epoch."""
+    tensorboard: bool = False
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the file holds: all settings that have a value."""
+        return self.model_dump(exclude_none=True, mode="json")
+
+    @property
+    def mover(self) -> str:
+        """What moves the weights, sgd or adamw: the optimizer itself, or its base."""
+        return self.optimizer if self.optimizer in ("sgd", "adamw") else self.base
+
+
+UNUSED = {
+    "sgd": {"base", "rho", "rho_low", "ascent_steps", "eta", "sigma", "lam", "variant"},
+    "adamw": {"base", "rho", "rho_low", "ascent_steps", "eta", "sigma", "lam", "variant"},
+    "sam": {"eta", "sigma", "lam", "variant"},
+    "asam": {"ascent_steps", "sigma", "lam", "variant"},
+    "rsam": {"ascent_steps", "eta"},
+    "noise": {"rho", "rho_low", "ascent_steps", "eta", "lam", "variant"},
+}
+"""Settings that a method does not look at, whatever its base."""
+
+
+def unused(recipe: Recipe) -> set[str]:
+    """The settings that neither the recipe's method nor its base looks at.
+
+    Given on a command line, they are a mistake.
+    """
+    of_base = {"betas"} if recipe.mover == "sgd" else {"momentum", "nesterov"}
+    return UNUSED[recipe.optimizer] | of_base
+
+
+def check(settings: dict[str, Any], source: str) -> Recipe:
+    """The recipe of these settings. ``source`` says in the errors where they come from."""
+    try:
+        recipe = Recipe(**settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"])) or "settings"
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(Recipe.model_fields)
+            raise RecipeError(f"{source}: unknown setting {name}; there are {known}") from None
+        message = first["msg"][:1].lower() + first["msg"][1:]
+        raise RecipeError(f"{source}: {name} = {first['input']!r}: {message}") from None
+    if own := sorted(recipe.model_options.keys() & {"name", "shape", "classes", "seed", "dtype"}):
+        raise RecipeError(f"{source}: {own[0]} is no option of a model: it is decided elsewhere")
+    if recipe.rho_low is not None and recipe.lr == 0:
+        raise RecipeError(f"{source}: rho_low lets rho follow the learning rate, which is 0")
+    if recipe.accumulate > 1 and recipe.shards > 1:
+        raise RecipeError(f"{source}: accumulate and shards both share out a mini-batch: give one")
+    return recipe
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The settings in a TOML file. Raises OSError, or RecipeError for one that is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not TOML: {error}") from None
+
+
+def write(recipe: Recipe) -> bytes:
+    return tomli_w.dumps(recipe.settings).encode()
+
+
+def presets() -> list[str]:
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def preset(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A preset's settings, and its notes: ``about``, what is ``known``, what is our ``choice``."""
+    if name not in presets():
+        raise RecipeError(f"unknown preset {name!r}; there are {', '.join(presets())}")
+    settings = read(PRESETS / f"{name}.toml")
+    return settings, settings.pop("notes")
+
+
+def loss_function(recipe: Recipe) -> Callable[..., Tensor]:
+    """A function of scores and labels."""
+    if recipe.loss == "sigmoid":
+        if recipe.label_smoothing:
+            raise RecipeError("label_smoothing goes with loss = cross-entropy, not with sigmoid")
+        return sigmoid_cross_entropy
+    return partial(cross_entropy, label_smoothing=recipe.label_smoothing)
+
+
+def learning_rate(recipe: Recipe, steps: int) -> Schedule:
+    """The learning rate over a run of so many steps: a rise from 0, then the schedule."""
+    rest = steps - recipe.warmup_steps
+    if rest < 1:
+        raise RecipeError(f"warmup_steps = {recipe.warmup_steps}, but the run has {steps} steps")
+    falling = {
+        "cosine": cosine(recipe.lr, rest),
+        "linear": linear(recipe.lr, rest),
+        "constant": constant(recipe.lr, rest),
+    }[recipe.schedule]
+    return warmup(recipe.lr, recipe.warmup_steps, falling) if recipe.warmup_steps else falling
+
+
+def radius(recipe: Recipe, steps: int) -> float | Schedule:
+    """The radius, constant or following the learning rate."""
+    if recipe.rho_low is None:
+        return recipe.rho
+    rate = learning_rate(recipe, steps)
+    return rsam_rho(rate, recipe.lr, recipe.warmup_steps, recipe.rho_low, recipe.rho)
+
+
+def optimizer(recipe: Recipe, steps: int) -> Optimizer:
+    """The optimizer for a run of so many steps."""
+    lr, rho = learning_rate(recipe, steps), radius(recipe, steps)
+    base: Optimizer
+    if recipe.mover == "sgd":
+        base = SGD(
+            lr,
+            recipe.momentum,
+            recipe.weight_decay,
+            nesterov=recipe.nesterov,
+            clip_norm=recipe.clip_norm,
+        )
+    else:
+        base = AdamW(lr, recipe.betas, weight_decay=recipe.weight_decay, clip_norm=recipe.clip_norm)
+    if recipe.optimizer == "sam":
+        return SAM(base, rho, recipe.ascent_steps)
+    if recipe.optimizer == "asam":
+        return SAM(base, rho, adaptive=True, eta=recipe.eta)
+    sigma = rsam_sigma(recipe.sigma, steps, recipe.sigma_rise)
+    if recipe.optimizer == "noise":
+        return NoiseOnly(base, sigma, recipe.seed)
+    if recipe.optimizer == "rsam":
+        return RSAM(base, rho, sigma, recipe.lam, recipe.seed, variant=recipe.variant)
+    return base
+
+
+def steps_between_tests(recipe: Recipe, per_epoch: int) -> int:
+    """Steps from one evaluation to the next."""
+    epochs = recipe.evaluate_every or min(1.0, recipe.epochs / 10)
+    return max(1, math.ceil(epochs * per_epoch))

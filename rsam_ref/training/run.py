@@ -1,0 +1,424 @@
+"""A training run in a folder: killed at any moment and resumed, it ends with the same bits.
+
+That is so because nothing is random but by the numbers of the seed, the epoch and the step, and
+because a checkpoint holds all else that the next step depends on. The folder holds:
+
+    recipe.toml      the settings; with the data they decide every number of the run
+    run.json         versions, device, seed, data, when it was started and resumed
+    metrics.jsonl    a row every ``log_every`` steps and at every test; metrics.csv is the same
+    checkpoints/     the newest two
+    curves.png, model.safetensors      at the end: the picture and the trained model
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import io
+import json
+import math
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from filelock import FileLock, Timeout
+from safetensors.numpy import save as to_bytes
+
+import rsam_ref
+from rsam_backends import current_backend, to_device
+from rsam_ref.data import Dataset, load_dataset
+from rsam_ref.data.feed import Feed, in_order
+from rsam_ref.files import write_whole
+from rsam_ref.models import make_model
+from rsam_ref.nn.objective import Objective, objective
+from rsam_ref.nn.parts import Accumulated, Sharded
+from rsam_ref.nn.recompute import recompute_blocks
+from rsam_ref.training import checkpoint, recipe
+from rsam_ref.training.loop import mix, run_steps, score
+from rsam_ref.training.recipe import Recipe
+
+Row = dict[str, Any]
+
+FREE = {"data", "log_every", "evaluate_every", "checkpoint_every", "tensorboard", "recompute"}
+"""Settings that may change while a run is stopped: the weights do not depend on them."""
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on. The message says what is safe and what to do."""
+
+
+class Interruption:
+    """Inside this block Ctrl-C and SIGTERM ask for a stop between two steps; Ctrl-C twice insists.
+
+    A step changes weights and momentum one after the other, so it must not be cut in two.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[int, Any] = {}
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+
+    def __enter__(self) -> Interruption:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._ask)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class Metrics:
+    """The rows of a run, as JSON lines while it goes on and as CSV beside them."""
+
+    def __init__(self, folder: Path, until: int = 0) -> None:
+        """Take up the rows up to step ``until``; later ones belong to steps that are redone."""
+        self.path = folder / "metrics.jsonl"
+        self.rows: list[Row] = []
+        if until:
+            self.rows = [row for row in self._read() if row["step"] <= until]
+        write_whole(self.path, "".join(map(self._line, self.rows)).encode())
+
+    def _read(self) -> Iterator[Row]:
+        if self.path.exists():
+            for line in self.path.read_text(encoding="utf-8").splitlines():
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError:  # cut short when the process was killed
+                    return
+
+    @staticmethod
+    def _line(row: Row) -> str:
+        return json.dumps(row) + "\n"
+
+    def add(self, row: Row) -> None:
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(self._line(row))
+            file.flush()
+            os.fsync(file.fileno())  # a checkpoint must not be safer than the rows before it
+        self.rows.append(row)
+
+    def write_csv(self) -> None:
+        text = io.StringIO()
+        if self.rows:
+            writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(self.rows)
+        write_whole(self.path.with_suffix(".csv"), text.getvalue().encode())
+
+
+class Run:
+    """A run in a folder: `Run.start` a new one or `Run.resume` an old one, then `go`."""
+
+    def __init__(self, folder: Path, settings: Recipe) -> None:
+        self.folder = folder
+        self.recipe = settings
+        self.data: Dataset = load_dataset(
+            settings.data,
+            image_size=settings.image_size,
+            augment=settings.augment,
+            label_noise=settings.label_noise,
+            seed=settings.seed,
+            limit=settings.limit,
+        )
+        self.model = make_model(
+            settings.model,
+            shape=self.data.shape,
+            classes=len(self.data.classes),
+            seed=settings.seed,
+            dtype=settings.dtype,
+            **settings.model_options,
+        )
+        if settings.recompute:
+            recompute_blocks(self.model)
+        self.feed = Feed(self.data.train, settings.batch_size, settings.seed)
+        self.per_epoch = self.feed.per_epoch
+        self.steps = settings.epochs * self.per_epoch
+        self.loss = recipe.loss_function(settings)
+        self.optimizer = recipe.optimizer(settings, self.steps)
+        self.metrics: Metrics
+        self.step = 0
+        self.seconds = 0.0  # of all sessions
+        self.pending: list[list[float]] = []  # the losses of the steps since the last row
+        self.saved: Path | None = None
+        self.damaged: list[checkpoint.CheckpointError] = []
+
+    # Beginning
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep others out of the folder, until the run ends or this block fails."""
+        self.lock = FileLock(self.folder / ".lock")
+        try:
+            self.lock.acquire(blocking=False)
+        except Timeout:
+            raise RunError(
+                f"another process is training in {self.folder}; wait for it, or stop it"
+            ) from None
+        try:
+            yield
+        except BaseException:
+            self.lock.release()
+            raise
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """The settings that decide the weights."""
+        return {k: v for k, v in self.recipe.settings.items() if k not in FREE}
+
+    @classmethod
+    def start(cls, folder: Path, settings: Recipe) -> Run:
+        """A new run. Raises RunError if the folder holds one already; nothing is overwritten."""
+        checkpoints = folder / "checkpoints"
+        if (folder / "recipe.toml").exists() or checkpoint.newest_first(checkpoints):
+            raise RunError(
+                f"{folder} holds a run already: go on with --resume {folder}, "
+                "or give another folder with --out"
+            )
+        run = cls(folder, settings)
+        folder.mkdir(parents=True, exist_ok=True)
+        with run._locked():
+            write_whole(folder / "recipe.toml", recipe.write(settings))
+            run.metrics = Metrics(folder)
+            run._describe({})
+        return run
+
+    @classmethod
+    def resume(cls, folder: Path) -> Run:
+        """The run in a folder, at its newest whole checkpoint, or at its beginning."""
+        path = folder / "recipe.toml"
+        if not path.is_file():
+            raise RunError(f"{folder}: no run to resume: it has no recipe.toml")
+        run = cls(folder, recipe.check(recipe.read(path), str(path)))
+        with run._locked():
+            for partial in folder.rglob("*.partial"):  # of a process killed while writing
+                partial.unlink()
+            described = {}
+            if (folder / "run.json").exists():
+                described = _read_json(folder / "run.json")
+            if checkpoint.newest_first(folder / "checkpoints"):
+                run._restore()
+            run.metrics = Metrics(folder, run.step)
+            run._describe(described)
+        return run
+
+    def _restore(self) -> None:
+        path, arrays, state, self.damaged = checkpoint.load_newest(self.folder / "checkpoints")
+        if state["data"] != self.data.fingerprint:
+            raise RunError(
+                f"{self.recipe.data} holds other data than this run began with "
+                f"({self.data.fingerprint}, then {state['data']}); put the old data back"
+            )
+        before = state.get("recipe", self.fixed)  # older checkpoints do not have it
+        for name in sorted(before.keys() | self.fixed.keys()):
+            if before.get(name) != self.fixed.get(name):
+                raise RunError(
+                    f"{self.folder / 'recipe.toml'}: {name} = {self.fixed.get(name)}, but the run "
+                    f"began with {before.get(name)}; put that back, or begin another run"
+                )
+        self.model.load_state_dict(
+            {name[6:]: array for name, array in arrays.items() if name.startswith("model.")}
+        )
+        self.optimizer.load_state_dict(checkpoint.unflatten(arrays, state["values"], "optimizer"))
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.pending = state["pending"]
+        self.saved = path
+
+    def _describe(self, before: dict[str, Any]) -> None:
+        """Write run.json: what ran, on what, and every time it was started or resumed."""
+        session = {
+            "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "from_step": self.step,
+            "rsam_ref": rsam_ref.__version__,
+            "numpy": version("numpy"),
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "backend": current_backend().name,
+            **current_backend().describe(),
+        }
+        described = {
+            "seed": self.recipe.seed,
+            "parameters": int(self.model.weights.flat.size),
+            "steps": self.steps,
+            "data": {
+                "name": self.data.name,
+                "fingerprint": self.data.fingerprint,
+                "train": len(self.data.train),
+                "test": len(self.data.test),
+                "classes": len(self.data.classes),
+            },
+            "sessions": [*before.get("sessions", []), session],
+        }
+        text = json.dumps(described, indent=2) + "\n"
+        write_whole(self.folder / "run.json", text.encode())
+
+    # Going on
+
+    def go(
+        self,
+        on_step: Callable[[int], None] = lambda step: None,
+        on_row: Callable[[Row], None] = lambda row: None,
+    ) -> bool:
+        """Train to the end, or until Ctrl-C or SIGTERM. Returns whether the end was reached.
+
+        Raises DivergedError, and RunError where the disk will not take what must be written; the
+        checkpoints written before stay good in both cases.
+        """
+        settings = self.recipe
+        board = self._tensorboard() if settings.tensorboard else None
+        tests = recipe.steps_between_tests(settings, self.per_epoch)
+        saves = settings.checkpoint_every or self.per_epoch
+        self.model.train()
+        try:
+            with Interruption() as stop:
+                while self.step < self.steps and not stop:
+                    began = time.perf_counter()
+                    goals = [
+                        _after(self.step, every) for every in (settings.log_every, tests, saves)
+                    ]
+                    goal = min(*goals, self.steps)
+                    self._advance(goal, stop, on_step)
+                    self.seconds += time.perf_counter() - began
+                    end = self.step == self.steps
+                    test = end or self.step % tests == 0
+                    if self.pending and (test or self.step % settings.log_every == 0):
+                        on_row(self._row(test, board))
+                    if end or stop or self.step % saves == 0:
+                        self._save()
+                        self.metrics.write_csv()
+            if self.step == self.steps:
+                self._finish()
+        except OSError as error:
+            safe = (
+                f"the last good checkpoint is {self.saved}" if self.saved else "no checkpoint yet"
+            )
+            raise RunError(
+                f"{error.filename or self.folder}: {error.strerror or error}. The run stopped at "
+                f"step {self.step}; {safe}. Mend that, then: rsam-ref train --resume {self.folder}"
+            ) from None
+        finally:
+            self.feed.close()
+            if board is not None:
+                board.close()
+            self.lock.release()
+        return self.step == self.steps
+
+    def _advance(self, goal: int, stop: Interruption, on_step: Callable[[int], None]) -> None:
+        def batch(step: int) -> Objective:
+            on_step(step)
+            return self._objective(step)
+
+        todo = range(self.step, goal)
+        losses = run_steps(
+            self.model, self.optimizer, batch, todo, self.per_epoch, stop=lambda: stop.asked
+        )
+        self.pending += losses.T.tolist()
+        self.step += losses.shape[1]
+
+    def _objective(self, step: int) -> Objective:
+        x, y = (to_device(a) for a in self.feed(step))
+        epoch, i = divmod(step, self.per_epoch)
+        seed = self.recipe.seed
+        parts = min(max(self.recipe.accumulate, self.recipe.shards), len(x))
+        if parts == 1:
+            return objective(self.model, x, y, self.loss, seed=mix(seed, epoch, i))
+        seeds = [mix(seed, epoch, i, part) for part in range(parts)]
+        kind = Sharded if self.recipe.shards > 1 else Accumulated
+        return kind(self.model, x, y, self.loss, seeds)
+
+    def _row(self, test: bool, board: Any) -> Row:
+        means = [math.fsum(column) / len(self.pending) for column in zip(*self.pending)]
+        self.pending = []
+        last = self.step - 1  # schedules are read at the step that was taken last
+        method = self.recipe.optimizer
+        rho = recipe.radius(self.recipe, self.steps) if method in ("sam", "asam", "rsam") else None
+        row: Row = {
+            "step": self.step,
+            "epoch": self.step / self.per_epoch,
+            "loss": means[0],
+            "adversarial_loss": means[1] if len(means) > 1 else None,
+            "lr": recipe.learning_rate(self.recipe, self.steps)(last),
+            "rho": rho(last) if callable(rho) else rho,
+            "test_loss": None,
+            "test_accuracy": None,
+            "seconds": round(self.seconds, 3),
+        }
+        if test:
+            result = score(self.model, in_order(self.data.test), self.loss)
+            row["test_loss"] = result.loss if math.isfinite(result.loss) else None
+            row["test_accuracy"] = result.accuracy
+        self.metrics.add(row)
+        if board is not None:
+            for name, value in row.items():
+                if name != "step" and value is not None:
+                    board.add_scalar(name, value, self.step)
+        return row
+
+    def _tensorboard(self) -> Any:
+        try:
+            from tensorboardX import SummaryWriter
+        except ImportError:
+            raise RunError(
+                "tensorboard = true needs tensorboardX: pip install 'rsam-ref[tensorboard]'"
+            ) from None
+        return SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.step)
+
+    # Ending
+
+    def _save(self) -> None:
+        arrays, values = checkpoint.flatten(self.optimizer.state_dict(), "optimizer")
+        arrays |= {f"model.{name}": array for name, array in self.model.state_dict().items()}
+        state = {
+            "step": self.step,
+            "seconds": self.seconds,
+            "pending": self.pending,
+            "values": values,
+            "data": self.data.fingerprint,
+            "recipe": self.fixed,
+        }
+        self.saved = checkpoint.save(self.folder / "checkpoints", self.step, arrays, state)
+
+    def _finish(self) -> None:
+        from rsam_ref.figures import save
+        from rsam_ref.training.figures import curves_figure
+
+        model = to_bytes(self.model.state_dict(), {"model": self.recipe.model})
+        write_whole(self.folder / "model.safetensors", model)
+        self.metrics.write_csv()
+        title = f"{self.recipe.model} on {self.data.name}, {self.recipe.optimizer}"
+        save(curves_figure(self.metrics.rows, title), self.folder / "curves.png")
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise RunError(
+            f"{path}: damaged ({error}); it only tells of the run, so remove it and go on"
+        ) from None
+
+
+def _after(step: int, every: int) -> int:
+    """The first multiple of ``every`` after a step."""
+    return (step // every + 1) * every

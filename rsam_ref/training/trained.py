@@ -1,0 +1,126 @@
+"""A trained model, read back with its recipe and its data; nothing in the run's folder changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from rsam_ref.autograd.tensor import Tensor
+from rsam_ref.data import Dataset, load_dataset
+from rsam_ref.data.errors import DataError, because
+from rsam_ref.models import make_model
+from rsam_ref.nn.module import Module
+from rsam_ref.training import checkpoint
+from rsam_ref.training import recipe as recipes
+from rsam_ref.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A model with trained weights, and what it was trained with."""
+
+    path: Path
+    """The file that the weights come from."""
+    folder: Path
+    """The folder of the run."""
+    recipe: Recipe
+    model: Module
+    data: Dataset
+    loss: Callable[..., Tensor]
+    step: int | None
+    """The step of a checkpoint; None for the model at the end."""
+
+
+def load_trained(where: Path, *, dtype: str | None = None) -> Trained:
+    """The trained model of a run of ``rsam-ref train``.
+
+    Parameters
+    ----------
+    where:
+        The run's folder: its model.safetensors, or while it trains its newest checkpoint. Or one of
+        these files themselves; the run's recipe.toml lies beside it or in the folder above.
+    dtype:
+        The weights' precision, "float32" or "float64"; by default the recipe's.
+
+    Raises DataError, with one line, for files that are missing, damaged or of another model, and
+    where the data are not those of the run. Training samples are given without augmentation.
+    """
+    path, folder = _find(where)
+    settings = recipes.check(recipes.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
+    arrays, step = _read(path)
+    data = load_dataset(
+        settings.data,
+        image_size=settings.image_size,
+        label_noise=settings.label_noise,
+        seed=settings.seed,
+        limit=settings.limit,
+    )
+    _check_data(folder, settings, data)
+    model = make_model(
+        settings.model,
+        shape=data.shape,
+        classes=len(data.classes),
+        seed=settings.seed,
+        dtype=dtype or settings.dtype,
+        **settings.model_options,
+    )
+    kind = model.weights.flat.dtype
+    try:
+        model.load_state_dict({name: array.astype(kind) for name, array in arrays.items()})
+    except (KeyError, ValueError) as error:
+        raise DataError(path, f"does not fit {settings.model}: {error.args[0]}") from None
+    return Trained(path, folder, settings, model, data, recipes.loss_function(settings), step)
+
+
+def _find(where: Path) -> tuple[Path, Path]:
+    """The weights' file and the run's folder."""
+    if not where.exists():
+        raise DataError(where, "no such file or folder; give a run of rsam-ref train")
+    if not where.is_dir():
+        for folder in (where.parent, where.parent.parent):
+            if (folder / "recipe.toml").is_file():
+                return where, folder
+        raise DataError(where, "no recipe.toml beside it or above it, so its model is not known")
+    if not (where / "recipe.toml").is_file():
+        raise DataError(where, "has no recipe.toml, so it is no run of rsam-ref train")
+    if (where / "model.safetensors").is_file():
+        return where / "model.safetensors", where
+    if found := checkpoint.newest_first(where / "checkpoints"):
+        return found[0], where
+    raise DataError(where, "has no trained model and no checkpoint yet; train a little first")
+
+
+def _read(path: Path) -> tuple[dict[str, Any], int | None]:
+    """The model's arrays by name, and the step if it is a checkpoint."""
+    try:
+        with path.open("rb"), safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except OSError as error:
+        raise DataError(path, f"cannot be read: {because(error)}") from None
+    except (SafetensorError, ValueError) as error:
+        raise DataError(path, f"is damaged, or no safetensors file ({error})") from None
+    if "rsam_ref" not in metadata:
+        return arrays, None
+    arrays, state = checkpoint.load(path)  # which looks at its checksum as well
+    model = {name[6:]: array for name, array in arrays.items() if name.startswith("model.")}
+    return model, state["step"]
+
+
+def _check_data(folder: Path, settings: Recipe, data: Dataset) -> None:
+    try:
+        described = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        before = described["data"]["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # a run without its description: nothing to compare with
+    if before != data.fingerprint:
+        raise DataError(
+            settings.data,
+            f"holds other data than {folder} was trained on ({data.fingerprint}, then {before}); "
+            "put the old data back",
+        )

@@ -1,0 +1,82 @@
+"""The public names, as a table for test_public.py; `python -m tests.helpers.public_names` makes it.
+
+Names: what a user imports, with signatures. Commands: their options with defaults. What is in the
+table is a promise: a name that goes, or a signature that changes, is a line in the changelog.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+TABLE = Path(__file__).with_suffix(".json")
+MODULES = ("rsam_ref", "rsam_ref.models", "rsam_ref.data", "rsam_ref.sharpness")
+MODULES += ("rsam_ref.conformance", "rsam_backends")
+
+
+def signature(value: Any) -> str:
+    """How a thing is called; for what is no function or class, its kind."""
+    if inspect.ismodule(value):
+        return "module"
+    if not callable(value):
+        return type(value).__name__
+    try:
+        return str(inspect.signature(value)).replace("'", "")
+    except (TypeError, ValueError):
+        return "callable"
+
+
+def members(value: Any) -> dict[str, str]:
+    """The public methods of a class."""
+    return {
+        name: signature(member)
+        for name, member in inspect.getmembers(value)
+        if not name.startswith("_") and callable(member)
+    }
+
+
+def names(module: str) -> dict[str, Any]:
+    imported = __import__(module, fromlist=["_"])
+    found: dict[str, Any] = {}
+    for name in sorted(imported.__all__):
+        value = getattr(imported, name)
+        found[name] = signature(value)
+        if inspect.isclass(value) and module == "rsam_ref":
+            found[name] = {"": found[name], **members(value)}
+    return found
+
+
+def commands() -> dict[str, dict[str, str]]:
+    from typer.main import get_command
+
+    def told(command: Any, prefix: str) -> dict[str, dict[str, str]]:
+        if hasattr(command, "commands"):
+            found = {}
+            for name, inner in command.commands.items():
+                found |= told(inner, f"{prefix} {name}".strip())
+            return found
+        return {
+            prefix: {
+                " ".join([*p.opts, *p.secondary_opts]): repr(p.default) for p in command.params
+            }
+        }
+
+    return told(get_command(_app()), "")
+
+
+def _app() -> Any:
+    from rsam_ref.commands.main import app
+
+    return app
+
+
+def table() -> dict[str, Any]:
+    return {"names": {module: names(module) for module in MODULES}, "commands": commands()}
+
+
+if __name__ == "__main__":
+    TABLE.write_text(json.dumps(table(), indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    sys.stdout.write(f"wrote {TABLE}\n")
