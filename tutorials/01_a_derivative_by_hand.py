@@ -189,8 +189,8 @@ show(made, "01-walk")
 # ## The tape of rsam_ref
 #
 # `rsam_ref/autograd/tensor.py` does the same walk with the same count of consumers. Its values are
-# whole arrays, and a note holds a function, the *vjp*, that turns the slope at the output into the slope
-# at the input. A chain of 1,000 doublings has `2^1000` ways, and this walk is done at once.
+# whole arrays, and a note holds a function, the *vjp*, that turns the slope at the output into the
+# slope at the input. A chain of 1,000 doublings has `2^1000` ways, and this walk is done at once.
 
 # %%
 leaf = Tensor([0.5, 1.0, 2.0], requires_grad=True)

@@ -1,8 +1,9 @@
 """Links to files and folders of the repository that are no pages of the site.
 
 On GitHub, `[sam.py](../rsam_ref/algorithms/sam.py)` opens the file. Here it opens the file's
-highlighted source, and a link to a folder opens a list of what is in it. Other files (tables, numbers) are
-downloads. The API's links to sources go there too, to the line. A link to nothing is an error.
+highlighted source, and a link to a folder opens a list of what is in it. Other files (tables,
+numbers) are downloads. The API's links to sources go there too, to the line. A link to nothing is
+an error.
 """
 
 from __future__ import annotations

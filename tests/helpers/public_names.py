@@ -24,9 +24,16 @@ def signature(value: Any) -> str:
     if not callable(value):
         return type(value).__name__
     try:
-        return str(inspect.signature(value)).replace("'", "")
+        taken = inspect.signature(value).parameters.values()
     except (TypeError, ValueError):
         return "callable"
+    plain = [p.replace(annotation=p.empty, default=_named(p.default)) for p in taken]
+    return str(inspect.Signature(plain))
+
+
+def _named(default: Any) -> Any:
+    """A default that is a function or class by its name, which no run changes."""
+    return getattr(default, "__name__", default) if callable(default) else default
 
 
 def members(value: Any) -> dict[str, str]:
