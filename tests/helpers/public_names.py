@@ -33,7 +33,9 @@ def signature(value: Any) -> str:
 
 def _named(default: Any) -> Any:
     """A default that is a function or class by its name, which no run changes."""
-    return getattr(default, "__name__", default) if callable(default) else default
+    if default is inspect.Parameter.empty or not callable(default):
+        return default
+    return getattr(default, "__name__", default)
 
 
 def members(value: Any) -> dict[str, str]:
