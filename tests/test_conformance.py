@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rsam_ref.conformance import CATALOGUE, BrokenError, Report, check
 from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, choose
-from rsam_ref.conformance.problem import Hyper, Problem, schedule
+from rsam_ref.conformance.observe.problem import Hyper, Problem, schedule
 from tests.conformance.right import RIGHT
 
 pytest_plugins = ["pytester"]
@@ -86,7 +86,7 @@ def test_the_problem_tells_what_it_must():
 
 def test_its_gradient_is_that_of_torch():
     torch = pytest.importorskip("torch")
-    from rsam_ref.conformance.torch_forms import Net
+    from rsam_ref.conformance.observe.torch_forms import Net
 
     problem = Problem(3)
     net = Net().double()

@@ -5,9 +5,9 @@ needs no hook in the other code, and takes any framework. It names what diverges
 (see catalogue.py), each with its evidence, its effect, and how to mend it.
 """
 
-from rsam_ref.conformance.catalogue import CATALOGUE
 from rsam_ref.conformance.checking import check
-from rsam_ref.conformance.observer import BrokenError
-from rsam_ref.conformance.report import Finding, Report
+from rsam_ref.conformance.observe.observer import BrokenError
+from rsam_ref.conformance.report.catalogue import CATALOGUE
+from rsam_ref.conformance.report.report import Finding, Report
 
 __all__ = ["CATALOGUE", "BrokenError", "Finding", "Report", "check"]

@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance import probes
+from rsam_ref.conformance.ascent.judge import Ascent
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
-from rsam_ref.conformance.forms import FORMS, Maker, form_of
-from rsam_ref.conformance.load import load
-from rsam_ref.conformance.observer import BrokenError, RaisedError, Step
-from rsam_ref.conformance.perturbation import Ascent
-from rsam_ref.conformance.problem import Hyper, Problem
-from rsam_ref.conformance.report import Finding, Report
+from rsam_ref.conformance.observe.forms import FORMS, Maker, form_of
+from rsam_ref.conformance.observe.load import load
+from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, Step
+from rsam_ref.conformance.observe.problem import Hyper, Problem
+from rsam_ref.conformance.probes import probes
+from rsam_ref.conformance.report.report import Finding, Report
 
 ALGORITHMS = ("sam", "asam", "rsam")
 RHO = {"sam": 0.4, "asam": 1.5, "rsam": 0.4}
@@ -303,7 +303,7 @@ def _line(traceback: Any) -> str:
     while traceback is not None:
         code = traceback.tb_frame.f_code
         path = Path(code.co_filename)
-        if path.parent != here and "torch" not in path.parts and path.name != "contextlib.py":
+        if here not in path.parents and "torch" not in path.parts and path.name != "contextlib.py":
             where = f", {path.name} line {traceback.tb_lineno}, {code.co_name}"
         traceback = traceback.tb_next
     return where

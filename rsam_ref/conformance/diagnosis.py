@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance import base_step, perturbation
-from rsam_ref.conformance.draw import judge_draw
+from rsam_ref.conformance.ascent import judge as perturbation
+from rsam_ref.conformance.ascent.judge import Ascent
+from rsam_ref.conformance.base_step import judge as base_step
+from rsam_ref.conformance.draw.judge import judge_draw
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
-from rsam_ref.conformance.observer import AT_W, BrokenError, Seen, Step, resolution
-from rsam_ref.conformance.perturbation import Ascent
-from rsam_ref.conformance.problem import BATCH, Problem
-from rsam_ref.conformance.report import Finding
+from rsam_ref.conformance.observe.observer import AT_W, BrokenError, Seen, Step, resolution
+from rsam_ref.conformance.observe.problem import BATCH, Problem
+from rsam_ref.conformance.report.report import Finding
 
 
 @dataclass

@@ -12,8 +12,8 @@ import threading
 from typing import Any
 
 from rsam_ref.conformance.checking import Progress, check
-from rsam_ref.conformance.observer import BrokenError
-from rsam_ref.conformance.report import Report
+from rsam_ref.conformance.observe.observer import BrokenError
+from rsam_ref.conformance.report.report import Report
 
 
 def check_isolated(

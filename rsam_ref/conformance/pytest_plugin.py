@@ -21,7 +21,7 @@ def rsam_conforms() -> Callable[..., Any]:
     arguments are `check`'s.
     """
     from rsam_ref.conformance import check
-    from rsam_ref.conformance.catalogue import check_codes
+    from rsam_ref.conformance.report.catalogue import check_codes
 
     def conforms(
         subject: Any, algorithm: str = "rsam", *, allow: Collection[str] = (), **options: Any

@@ -115,7 +115,7 @@ def outcome(subject, form):
 
 def test_every_code_is_planted():
     """Every code of the catalogue is expected of something, or said not to be plantable."""
-    from rsam_ref.conformance.catalogue import CATALOGUE
+    from rsam_ref.conformance.report.catalogue import CATALOGUE
 
     expected = {row.code for row in PLANTS} | {note for row in NOTED for note in row.notes}
     expected |= {code for codes in COMPOUND.values() for code in codes}

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rsam_ref.conformance.problem import BATCH, Hyper, Problem
+from rsam_ref.conformance.observe.problem import BATCH, Hyper, Problem
 
 MOST_EVALUATIONS = 60
 """Evaluations in one step after which an implementation is stopped."""

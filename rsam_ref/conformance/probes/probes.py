@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance import base_step
-from rsam_ref.conformance.catalogue import CATALOGUE
+from rsam_ref.conformance.ascent.judge import Ascent, judge_ascent
+from rsam_ref.conformance.base_step import judge as base_step
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
-from rsam_ref.conformance.forms import Maker
-from rsam_ref.conformance.observer import BrokenError, Seen, Step, watch
-from rsam_ref.conformance.perturbation import Ascent, judge_ascent
-from rsam_ref.conformance.problem import Hyper, Problem, schedule
-from rsam_ref.conformance.report import Finding
+from rsam_ref.conformance.observe.forms import Maker
+from rsam_ref.conformance.observe.observer import BrokenError, Seen, Step, watch
+from rsam_ref.conformance.observe.problem import Hyper, Problem, schedule
+from rsam_ref.conformance.report.catalogue import CATALOGUE
+from rsam_ref.conformance.report.report import Finding
 
 
 class SkippedError(Exception):
@@ -231,7 +231,7 @@ def half_precision(s: Setting) -> list[Finding]:
 
 def parameter_groups(s: Setting) -> list[Finding]:
     """Two groups, each with its own rho: one norm over both, each group by its own rho."""
-    from rsam_ref.conformance.torch_forms import group_of
+    from rsam_ref.conformance.observe.torch_forms import group_of
 
     problem = Problem(s.seed)
     own = getattr(s.maker(problem, s.hyper).optimizer, "param_groups", [])
@@ -256,7 +256,7 @@ GROUP_CODES = ("ascent.norm-per-group", "ascent.one-rho-for-all-groups")
 
 def missing_gradients(s: Setting) -> list[Finding]:
     """A parameter that has a gradient in one of the passes only."""
-    from rsam_ref.conformance.torch_forms import Net
+    from rsam_ref.conformance.observe.torch_forms import Net
 
     if any(f.stage == "restore" for f in s.main.findings):
         raise SkippedError("the step diverges already")
@@ -296,7 +296,7 @@ def accumulation(s: Setting) -> list[Finding]:
 
 def batch_norm(s: Setting) -> list[Finding]:
     """Running statistics move once a step, by the first pass."""
-    from rsam_ref.conformance.torch_forms import statistics_moves
+    from rsam_ref.conformance.observe.torch_forms import statistics_moves
 
     moves = statistics_moves(s.maker.subject, Problem(s.seed), s.hyper)
     codes = {

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.observer import Seen
-from rsam_ref.conformance.problem import Problem
+from rsam_ref.conformance.observe.observer import Seen
+from rsam_ref.conformance.observe.problem import Problem
 
 DEVIATIONS = 6.5
 """How many standard errors an estimate may be off."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from rsam_ref.conformance.function_form import FunctionSubject
-from rsam_ref.conformance.observer import BrokenError
-from rsam_ref.conformance.problem import Hyper, Problem
+from rsam_ref.conformance.observe.function_form import FunctionSubject
+from rsam_ref.conformance.observe.observer import BrokenError
+from rsam_ref.conformance.observe.problem import Hyper, Problem
 
 FORMS = ("function", "optimizer", "loop")
 EXPLAINED = (
@@ -57,7 +57,7 @@ class Maker:
         if self.form == "function":
             return FunctionSubject(self.subject, problem, hyper, **options)
         try:
-            from rsam_ref.conformance import torch_forms
+            from rsam_ref.conformance.observe import torch_forms
         except ImportError as error:
             raise BrokenError(
                 f"the form {self.form!r} needs PyTorch ({error}); pip install 'rsam-ref[torch]'"

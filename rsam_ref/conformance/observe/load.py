@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rsam_ref.conformance.observer import BrokenError
+from rsam_ref.conformance.observe.observer import BrokenError
 
 
 def load(target: str) -> Any:

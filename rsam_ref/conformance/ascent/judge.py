@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
-from rsam_ref.conformance.observer import Seen
-from rsam_ref.conformance.problem import Problem
+from rsam_ref.conformance.observe.observer import Seen
+from rsam_ref.conformance.observe.problem import Problem
 
 TINY = 1e-12
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from rsam_ref.conformance.construct import ALIASES, BASES, construct
-from rsam_ref.conformance.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
-from rsam_ref.conformance.perturbation import group_rhos
-from rsam_ref.conformance.problem import CHANNELS, CLASSES, Hyper, Problem
+from rsam_ref.conformance.ascent.judge import group_rhos
+from rsam_ref.conformance.observe.construct import ALIASES, BASES, construct
+from rsam_ref.conformance.observe.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
+from rsam_ref.conformance.observe.problem import CHANNELS, CLASSES, Hyper, Problem
 
 
 class Net(nn.Module):

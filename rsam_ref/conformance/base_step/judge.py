@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from rsam_ref.conformance.ascent.judge import Ascent
 from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
-from rsam_ref.conformance.perturbation import Ascent
 
 Vector = np.ndarray
 Part = Callable[["Moves"], list[Vector]]

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
-from rsam_ref.conformance.problem import Hyper, Problem, Weights
+from rsam_ref.conformance.observe.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
+from rsam_ref.conformance.observe.problem import Hyper, Problem, Weights
 
 TrainStep = Callable[..., Any]
 

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rsam_ref.conformance.catalogue import CATALOGUE
+from rsam_ref.conformance.report.catalogue import CATALOGUE
 
 STAGES = {
     "algorithm": "algorithm",

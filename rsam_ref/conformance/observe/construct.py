@@ -13,8 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from rsam_ref.conformance.observer import BrokenError
-from rsam_ref.conformance.problem import Hyper
+from rsam_ref.conformance.observe.observer import BrokenError
+from rsam_ref.conformance.observe.problem import Hyper
 
 ALIASES = {
     "sigma": ("sigma", "noise_std", "noise_scale", "std", "noise_sigma"),

@@ -1,0 +1,101 @@
+"""What the probes can find, and what is told of precision, style and cost."""
+
+from __future__ import annotations
+
+from rsam_ref.conformance.report.entry import Entry
+
+FINDINGS: dict[str, Entry] = {
+    "resume.momentum-lost": Entry(
+        "after saving and loading the momentum starts from 0",
+        "every resume is a jolt",
+        "put the base optimizer's state into state_dict",
+    ),
+    "resume.hidden-state": Entry(
+        "a run that is gone on with from its saved state differs from one that never stopped",
+        "results depend on interruptions",
+        "put everything that the next step needs into the state",
+    ),
+    "resume.fails": Entry(
+        "the saved state cannot be loaded",
+        "runs cannot be gone on with",
+        "make load_state_dict take what state_dict gives",
+    ),
+    "batch-norm.moved-twice": Entry(
+        "both passes move the running statistics",
+        "they are averages over weights that the network never has",
+        "let the first pass alone move them",
+    ),
+    "batch-norm.moved-by-second-pass": Entry(
+        "the perturbed pass moves the running statistics",
+        "they belong to w + eps, not to w",
+        "let the first pass alone move them",
+    ),
+    "batch-norm.frozen": Entry(
+        "no pass moves the running statistics",
+        "the network is tested with the statistics it was made with",
+        "let the first pass move them",
+    ),
+    "limits.rho-zero": Entry(
+        "with rho = 0 a step is not the base optimizer's",
+        "comparisons with the base optimizer are not fair",
+        "let eps be 0 and step with the gradient at w",
+    ),
+    "limits.sigma-zero": Entry(
+        "with sigma = 0 a step of R-SAM is not one of SAM (or is NaN)",
+        "comparisons with SAM are not fair",
+        "let D be 0; divide by nothing but ||a|| + 1e-12",
+    ),
+    "limits.missing-gradient": Entry(
+        "a parameter without gradient in one of the passes ends in an error",
+        "networks with branches cannot be trained",
+        "skip what has no gradient in the ascent; restore everything",
+    ),
+    "limits.accumulation": Entry(
+        "with a batch in two parts the step is another than with the whole batch",
+        "gradient accumulation changes the algorithm",
+        "perturb and restore once for all parts",
+    ),
+    "precision.low": Entry(
+        "the right quantity, computed in a lower precision than the weights have",
+        "small differences from one implementation to the next",
+        "compute norms and steps in the weights' own type",
+        note=True,
+    ),
+    "precision.epsilon": Entry(
+        "the constant beside the norm is not 1e-12 (or there is none)",
+        "seen at gradients near it only",
+        "nothing, unless gradients get that small",
+        note=True,
+    ),
+    "precision.float16-overflow": Entry(
+        "in float16 the norm overflows, and the perturbation becomes 0 or NaN",
+        "with half precision SAM is off, silently",
+        "compute the norm in float32",
+        note=True,
+    ),
+    "precision.float32": Entry(
+        "float64 weights are computed with in float32",
+        "this check sees seven digits instead of sixteen",
+        "nothing; to be checked closer, keep the weights' type (in JAX: jax_enable_x64)",
+        note=True,
+    ),
+    "precision.type-changed": Entry(
+        "the weights come back in another type than they were given in",
+        "memory and speed",
+        "keep the weights' type",
+        note=True,
+    ),
+    "cost.extra-evaluations": Entry(
+        "more gradients are computed than are used",
+        "time",
+        "two gradients a step are enough",
+        note=True,
+    ),
+    "contract.backward-first": Entry(
+        "step(closure) expects backward() to have been called before; without it, it is its base "
+        "optimizer, silently",
+        "whoever calls it as torch's documentation shows trains without SAM",
+        "call the closure twice, or refuse to go without a gradient",
+        note=True,
+    ),
+}
