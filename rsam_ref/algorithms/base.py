@@ -74,7 +74,8 @@ class _Base(Optimizer):
         self.clip_norm = None if clip_norm is None else float(clip_norm)
 
     def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
-        return Trace(*loss_and_grad(w))
+        loss, gradient = loss_and_grad(w)
+        return Trace(loss=loss, gradient=gradient)
 
     def lr_now(self) -> float:
         """The learning rate of the next step."""

@@ -28,7 +28,7 @@ class Trace:
     loss: Any
     """The first pass's loss: at w; for R-SAM at w + noise."""
     gradient: Vector
-    """g, what the base optimizer moves the weights by (after clipping it, where it clips)."""
+    """g, what the base optimizer is given. It is as it was found: who clips, clips a copy."""
     noise: Vector | None = None
     """D, the random draw around w (R-SAM)."""
     ascent_gradient: Vector | None = None
@@ -49,13 +49,19 @@ def sam_gradient(
     """
     check_step(rho=rho, ascent_steps=ascent_steps)
     radius = rho / ascent_steps
-    loss, ascent_gradient = loss_and_grad(w)
-    perturbation = radius / (norm(ascent_gradient) + TINY) * ascent_gradient
-    for _ in range(ascent_steps - 1):
-        _, g = loss_and_grad(w + perturbation)
-        perturbation = perturbation + radius / (norm(g) + TINY) * g
-    adversarial_loss, gradient = loss_and_grad(w + perturbation)
-    return Trace(loss, gradient, None, ascent_gradient, perturbation, adversarial_loss)
+    loss, g0 = loss_and_grad(w)  # g0 = grad L(w)
+    eps = radius / (norm(g0) + TINY) * g0  # eps = (rho / k) g0 / ||g0||
+    for _ in range(ascent_steps - 1):  # k-step SAM: further up, from where the ascent is by now
+        _, g = loss_and_grad(w + eps)
+        eps = eps + radius / (norm(g) + TINY) * g
+    adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps): it moves w, from w
+    return Trace(
+        loss=loss,
+        ascent_gradient=g0,
+        perturbation=eps,
+        adversarial_loss=adversarial_loss,
+        gradient=g,
+    )
 
 
 def rsam_gradient(
@@ -68,11 +74,18 @@ def rsam_gradient(
     gradient against the draw itself. The perturbation is measured from w, not from w + D.
     """
     check_step(rho=rho, lam=lam)
-    loss, ascent_gradient = loss_and_grad(w + noise)
-    ascent = lam * ascent_gradient + noise
-    perturbation = rho / (norm(ascent) + TINY) * ascent
-    adversarial_loss, gradient = loss_and_grad(w + perturbation)
-    return Trace(loss, gradient, noise, ascent_gradient, perturbation, adversarial_loss)
+    loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)
+    a = lam * g0 + noise  # a = lam g0 + D
+    eps = rho / (norm(a) + TINY) * a  # eps = rho a / ||a||
+    adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps), not at w + D + eps
+    return Trace(
+        loss=loss,
+        noise=noise,
+        ascent_gradient=g0,
+        perturbation=eps,
+        adversarial_loss=adversarial_loss,
+        gradient=g,
+    )
 
 
 def norm(v: Vector) -> Any:

@@ -17,18 +17,24 @@ def asam_gradient(loss_and_grad: LossAndGrad, w: Vector, *, rho: float, eta: flo
     """
     check_step(rho=rho)
     check_eta(eta)
-    loss, ascent_gradient = loss_and_grad(w)
-    scale = abs(w) + eta
-    scaled = scale * ascent_gradient
-    perturbation = rho / (norm(scaled) + TINY) * (scale * scaled)
-    adversarial_loss, gradient = loss_and_grad(w + perturbation)
-    return Trace(loss, gradient, None, ascent_gradient, perturbation, adversarial_loss)
+    loss, g0 = loss_and_grad(w)  # g0 = grad L(w)
+    scale = abs(w) + eta  # T, a diagonal matrix
+    scaled = scale * g0  # T g0
+    eps = rho / (norm(scaled) + TINY) * (scale * scaled)  # eps = rho T^2 g0 / ||T g0||
+    adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps)
+    return Trace(
+        loss=loss,
+        ascent_gradient=g0,
+        perturbation=eps,
+        adversarial_loss=adversarial_loss,
+        gradient=g,
+    )
 
 
 def noise_gradient(loss_and_grad: LossAndGrad, w: Vector, noise: Vector) -> Trace:
     """Random smoothing alone: the gradient at w + D, no ascent. One gradient a step."""
-    loss, gradient = loss_and_grad(w + noise)
-    return Trace(loss, gradient, noise)
+    loss, g = loss_and_grad(w + noise)  # g = grad L(w + D)
+    return Trace(loss=loss, noise=noise, gradient=g)
 
 
 def stacked_rsam_gradient(
@@ -39,10 +45,17 @@ def stacked_rsam_gradient(
     The trace's perturbation is the whole way from w, so it includes the noise.
     """
     check_step(rho=rho)
-    loss, ascent_gradient = loss_and_grad(w + noise)
-    perturbation = noise + rho / (norm(ascent_gradient) + TINY) * ascent_gradient
-    adversarial_loss, gradient = loss_and_grad(w + perturbation)
-    return Trace(loss, gradient, noise, ascent_gradient, perturbation, adversarial_loss)
+    loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)
+    eps = noise + rho / (norm(g0) + TINY) * g0  # eps = D + rho g0 / ||g0||
+    adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps)
+    return Trace(
+        loss=loss,
+        noise=noise,
+        ascent_gradient=g0,
+        perturbation=eps,
+        adversarial_loss=adversarial_loss,
+        gradient=g,
+    )
 
 
 def gradient_rsam_gradient(
@@ -53,10 +66,17 @@ def gradient_rsam_gradient(
     This is R-SAM's limit for lam -> infinity.
     """
     check_step(rho=rho)
-    loss, ascent_gradient = loss_and_grad(w + noise)
-    perturbation = rho / (norm(ascent_gradient) + TINY) * ascent_gradient
-    adversarial_loss, gradient = loss_and_grad(w + perturbation)
-    return Trace(loss, gradient, noise, ascent_gradient, perturbation, adversarial_loss)
+    loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)
+    eps = rho / (norm(g0) + TINY) * g0  # eps = rho g0 / ||g0||
+    adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps)
+    return Trace(
+        loss=loss,
+        noise=noise,
+        ascent_gradient=g0,
+        perturbation=eps,
+        adversarial_loss=adversarial_loss,
+        gradient=g,
+    )
 
 
 def check_eta(eta: float) -> None:

@@ -49,7 +49,7 @@ def check(
     """
     from rsam_ref.conformance import CATALOGUE, BrokenError
     from rsam_ref.conformance.checking import ALGORITHMS
-    from rsam_ref.conformance.forms import FORMS
+    from rsam_ref.conformance.observe.forms import FORMS
     from rsam_ref.conformance.isolated import check_isolated
 
     if codes:
@@ -98,7 +98,7 @@ def _write(report: Any, target: str, plot: Path | None, html: Path | None, quiet
     """Picture and page, as they were asked for. Exit code 2 where a file cannot be written."""
     if plot is None and html is None:
         return
-    from rsam_ref.conformance import picture
+    from rsam_ref.conformance.report import picture
     from rsam_ref.figures import save
 
     failed = False

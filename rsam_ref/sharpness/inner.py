@@ -130,6 +130,6 @@ def inner_maximum(
 
 
 def _random(loss_and_grad: LossAndGrad, w: Array, noise: Array, rho: float) -> Trace:
-    perturbation = rho / (norm(noise) + TINY) * noise
-    loss, gradient = loss_and_grad(w + perturbation)
-    return Trace(loss, gradient, noise, None, perturbation, loss)
+    eps = rho / (norm(noise) + TINY) * noise
+    loss, g = loss_and_grad(w + eps)
+    return Trace(loss=loss, noise=noise, perturbation=eps, adversarial_loss=loss, gradient=g)

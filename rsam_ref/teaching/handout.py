@@ -10,6 +10,7 @@ import html
 import inspect
 import io
 import re
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,13 +92,13 @@ MISTAKES = {
 }
 READ_ON = {
     "rsam": [
-        "The source: `rsam_ref/sam.py` and `rsam_ref/noise.py`. Every detail: "
+        "The source: `rsam_ref/algorithms/sam.py` and `rsam_ref/algorithms/noise.py`. Every detail: "
         "`docs/algorithms/rsam.md`.",
         "Is my implementation R-SAM? `rsam-ref check FILE.py:NAME --algorithm rsam`",
         "Liu, Mai, Cheng, Chen, Hsieh, You: Random Sharpness-Aware Minimization. NeurIPS 2022.",
     ],
     "sam": [
-        "The source: `rsam_ref/sam.py`. Every detail: `docs/algorithms/sam.md`.",
+        "The source: `rsam_ref/algorithms/sam.py`. Every detail: `docs/algorithms/sam.md`.",
         "Is my implementation SAM? `rsam-ref check FILE.py:NAME --algorithm sam`",
         "Foret, Kleiner, Mobahi, Neyshabur: Sharpness-Aware Minimization for Efficiently Improving "
         "Generalization. ICLR 2021.",
@@ -153,13 +154,16 @@ def sheet(step: Step) -> Sheet:
 
 
 def source(name: str) -> str:
-    """The function of sam.py without its docstring."""
+    """The function of sam.py without its docstring, what it returns in as few lines as it takes."""
     function: Any = {"rsam": sam.rsam_gradient, "sam": sam.sam_gradient}[name]
     text = inspect.getsource(function)
     [node] = ast.parse(text).body
     assert isinstance(node, ast.FunctionDef)
-    told, lines = node.body[0], text.splitlines()
-    return "\n".join(lines[: told.lineno - 1] + lines[told.end_lineno :])
+    told, end, lines = node.body[0], node.body[-1], text.splitlines()
+    code = lines[: told.lineno - 1] + lines[told.end_lineno : end.lineno - 1]
+    opening, *fields, _ = lines[end.lineno - 1 :]  # return Trace(  a field a line  )
+    call = opening + " ".join(field.strip() for field in fields).rstrip(",") + ")"
+    return "\n".join([*code, *textwrap.wrap(call, 100, subsequent_indent=" " * len(opening))])
 
 
 def signed(text: str) -> str:
@@ -245,7 +249,7 @@ def page_figure(step: Step) -> Figure:
         page.line(MARGIN + 380, y - 12.6 * len(told.rows), "length", SMALL, color="#555555")
         y = page.text(MARGIN, y + 2, told.losses, width)
 
-        y = page.head(MARGIN, y, "The code: rsam_ref/sam.py")
+        y = page.head(MARGIN, y, "The code: rsam_ref/algorithms/sam.py")
         for code in told.code.splitlines():
             y += 9.6
             page.line(MARGIN, y, code.replace(" ", NO_BREAK), 7, family="DejaVu Sans Mono")
@@ -364,7 +368,7 @@ def page(step: Step) -> str:
 {rows}
 </table></div>
 <p>{e(told.losses)}</p>
-<h2>The code: rsam_ref/sam.py</h2>
+<h2>The code: rsam_ref/algorithms/sam.py</h2>
 <pre class="wide"><code>{e(told.code)}</code></pre>
 <div class="two last">
 <div><h2>Exact limits</h2>
