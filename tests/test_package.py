@@ -1,6 +1,5 @@
 """The package as it is shipped and imported."""
 
-import ast
 import subprocess
 import sys
 import zipfile
@@ -8,19 +7,51 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers import imports
+
 ROOT = Path(__file__).parent.parent
 
-# Who may import whom, from the outside in: a file imports only from its own level or below.
-LEVELS = [
-    {"cli"},
-    {"compare", "plot", "explain"},
-    {"training"},
-    {"objective", "models", "data"},
-    {"nn"},
-    {"ops_nn"},
-    {"ops"},
-    {"tensor"},
-]
+# Who may import whom. For every room, and for every file that stands in none, the rooms and single
+# files of ours that it may import, besides what is in the same room. A file or a room that is not
+# here is a mistake.
+ROOMS = {
+    "rsam_backends": "",
+    "files": "",
+    "figures": "files",
+    "data": "rsam_backends files",
+    "algorithms": "rsam_backends",
+    "autograd": "rsam_backends",
+    "nn": "rsam_backends autograd rsam_ref.algorithms.protocol",
+    "models": "rsam_backends autograd nn",
+    "training": "rsam_backends data algorithms autograd nn models files figures",
+    "sharpness": "rsam_backends data algorithms autograd nn models training files figures",
+    "conformance": "rsam_backends autograd nn files figures",
+    "teaching": "rsam_backends data algorithms autograd nn models training files figures"
+    " rsam_ref.conformance",  # its door, for the catalogue of findings
+    "commands": "rsam_backends data algorithms autograd nn models training files figures"
+    " sharpness conformance teaching",
+    "rsam_ref": "rsam_backends algorithms autograd nn models",  # the door: the public names
+    "__main__": "commands",
+}
+
+# Rooms whose files stand in an order: each imports only those before it.
+ORDER = {
+    "autograd": "errors tensor op ops ops_nn",
+    "nn": "group initializers passes weights module layers faults objective parts recompute",
+}
+
+# Files that may import less than their room, and all that they may import.
+ALONE = {
+    "rsam_ref.algorithms.sam": "",
+    "rsam_ref.algorithms.variants": "rsam_ref.algorithms.sam",
+    "rsam_ref.algorithms.noise": "rsam_backends rsam_backends.base",
+    "rsam_ref.data.errors": "",
+}
+
+# Where an array library may be named: readers of files, and the checker, which judges on the host,
+# in NumPy, whatever is judged. The backends are elsewhere.
+NAME_AN_ARRAY_LIBRARY = {"data", "conformance"}
+ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax"}
 
 
 @pytest.fixture(scope="session")
@@ -59,42 +90,88 @@ def test_the_wheel_works_away_from_the_source(wheel, tmp_path):
     assert done.stdout.strip() == "(1797, 8, 8)", done.stderr
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
-
-
 def test_imports_run_one_way():
-    for depth, level in enumerate(LEVELS):
-        outer = {name for names in LEVELS[:depth] for name in names}
-        for name in level:
-            paths = [ROOT / "rsam_ref" / f"{name}.py", *(ROOT / "rsam_ref" / name).glob("*.py")]
-            for path in filter(Path.exists, paths):
-                used = {i.split(".")[1] for i in imports(path) if i.startswith("rsam_ref.")}
-                assert not used & outer, f"{path.name} imports {used & outer}"
-    for path in (ROOT / "backends").rglob("*.py"):
-        assert not [i for i in imports(path) if i.startswith("rsam_ref")], path
+    assert imports.wrong_imports(imports.sources(ROOT), ROOMS, ORDER, ALONE) == []
+
+
+def test_no_files_import_one_another_in_a_circle():
+    assert imports.circle(imports.sources(ROOT)) == []
+
+
+# Made-up files that keep the rules, and one file more that breaks them: what is said of it.
+KEPT = {
+    "rsam_backends": "from rsam_backends.base import Array",
+    "rsam_backends.base": "import numpy",
+    "rsam_ref": "from rsam_ref.low import door\n__version__ = '1'",
+    "rsam_ref.low": "from rsam_ref.low.second import f",
+    "rsam_ref.low.first": "from rsam_backends import xp",
+    "rsam_ref.low.second": "from rsam_ref.low import first",
+    "rsam_ref.high": "from rsam_ref import __version__",
+    "rsam_ref.high.only": "import rsam_ref.low.first\nimport rsam_ref\nrsam_ref.__version__",
+    "rsam_ref.high.pure": "import math",
+}
+KEPT_ROOMS = {"rsam_backends": "", "rsam_ref": "low", "low": "rsam_backends", "high": "low"}
+BROKEN = {
+    "a higher room": ("rsam_ref.low.first", "from rsam_ref.high.only import f"),
+    "a higher room by its name": ("rsam_ref.low.first", "from rsam_ref import high"),
+    "a room, relatively": ("rsam_ref.low.first", "from ..high.only import f"),
+    "inside a function": ("rsam_ref.low.first", "def f():\n    import rsam_ref.high.only"),
+    "for the types": ("rsam_ref.low.first", "if TYPE_CHECKING:\n    import rsam_ref.high"),
+    "the package's door": ("rsam_ref.high.only", "from rsam_ref import door"),
+    "the whole door": ("rsam_ref.high.only", "import rsam_ref\nrsam_ref.door()"),
+    "the door by another name": ("rsam_ref.high.only", "import rsam_ref as r"),
+    "a later file": ("rsam_ref.low.first", "from rsam_ref.low.second import f"),
+    "the room's own door": ("rsam_ref.low.second", "from rsam_ref.low import f"),
+    "a file not in the order": ("rsam_ref.low.third", ""),
+    "ours, from the backends": ("rsam_backends.base", "import rsam_ref.low.first"),
+    "anything, from a file alone": ("rsam_ref.high.pure", "from rsam_backends import xp"),
+    "its own room, from a file alone": ("rsam_ref.high.pure", "from rsam_ref.high import only"),
+    "an unknown room": ("rsam_ref.cellar.wine", ""),
+    "an unknown file": ("rsam_ref.loft", ""),
+    "what is not there": ("rsam_ref.high.only", "from rsam_ref.gone.away import f"),
+}
+
+
+def kept_or_not(files):
+    order, alone = {"low": "first second"}, {"rsam_ref.high.pure": ""}
+    return imports.wrong_imports(files, KEPT_ROOMS, order, alone)
+
+
+def test_imports_that_keep_the_rules_are_let_pass():
+    assert kept_or_not(KEPT) == []
+    assert imports.circle(KEPT) == []
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_each_rule_of_imports_can_be_broken(broken):
+    name, text = BROKEN[broken]
+    wrong = kept_or_not({**KEPT, name: text})
+    assert len(wrong) == 1, wrong
+    assert imports.room(name) in wrong[0]
+
+
+def test_a_table_of_rooms_that_are_gone_is_told():
+    files = {name: text for name, text in KEPT.items() if imports.room(name) != "high"}
+    assert kept_or_not(files) == ["high is in the table, and is not there"]
+
+
+def test_a_circle_of_imports_is_found():
+    files = {**KEPT, "rsam_ref.high.pure": "def f():\n    from rsam_ref.high import only"}
+    files["rsam_ref.high.only"] = "from rsam_ref.high.pure import f"
+    assert set(imports.circle(files)) == {"rsam_ref.high.pure", "rsam_ref.high.only"}
 
 
 def test_only_backends_and_data_readers_name_an_array_library():
-    for path in (ROOT / "rsam_ref").rglob("*.py"):
-        if path.parent.name == "conformance":  # judges on the host, in NumPy, whatever is judged
-            continue
-        if path.parent.name != "data":
-            libraries = {i.split(".")[0] for i in imports(path)} & {"numpy", "cupy", "torch"}
-            assert not libraries, f"{path.name} imports {libraries}"
+    for name, text in imports.sources(ROOT).items():
+        if imports.room(name) not in {"rsam_backends", *NAME_AN_ARRAY_LIBRARY}:
+            named = imports.libraries(name, text) & ARRAY_LIBRARIES
+            assert not named, f"{name} imports {named}"
 
 
 def test_no_pickle_is_ever_loaded():
-    for path in [*(ROOT / "rsam_ref").rglob("*.py"), *(ROOT / "backends").rglob("*.py")]:
-        assert not {i.split(".")[0] for i in imports(path)} & {"pickle", "shelve", "joblib"}, path
-        assert "allow_pickle=True" not in path.read_text(encoding="utf-8")
+    for name, text in imports.sources(ROOT).items():
+        assert not imports.libraries(name, text) & {"pickle", "shelve", "joblib"}, name
+        assert "allow_pickle=True" not in text, name
 
 
 def test_the_import_is_lean():

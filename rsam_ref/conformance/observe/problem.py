@@ -14,11 +14,11 @@ from functools import cached_property
 import numpy as np
 
 from rsam_backends import use_backend
-from rsam_ref import objective
 from rsam_ref.autograd import ops
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.nn.layers import Conv2d, Flatten, Linear, Sequential
 from rsam_ref.nn.module import Module
+from rsam_ref.nn.objective import objective
 
 Weights = list[np.ndarray]
 """One array a parameter, each in the parameter's shape."""
