@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.ascent.judge import Ascent
+from rsam_ref.conformance.ascent.judge import Case
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.observe.forms import FORMS, Maker, form_of
 from rsam_ref.conformance.observe.load import load
@@ -317,7 +317,7 @@ def _picture(main: Diagnosis, algorithm: str) -> dict[str, Any]:
     return step_points(a, algorithm)
 
 
-def step_points(a: Ascent, algorithm: str) -> dict[str, Any]:
+def step_points(a: Case, algorithm: str) -> dict[str, Any]:
     g0, draw, rho = a.first, a.draw, a.hyper.rho
     across = g0 / (np.linalg.norm(g0) + 1e-300)
     rest = draw - (draw @ across) * across

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.ascent import judge as perturbation
-from rsam_ref.conformance.ascent.judge import Ascent
+from rsam_ref.conformance.ascent.judge import Case
 from rsam_ref.conformance.base_step import judge as base_step
 from rsam_ref.conformance.draw.judge import judge_draw
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
@@ -27,7 +27,7 @@ class Diagnosis:
 
     algorithm: str | None
     findings: list[Finding]
-    cases: list[Ascent] = field(default_factory=list)
+    cases: list[Case] = field(default_factory=list)
     update: Verdict | None = None
     mixed: bool = False
     """Whether the base step uses a mixture of gradients."""
@@ -73,9 +73,9 @@ class _Diagnosing:
     def carry_out(self) -> Diagnosis:
         self._evaluations()
         counts = [len(seen.points) for seen in self.seen]
-        cases: list[Ascent] = []
+        cases: list[Case] = []
         for seen in self.seen:
-            cases.append(Ascent(self.problem, seen, cases[-1] if cases else None, self.groups))
+            cases.append(Case(self.problem, seen, cases[-1] if cases else None, self.groups))
         noisy = any(a.draw.any() for a in cases)
         if min(counts) < max(counts):
             self._now_and_then(counts, cases)
@@ -127,14 +127,14 @@ class _Diagnosing:
         if looks:
             self.add("cost.extra-evaluations", looks)
 
-    def _no_ascent(self, cases: list[Ascent]) -> bool:
+    def _no_ascent(self, cases: list[Case]) -> bool:
         """Whether both points are one and the same place up to rounding: no ascent."""
         if all(np.linalg.norm(a.eps) < 1e-9 * np.linalg.norm(a.w) for a in cases):
             self.add("ascent.missing", {"||eps||": 0.0})
             return True
         return False
 
-    def _now_and_then(self, counts: list[int], cases: list[Ascent]) -> None:
+    def _now_and_then(self, counts: list[int], cases: list[Case]) -> None:
         single = [a for a in cases if len(a.seen.points) == 1]
         if all(a.before is not None and _along(a.eps, a.before) for a in single):
             self.algorithm = None
@@ -152,10 +152,10 @@ class _Diagnosing:
 
     def _reuses_the_ascent(self, counts: list[int]) -> bool:
         """Whether the steps with one gradient move by something else than that gradient."""
-        cases = [Ascent(self.problem, seen, None) for seen in self.seen]
+        cases = [Case(self.problem, seen, None) for seen in self.seen]
         return base_step.judge_base_step(cases, self.tolerance).best is None
 
-    def _one_gradient(self, cases: list[Ascent]) -> None:
+    def _one_gradient(self, cases: list[Case]) -> None:
         draws = [a.eps for a in cases]
         if not any(d.any() for d in draws):
             self.algorithm = "base-optimizer"
@@ -171,7 +171,7 @@ class _Diagnosing:
         self.algorithm = None
         self.add("ascent.stale-gradient", {"gradients a step": 1})
 
-    def _random(self, draws: list[np.ndarray], cases: list[Ascent]) -> bool:
+    def _random(self, draws: list[np.ndarray], cases: list[Case]) -> bool:
         """Whether the offsets are unrelated to the gradients of the step before."""
         cosines = []
         for a in cases[1:]:
@@ -180,7 +180,7 @@ class _Diagnosing:
             cosines.append(abs(float(a.eps @ g)) / (np.linalg.norm(a.eps) * np.linalg.norm(g)))
         return bool(max(cosines, default=0.0) < 0.5)
 
-    def _many_gradients(self, cases: list[Ascent], noisy: bool) -> None:
+    def _many_gradients(self, cases: list[Case], noisy: bool) -> None:
         k = len(self.seen[0].points) - 1
         errors = {"rho / k": 0.0, "rho": 0.0}
         for a in cases:
@@ -203,7 +203,7 @@ class _Diagnosing:
             self.algorithm = None
             self.add("ascent.unknown", {**evidence, "errors as k-step SAM": str(errors)})
 
-    def _ends_like_two(self, cases: list[Ascent], noisy: bool) -> bool:
+    def _ends_like_two(self, cases: list[Case], noisy: bool) -> bool:
         """Whether a pair of the points is an ascent, the others being left unused."""
         if noisy:
             self._draws(cases)
@@ -214,7 +214,7 @@ class _Diagnosing:
         self.add_verdict(verdict)
         return True
 
-    def _draws(self, cases: list[Ascent]) -> None:
+    def _draws(self, cases: list[Case]) -> None:
         draws = [a.draw for a in cases]
         if self.asked != "rsam":
             self.algorithm = "rsam"
@@ -227,7 +227,7 @@ class _Diagnosing:
         for code, evidence in judge_draw(self.problem, self.seen, draws):
             self.add(code, evidence)
 
-    def _ascent(self, cases: list[Ascent], noisy: bool) -> None:
+    def _ascent(self, cases: list[Case], noisy: bool) -> None:
         verdict = perturbation.judge_ascent(cases, self.asked, noisy, self.tolerance)
         if verdict.best is not None:
             self.add_verdict(verdict)
@@ -267,7 +267,7 @@ class _Diagnosing:
             },
         )
 
-    def _after_a_base_step(self, cases: list[Ascent]) -> bool:
+    def _after_a_base_step(self, cases: list[Case]) -> bool:
         """Whether the ascent starts from where a base step with g0 ends."""
         a = cases[0]
         at = a.seen.points[0]
@@ -278,7 +278,7 @@ class _Diagnosing:
         self.add("update.two-steps", {"the ascent starts": "after a base step with g0"})
         return True
 
-    def _proportion(self, cases: list[Ascent]) -> bool:
+    def _proportion(self, cases: list[Case]) -> bool:
         """Whether eps lies in the plane of g0 and D, in another proportion."""
         proportions = []
         for a in cases:
@@ -294,7 +294,7 @@ class _Diagnosing:
         self.add(code, {"weight of g0 / weight of D": proportions, "lam": lams})
         return True
 
-    def _hidden_draw(self, cases: list[Ascent], noisy: bool) -> bool:
+    def _hidden_draw(self, cases: list[Case], noisy: bool) -> bool:
         """Whether eps holds a draw that no gradient was taken at."""
         sizes: dict[str, list[float]] = {"in the direction": [], "after": []}
         for a in cases:
@@ -321,7 +321,7 @@ class _Diagnosing:
             self.add("direction.gradient-at-w", evidence)
         return True
 
-    def _update(self, cases: list[Ascent]) -> Verdict | None:
+    def _update(self, cases: list[Case]) -> Verdict | None:
         moved = [not np.array_equal(a.seen.after, a.w) for a in cases]
         if not any(moved):
             self.add("update.no-step")
@@ -380,7 +380,7 @@ def _named(verdict: Verdict) -> bool:
     return any(code.startswith("algorithm.") for code in verdict.best.codes)
 
 
-def _along(eps: np.ndarray, before: Ascent) -> bool:
+def _along(eps: np.ndarray, before: Case) -> bool:
     """Whether eps points along one of the gradients of the step before."""
     if not eps.any():
         return False

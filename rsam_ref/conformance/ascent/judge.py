@@ -24,11 +24,11 @@ NO_DRAW = 3e-7
 Vector = np.ndarray
 
 
-class Ascent:
+class Case:
     """One step's ascent: from w with the draw D (0 where there is none) to the last point."""
 
     def __init__(
-        self, problem: Problem, seen: Seen, before: Ascent | None, groups: Vector | None = None
+        self, problem: Problem, seen: Seen, before: Case | None, groups: Vector | None = None
     ) -> None:
         self.problem = problem
         self.seen = seen
@@ -76,8 +76,8 @@ class Direction:
 
     label: str
     codes: tuple[str, ...]
-    vector: Callable[[Ascent], Vector]
-    measured: Callable[[Ascent], Vector] | None = None
+    vector: Callable[[Case], Vector]
+    measured: Callable[[Case], Vector] | None = None
     norms: str = "all"
     """Which norms may divide it: all of them, only the Euclidean one, or none."""
 
@@ -150,26 +150,26 @@ def asam_directions() -> Iterator[Direction]:
     yield Direction("g0", ("algorithm.sam",), first)
 
 
-def with_decay(a: Ascent) -> Vector:
+def with_decay(a: Case) -> Vector:
     return a.first + a.hyper.weight_decay * a.seen.points[0]
 
 
-def first(a: Ascent) -> Vector:
+def first(a: Case) -> Vector:
     return a.first
 
 
 def stretched(
-    reach: Callable[[Ascent], Vector], power: int, sign: int = 1
-) -> Callable[[Ascent], Vector]:
+    reach: Callable[[Case], Vector], power: int, sign: int = 1
+) -> Callable[[Case], Vector]:
     """The gradient times a power of T."""
     return lambda a: sign * reach(a) ** power * a.first
 
 
-def reaches() -> list[tuple[str, tuple[str, ...], Callable[[Ascent], Vector]]]:
+def reaches() -> list[tuple[str, tuple[str, ...], Callable[[Case], Vector]]]:
     """Readings of T: with eta, without, and with 1 for biases; and the code of each."""
     other = ("ascent.asam-reading",)
 
-    def weights_only(eta: Callable[[Ascent], float]) -> Callable[[Ascent], Vector]:
+    def weights_only(eta: Callable[[Case], float]) -> Callable[[Case], Vector]:
         return lambda a: np.where(a.problem.one_axis, 1.0, np.abs(a.w) + eta(a))
 
     return [
@@ -201,14 +201,14 @@ def named_directions() -> Iterator[Direction]:
                 )
 
 
-def less_mean(share: float, early: bool, from_zero: bool) -> Callable[[Ascent], Vector]:
+def less_mean(share: float, early: bool, from_zero: bool) -> Callable[[Case], Vector]:
     return lambda a: a.first - running_mean(a, share, early, from_zero)
 
 
-def running_mean(a: Ascent, share: float, early: bool, from_zero: bool) -> Vector:
+def running_mean(a: Case, share: float, early: bool, from_zero: bool) -> Vector:
     """Friendly SAM's mean of first gradients, before (``early``) or after this step's came in."""
-    history: list[Ascent] = []
-    at: Ascent | None = a
+    history: list[Case] = []
+    at: Case | None = a
     while at is not None:
         history.insert(0, at)
         at = at.before
@@ -223,8 +223,8 @@ def running_mean(a: Ascent, share: float, early: bool, from_zero: bool) -> Vecto
 def rsam_directions() -> Iterator[Direction]:
     """The algorithm's own, a = lam g0 + D, and what is done in its place."""
 
-    def weighed(f: Callable[[Ascent], tuple[Any, Any]]) -> Callable[[Ascent], Vector]:
-        def vector(a: Ascent) -> Vector:
+    def weighed(f: Callable[[Case], tuple[Any, Any]]) -> Callable[[Case], Vector]:
+        def vector(a: Case) -> Vector:
             gradient, draw = f(a)
             return gradient * a.first + draw * a.draw
 
@@ -232,7 +232,7 @@ def rsam_directions() -> Iterator[Direction]:
 
     own = weighed(lambda a: (a.hyper.lam, 1))
     yield Direction("lam g0 + D", (), own)
-    wrong: list[tuple[str, str, Callable[[Ascent], tuple[Any, Any]]]] = [
+    wrong: list[tuple[str, str, Callable[[Case], tuple[Any, Any]]]] = [
         ("-(lam g0 + D)", "ascent.descends", lambda a: (-a.hyper.lam, -1)),
         ("g0 + D", "direction.lam-ignored", lambda a: (1, 1)),
         ("2 g0 + D", "direction.lam-ignored", lambda a: (2, 1)),
@@ -312,10 +312,10 @@ def rsam_directions() -> Iterator[Direction]:
     )
 
 
-def decayed(drawn: int) -> Callable[[Ascent], Vector]:
+def decayed(drawn: int) -> Callable[[Case], Vector]:
     """a with weight decay in its gradient, at w or at w + D."""
 
-    def vector(a: Ascent) -> Vector:
+    def vector(a: Case) -> Vector:
         g = a.first + a.hyper.weight_decay * (a.w + drawn * a.draw)
         return a.hyper.lam * g + a.draw
 
@@ -326,7 +326,7 @@ def norm(v: Vector) -> float:
     return float(np.linalg.norm(v)) + 1e-300
 
 
-def centred(a: Ascent) -> Vector:
+def centred(a: Case) -> Vector:
     """Gradient centralisation: each filter's mean is taken from its gradient."""
     v = a.first.copy()
     for at in a.problem.filters():
@@ -335,24 +335,24 @@ def centred(a: Ascent) -> Vector:
     return v
 
 
-def masked(a: Ascent) -> Vector:
+def masked(a: Case) -> Vector:
     """g0 where the observed perturbation is not 0; nothing where that says nothing."""
     zero = a.eps == 0
     tells = 0.005 < zero.mean() < 0.995 and not np.array_equal(zero, a.problem.one_axis)
     return np.where(zero, 0, a.first) if tells else np.full_like(a.first, np.nan)
 
 
-def velocity_before(a: Ascent) -> Vector:
+def velocity_before(a: Case) -> Vector:
     """The velocity after a step, from how the weights moved."""
     return (a.w - a.seen.after) / max(a.hyper.lr, 1e-300)
 
 
 def earlier(
-    then: Callable[[Ascent], Vector], now: Callable[[Ascent], Vector] | None = None
-) -> Callable[[Ascent], Vector]:
+    then: Callable[[Case], Vector], now: Callable[[Case], Vector] | None = None
+) -> Callable[[Case], Vector]:
     """A vector of the step before; in the first step, which has none, what was observed."""
 
-    def vector(a: Ascent) -> Vector:
+    def vector(a: Case) -> Vector:
         if a.before is None:
             return a.eps
         return then(a.before) + (0 if now is None else now(a))
@@ -360,19 +360,19 @@ def earlier(
     return vector
 
 
-Norm = tuple[str, tuple[str, ...], Callable[[Ascent, Vector], Any]]
+Norm = tuple[str, tuple[str, ...], Callable[[Case, Vector], Any]]
 
 
 def norms(grouped: bool) -> list[Norm]:
     """What divides the direction: label, codes, and the divisor of a measured vector."""
 
-    def per_filter(a: Ascent, v: Vector) -> Vector:
+    def per_filter(a: Case, v: Vector) -> Vector:
         out = np.empty_like(v)
         for at in a.problem.filters():
             out[at] = norm(v[at])
         return out
 
-    def per_group(a: Ascent, v: Vector) -> Vector:
+    def per_group(a: Case, v: Vector) -> Vector:
         assert a.groups is not None
         return np.array([norm(v[a.groups == i]) for i in range(a.groups.max() + 1)])[a.groups]
 
@@ -406,7 +406,7 @@ def norms(grouped: bool) -> list[Norm]:
     return known
 
 
-Radius = tuple[str, tuple[str, ...], Callable[[Ascent], Any]]
+Radius = tuple[str, tuple[str, ...], Callable[[Case], Any]]
 
 
 def radii(grouped: bool) -> list[Radius]:
@@ -432,7 +432,7 @@ def explanations(algorithm: str, noisy: bool, grouped: bool) -> Iterator[Hypothe
         directions = list(asam_directions())
     else:
         directions = [*sam_directions(), *named_directions()]
-    starts: list[tuple[str, tuple[str, ...], Callable[[Ascent], Any]]] = [("", (), lambda a: 0.0)]
+    starts: list[tuple[str, tuple[str, ...], Callable[[Case], Any]]] = [("", (), lambda a: 0.0)]
     if noisy:
         starts.append((", from w + D", ("direction.measured-from-noise",), lambda a: a.draw))
     choices = {"all": norms(grouped), "one": norms(grouped)[:1], "none": norms(grouped)[1:2]}
@@ -446,7 +446,7 @@ def explanations(algorithm: str, noisy: bool, grouped: bool) -> Iterator[Hypothe
                         codes = ("algorithm.rsam-stacked", *own, *radius_codes)
 
                     def predict(
-                        a: Ascent,
+                        a: Case,
                         d: Direction = d,
                         divisor: Any = divisor,
                         radius: Any = radius,
@@ -466,7 +466,7 @@ STALE = (("ascent.stale-gradient",), ("ascent.momentum-direction",))
 
 
 def judge_ascent(
-    cases: list[Ascent], algorithm: str, noisy: bool, tolerance: float = EXACT
+    cases: list[Case], algorithm: str, noisy: bool, tolerance: float = EXACT
 ) -> Verdict:
     """Which explanation fits the observed eps of all steps."""
     grouped = cases[0].groups is not None
@@ -479,11 +479,11 @@ def judge_ascent(
     )
 
 
-def judge_direction(cases: list[Ascent], algorithm: str, noisy: bool, tolerance: float) -> Verdict:
+def judge_direction(cases: list[Case], algorithm: str, noisy: bool, tolerance: float) -> Verdict:
     """Which direction fits, whatever the length."""
     starts = [()] if not noisy else [(), ("direction.measured-from-noise",)]
 
-    def along(a: Ascent, d: Direction, start: tuple[str, ...]) -> Vector:
+    def along(a: Case, d: Direction, start: tuple[str, ...]) -> Vector:
         v = d.vector(a)
         eps = a.eps - a.draw if start else a.eps
         if a.before is None and d.codes[:1] in STALE:
@@ -507,7 +507,7 @@ def judge_direction(cases: list[Ascent], algorithm: str, noisy: bool, tolerance:
     )
 
 
-def judge_length(cases: list[Ascent], start: bool) -> tuple[str, dict[str, Any]]:
+def judge_length(cases: list[Case], start: bool) -> tuple[str, dict[str, Any]]:
     """What is wrong with a length, where the direction is right."""
     lengths = np.array([norm(a.eps - a.draw if start else a.eps) for a in cases])
     rhos = np.array([a.hyper.rho for a in cases])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.ascent.judge import Ascent
+from rsam_ref.conformance.ascent.judge import Case
 from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
 
 Vector = np.ndarray
@@ -25,7 +25,7 @@ PER_TENSOR = 40
 class Moves:
     """What the base steps had to work with: for each quantity, its (n,) in every step."""
 
-    def __init__(self, cases: list[Ascent]) -> None:
+    def __init__(self, cases: list[Case]) -> None:
         self.cases = cases
         problem = cases[0].problem
         rng = np.random.default_rng(0)
@@ -44,7 +44,7 @@ class Moves:
         self.last = [v[self.index] for v in self.full_last]
         self.lengths = [float(np.linalg.norm(v)) for v in self.full_last]
 
-    def _pick(self, f: Callable[[Ascent], Vector]) -> list[Vector]:
+    def _pick(self, f: Callable[[Case], Vector]) -> list[Vector]:
         return [f(a)[self.index] for a in self.cases]
 
     def picked(self, vectors: list[Vector]) -> list[Vector]:
@@ -222,7 +222,7 @@ def explanations(m: Moves, more: list[Option] | None = None) -> Iterator[Hypothe
                         ends: list[list[Vector]] = []
 
                         def predict(
-                            a: Ascent, parts: Any = parts, ends: list[list[Vector]] = ends
+                            a: Case, parts: Any = parts, ends: list[list[Vector]] = ends
                         ) -> Vector:
                             if not ends:
                                 ends.append(simulate(m, *(p.value for p in parts)))
@@ -237,7 +237,7 @@ def _same(a: list[Vector], b: list[Vector]) -> bool:
 
 
 def judge_base_step(
-    cases: list[Ascent],
+    cases: list[Case],
     tolerance: float = EXACT,
     *,
     more: Callable[[Moves], list[Option]] | None = None,

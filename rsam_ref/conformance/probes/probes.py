@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.ascent.judge import Ascent, judge_ascent
+from rsam_ref.conformance.ascent.judge import Case, judge_ascent
 from rsam_ref.conformance.base_step import judge as base_step
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.observe.forms import Maker
@@ -100,7 +100,7 @@ def tiny_gradient(s: Setting) -> list[Finding]:
         return [Finding("ascent.nan-at-zero-gradient", {"loss": "times 1e-12"})]
     if len(seen.points) < 2:
         return [Finding("precision.epsilon", {"||eps||": 0.0, "loss": "times 1e-12"})]
-    a = Ascent(problem, seen, None)
+    a = Case(problem, seen, None)
     measured = a.reach * a.first if s.algorithm == "asam" else a.first
     along = a.reach * measured if s.algorithm == "asam" else measured
     size = float(np.linalg.norm(measured))
@@ -155,13 +155,13 @@ def save_and_resume(s: Setting) -> list[Finding]:
         raise SkippedError("the base step is not understood")
     problem, half = s.main.cases[0].problem, len(s.steps) // 2
     rest = watch(s.resumed, [step.hyper for step in s.steps[half:]], half)
-    cases: list[Ascent] = []
+    cases: list[Case] = []
     for step in [*s.steps[:half], *rest]:
         if not np.isfinite(step.after).all():
             return [Finding("resume.hidden-state", {"not finite": _where(step)})]
         seen = Seen(problem, step)
         seen.forget_looks()
-        cases.append(Ascent(problem, seen, cases[-1] if cases else None))
+        cases.append(Case(problem, seen, cases[-1] if cases else None))
     more = base_step.mixtures if s.main.mixed else None
     verdict = base_step.judge_base_step(cases, s.main.tolerance, more=more)
     if verdict.best is not None and verdict.best.codes == update.best.codes:
