@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rsam_ref.conformance.observe.base import BaseSeen
 from rsam_ref.conformance.observe.problem import BATCH, Hyper, Problem
 
 MOST_EVALUATIONS = 60
@@ -47,6 +48,8 @@ class Step:
     before: np.ndarray
     evaluations: list[Evaluation] = field(default_factory=list)
     after: np.ndarray = field(default_factory=lambda: np.empty(0))
+    base: BaseSeen = field(default_factory=BaseSeen)
+    """What is known of the base optimizer."""
 
 
 class Subject(Protocol):
@@ -115,6 +118,7 @@ class Seen:
         self.hyper = step.hyper
         self.w = step.before
         self.after = step.after
+        self.base = step.base
         self.repeated = 0
         self.points: list[np.ndarray] = []
         self.batches: list[Samples] = []

@@ -18,9 +18,12 @@ import torch
 from torch import nn
 
 from rsam_ref.conformance.ascent.judge import group_rhos
+from rsam_ref.conformance.observe import torch_base
+from rsam_ref.conformance.observe.base import Settings
 from rsam_ref.conformance.observe.construct import ALIASES, BASES, construct
 from rsam_ref.conformance.observe.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
 from rsam_ref.conformance.observe.problem import CHANNELS, CLASSES, Hyper, Problem
+from rsam_ref.conformance.observe.torch_base import TorchBase, find_base, given_base, hints_of
 
 
 class Net(nn.Module):
@@ -92,6 +95,8 @@ class _TorchSubject:
         self.number = 0
         self.runs: list[_Run] = []
         self.unseen = False
+        self.base_seen: TorchBase | None = None
+        self._settings: Settings = []
         # A function, not a method: copy.deepcopy of the network then does not copy this object.
         self.net.watch = lambda net, x, out: self._ran(net, x, out)
         if len(self.judged) == len(problem.shapes):
@@ -120,9 +125,11 @@ class _TorchSubject:
     def _begin(self, number: int) -> None:
         self.number, self.runs, self.unseen = number, [], False
         self.net.passes = 0
+        self._settings = self.base_seen.begin() if self.base_seen else []
 
     def _end(self, seen: Step) -> None:
         """Add the runs that a backward pass went through, in the order of the runs."""
+        seen.base = torch_base.seen(self.base_seen, self._settings, self._hints())
         step = f"in step {self.number + 1}"
         if self.unseen:
             raise BrokenError(
@@ -146,6 +153,10 @@ class _TorchSubject:
                     f"{self.weights().size}"
                 )
             seen.evaluations.append(Evaluation(weights, *self._samples(x)))
+
+    def _hints(self) -> dict[str, Any]:
+        """Numbers that the implementation holds by name."""
+        return {}
 
     def _samples(self, given: np.ndarray) -> tuple[int, frozenset[int] | None]:
         """Of which mini-batch these inputs are, and which of its rows."""
@@ -232,6 +243,7 @@ class OptimizerSubject(_TorchSubject):
             make, self._params(hyper), hyper, self.net, adaptive=adaptive, grouped=grouped
         )
         self.optimizer = self.made.optimizer
+        self.base_seen = find_base(self.optimizer, self.judged)
         self.pair = next((pair for pair in PAIRS if hasattr(self.optimizer, pair[0])), None)
         self.contract = contract or ("two-step" if self.pair else "closure")
 
@@ -313,6 +325,9 @@ class OptimizerSubject(_TorchSubject):
             for group in self.groups
             for name in ALIASES[setting]
         )
+
+    def _hints(self) -> dict[str, Any]:
+        return hints_of(*self.groups[:1], self.optimizer, getattr(self.optimizer, "defaults", {}))
 
     def _set(self, hyper: Hyper) -> None:
         for setting in ("rho", "sigma", "lam"):
@@ -424,6 +439,7 @@ class LoopSubject(_TorchSubject):
             momentum=hyper.momentum,
             weight_decay=hyper.weight_decay,
         )
+        self.base_seen = given_base(self.optimizer, self.judged)
         self._arguments(hyper)
 
     def _arguments(self, hyper: Hyper) -> dict[str, Any]:
