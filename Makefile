@@ -4,7 +4,7 @@ VENV   ?= .venv
 CUDA   ?= 13
 BIN     = $(VENV)/bin
 
-.PHONY: help demo test test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
+.PHONY: help demo test quick test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -28,6 +28,9 @@ demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a
 
 test: $(VENV)/test  ## set up, then run all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+
+quick: $(VENV)/test ## run the tests of the mathematics (less than a minute)
+	$(BIN)/python -m pytest -m quick -n 2 --dist worksteal -q
 
 test-gpu: $(VENV)/test ## run the tests that need a GPU (set up with: make gpu)
 	$(BIN)/python -m pytest -m gpu -ra

@@ -19,11 +19,55 @@ from rsam_backends.cupy_kernels import make_kernels
 from tests.device.double import COUNTS, DoubleBackend
 from tests.device.emulator import Emulator
 
-settings.register_profile(
-    "rsam-ref", deadline=None, max_examples=50, derandomize=bool(os.environ.get("CI"))
-)
-settings.load_profile("rsam-ref")
+derandomize = bool(os.environ.get("CI"))
+settings.register_profile("all", deadline=None, max_examples=50, derandomize=derandomize)
+settings.register_profile("quick", deadline=None, max_examples=5, derandomize=True)
 torch.set_num_threads(1)
+
+# What `make quick` runs, `pytest -m quick`: the mathematics, and who may import whom.
+QUICK = {
+    "test_against_torch",
+    "test_finite_differences",
+    "test_limits",
+    "test_nn",
+    "test_noise",
+    "test_ops",
+    "test_ops_nn",
+    "test_optim",
+    "test_package",
+    "test_portable",
+    "test_public",
+    "test_smoke",
+    "test_tape",
+}
+LEFT_OUT = (
+    "quick: the mathematics alone. Left out: models, data, training and its runs, the commands, the"
+    " checker's planted mistakes, the device double, the wheel, documents and tutorials, and most"
+    " drawn examples. All: make test"
+)
+
+
+def only_quick(config) -> bool:
+    return config.option.markexpr == "quick"
+
+
+def pytest_configure(config):
+    settings.load_profile("quick" if only_quick(config) else "all")
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if only_quick(config):
+        terminalreporter.write_line(LEFT_OUT)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files that have nothing for `-m quick` are not even loaded for it."""
+    name = collection_path.name
+    return True if only_quick(config) and is_test_file(name) and name[:-3] not in QUICK else None
+
+
+def is_test_file(name):
+    return name.startswith("test_") and name.endswith(".py")
 
 
 def why_no_gpu() -> str | None:
@@ -35,7 +79,18 @@ def why_no_gpu() -> str | None:
     return None
 
 
+def takes_long(item) -> bool:
+    """What even the quick files have of the device double and of programs that are started."""
+    values = getattr(item, "callspec", None)
+    on_double = values is not None and values.params.get("device") in ("double", "cupy")
+    return on_double or "wheel" in item.fixturenames
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in QUICK and not takes_long(item):
+            item.add_marker(pytest.mark.quick)
     marked = [item for item in items if item.get_closest_marker("gpu")]
     reason = why_no_gpu() if marked else None
     for item in marked if reason else []:
