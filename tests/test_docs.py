@@ -9,8 +9,10 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from rsam_ref import RSAM, SAM, SGD, models, objective
 from rsam_ref.conformance import CATALOGUE
 from rsam_ref.training.recipe import Recipe
 
@@ -84,6 +86,19 @@ def test_an_algorithms_usage_runs(path):
     namespace = {"__name__": path.stem}
     for snippet in snippets(usage):
         exec(compile(snippet, path.name, "exec"), namespace)
+
+
+def test_what_an_optimizer_may_be_given_is_as_told():
+    namespace = {"__name__": "algorithms"}
+    for snippet in snippets((DOCS / "api" / "algorithms.md").read_text(encoding="utf-8")):
+        exec(compile(snippet, "algorithms.md", "exec"), namespace)
+    model = models.mlp([4, 3], seed=0)
+    told = objective(model, np.ones((2, 4), "float32"), np.array([0, 1]))
+    for optimizer in (RSAM(SGD(lr=0.1), rho=0.1), SAM(SGD(lr=0.1), rho=0.1)):
+        trace = optimizer.step(namespace["Scaled"](told, 2), model.weights.flat)
+        assert trace.adversarial_loss > trace.loss
+        with pytest.raises((TypeError, RuntimeError), match="objective"):
+            optimizer.step(lambda w: told(w), model.weights.flat)
 
 
 def test_what_a_teacher_shows_runs(capsys):
@@ -166,10 +181,9 @@ def test_every_code_has_its_entry(site):
 
 def test_the_evidence_is_that_of_the_check(site):
     """For a few planted mistakes; `python -m tests.conformance.evidence` takes minutes for all."""
-    from conformance.evidence import rounded
-    from conformance.plants import PLANTS
-
     from rsam_ref.conformance import check
+    from tests.conformance.evidence import rounded
+    from tests.conformance.plants import PLANTS
 
     shown = json.loads(site("findings", "sphinx").EVIDENCE.read_text(encoding="utf-8"))
     plants = {plant.name: plant for plant in PLANTS}
