@@ -72,14 +72,14 @@ autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
 linkcode_resolve = sources.link_to_code
 # Names that say more than what they stand for; docs/api/README.md explains them.
-NAMES = ("Array", "LossAndGrad", "Number", "Schedule", "Shapes", "Vector")
+NAMES = ("Array", "Init", "LossAndGrad", "Number", "Schedule", "Shapes", "Vector")
 autodoc_type_aliases = {name: name for name in NAMES}
 nitpicky = True
 # Named in signatures, and described elsewhere or nowhere.
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|numpy|pathlib)\..*"),
     ("py:class", r"rsam_ref\.models\.resnet\.(BasicBlock|Bottleneck)"),
-    ("py:class", r"rsam_ref\.tensor\.Node|Entry"),
+    ("py:class", r"rsam_ref\.autograd\.tensor\.Node|Entry"),
     ("py:class", "|".join(NAMES)),
 ]
 

@@ -21,8 +21,14 @@ PREFIXES = (
 USED = (
     *PREFIXES,
     "rsam_ref.nn",
+    "rsam_ref.nn.objective",
+    "rsam_ref.nn.passes",
+    "rsam_ref.nn.group",
+    "rsam_ref.autograd.op",
     "rsam_ref.algorithms.base",
     "rsam_ref.algorithms.optimizers",
+    "rsam_ref.algorithms.protocol",
+    "rsam_ref.algorithms.variants",
     "rsam_ref.algorithms.schedules",
     "rsam_ref.algorithms.noise",
 )
