@@ -5,7 +5,8 @@ import threading
 import numpy as np
 import pytest
 
-from rsam_backends import current_backend, threads, use_backend, xp
+from rsam_backends import current_backend, threads, use_backend
+from rsam_backends.switch import in_force
 from rsam_ref import RSAM, SGD, models, nn, objective
 from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.nn.group import run_in_threads
@@ -168,7 +169,7 @@ def test_shards_run_on_the_backend_of_their_caller():
     seen = run_in_threads([lambda group: current_backend().name] * 3, [1 / 3] * 3)
     assert seen == [name] * 3
     with use_backend(name, kernels="plain"):
-        seen = run_in_threads([lambda group: vars(xp)["_kernels"]] * 2, [0.5, 0.5])
+        seen = run_in_threads([lambda group: in_force.kernels] * 2, [0.5, 0.5])
     assert seen == [{}, {}]
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 Array = Any  # an array of whichever library is in force
+Kernel = Callable[..., Any]  # what runs in place of an op's definition, and is called like it
 
 
 class BackendError(RuntimeError):
@@ -22,7 +23,7 @@ class Missing:
     of anything raises the `BackendError` that said why.
     """
 
-    kernels: ClassVar[dict[str, Callable[..., Any]]] = {}
+    kernels: ClassVar[dict[str, Kernel | None]] = {}
 
     def __init__(self, name: str, reason: str, names: Iterable[str]) -> None:
         self.name = name
@@ -50,7 +51,7 @@ class Backend(ABC):
     namespace: Any
     """The module (or object) that holds the arrays' functions under NumPy's names."""
 
-    kernels: dict[str, Callable[..., Any]]
+    kernels: dict[str, Kernel | None]
     """Faster versions of single ops, by the op's name; each has its definition's signature.
 
     A kernel that cannot do what it is asked returns NotImplemented; then the definition runs.

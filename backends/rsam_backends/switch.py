@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import entry_points
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from rsam_backends.base import Array, Backend, BackendError, Missing
+from rsam_backends.base import Array, Backend, BackendError, Kernel, Missing
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 ENTRY_POINTS = "rsam_ref.backends"
 ENVIRONMENT = "RSAM_REF_BACKEND"
@@ -46,6 +49,33 @@ def get_backend(name: str, device: int = 0) -> Backend:
     return _instances[key]
 
 
+class _InForce(threading.local):
+    """What this thread computes with: a backend, and the kernels that stand in for definitions."""
+
+    backend: Backend
+    kernels: dict[str, Kernel | None]
+    """By the name of the op or function; without one, or with None, its definition runs."""
+
+    def __init__(self) -> None:
+        # Runs once in every thread that touches it.
+        self.choose(*_of_environment())
+
+    def choose(self, backend: Backend, kernels: str | None) -> None:
+        kernels = kernels or os.environ.get(KERNELS, "fast")
+        if kernels not in KINDS:
+            raise ValueError(
+                f"kernels are 'fast' or 'plain' (the definitions alone), not {kernels!r}"
+            )
+        backend.activate()
+        self.backend = backend
+        self.kernels = backend.kernels if kernels == "fast" else {}
+
+    @property
+    def kind(self) -> str:
+        """What `choose` takes: fast, or plain where every definition runs."""
+        return "fast" if any(self.kernels.values()) else "plain"
+
+
 class _Namespace(threading.local):
     """NumPy's names, each bound to the function of the backend that this thread uses.
 
@@ -54,12 +84,18 @@ class _Namespace(threading.local):
     """
 
     def __init__(self) -> None:
-        # Runs once in every thread that touches it.
-        backend, kernels = _of_environment()
-        _enter(self, backend, kernels)
+        vars(self).update(vars(in_force.backend.namespace))
 
 
-def _of_environment() -> tuple[Backend | Missing, str]:
+def _enter(backend: Backend, kernels: str | None) -> None:
+    """Let this thread use a backend, with its kernels or without."""
+    in_force.choose(backend, kernels)
+    names = vars(_namespace)
+    names.clear()
+    names.update(vars(backend.namespace))
+
+
+def _of_environment() -> tuple[Backend, str]:
     """What the two variables ask for. Where that is nonsense, the first use of anything says so."""
     name, kernels = os.environ.get(ENVIRONMENT, "numpy"), os.environ.get(KERNELS, "fast")
     try:
@@ -70,32 +106,22 @@ def _of_environment() -> tuple[Backend | Missing, str]:
         if kernels in KINDS:
             return backend, kernels
         told = f"{KERNELS}={kernels}: kernels are 'fast' or 'plain' (the definitions alone)"
-    return Missing(name, told, vars(get_backend("numpy").namespace)), "plain"
+    missing = Missing(name, told, vars(get_backend("numpy").namespace))
+    return cast(Backend, missing), "plain"
 
 
-def _enter(namespace: _Namespace, backend: Backend | Missing, kernels: str | None) -> None:
-    kernels = kernels or os.environ.get(KERNELS, "fast")
-    if kernels not in KINDS:
-        raise ValueError(f"kernels are 'fast' or 'plain' (the definitions alone), not {kernels!r}")
-    backend.activate()
-    names = namespace.__dict__
-    names.clear()
-    names.update(vars(backend.namespace))
-    names["_backend"] = backend
-    names["_kernels"] = backend.kernels if kernels == "fast" else {}
-
-
-_local = _Namespace()
+in_force = _InForce()
+_namespace = _Namespace()
 
 if TYPE_CHECKING:
     import numpy as xp
 else:
-    xp = _local
+    xp = _namespace
 
 
 def current_backend() -> Backend:
     """The backend in force in this thread."""
-    return _local._backend
+    return in_force.backend
 
 
 class use_backend:  # noqa: N801 - reads as the function that it also is
@@ -110,8 +136,8 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
 
     def __init__(self, name: str, device: int = 0, kernels: str | None = None) -> None:
         backend = get_backend(name, device)
-        self._before = current_backend(), "fast" if _local._kernels else "plain"
-        _enter(_local, backend, kernels)
+        self._before = in_force.backend, in_force.kind
+        _enter(backend, kernels)
 
     def __enter__(self) -> Backend:
         return current_backend()
@@ -122,42 +148,46 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _enter(_local, *self._before)
+        _enter(*self._before)
 
 
 @contextmanager
-def kernels_replaced(kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """In this block ops of these names run as these functions say, in this thread."""
-    before = _local._kernels
-    vars(_local)["_kernels"] = {**before, **kernels}
+def kernels_replaced(kernels: dict[str, Kernel | None]) -> Iterator[None]:
+    """In this block ops of these names run as these functions say, in this thread.
+
+    A function takes what the op's definition takes, and gives what it gives, or NotImplemented;
+    then, and for None, the definition runs.
+    """
+    before = in_force.kernels
+    in_force.kernels = {**before, **kernels}
     try:
         yield
     finally:
-        vars(_local)["_kernels"] = before
+        in_force.kernels = before
 
 
-def carried(function: Callable[..., Any]) -> Callable[..., Any]:
+def carried(function: Callable[P, T]) -> Callable[P, T]:
     """``function`` for another thread, where it runs on the backend that is in force here."""
-    backend, kernels = current_backend(), "fast" if _local._kernels else "plain"
+    here = in_force.backend, in_force.kind
 
-    def run(*arguments: Any) -> Any:
-        _enter(_local, backend, kernels)
-        return function(*arguments)
+    def run(*arguments: P.args, **options: P.kwargs) -> T:
+        _enter(*here)
+        return function(*arguments, **options)
 
     return run
 
 
-def replaceable(definition: Callable[..., Any]) -> Callable[..., Any]:
+def replaceable(definition: Callable[P, T]) -> Callable[P, T]:
     """A function on arrays that a backend may replace by a kernel of the same name."""
     name = definition.__name__
 
     @functools.wraps(definition)
-    def apply(*arguments: Any, **options: Any) -> Any:
-        kernel = _local._kernels.get(name)
+    def apply(*arguments: P.args, **options: P.kwargs) -> T:
+        kernel = in_force.kernels.get(name)
         if kernel is not None:
             value = kernel(*arguments, **options)
             if value is not NotImplemented:
-                return value
+                return cast(T, value)
         return definition(*arguments, **options)
 
     return apply
@@ -165,57 +195,57 @@ def replaceable(definition: Callable[..., Any]) -> Callable[..., Any]:
 
 def to_device(array: Any, dtype: Any = None) -> Array:
     """``array`` (on the host, or already here) as an array of the backend in force."""
-    return _local._backend.to_device(array, dtype)
+    return in_force.backend.to_device(array, dtype)
 
 
 def to_host(array: Array) -> Any:
     """``array`` as a NumPy array. Waits for the device, so it has no place inside a step."""
-    return _local._backend.to_host(array)
+    return in_force.backend.to_host(array)
 
 
 def scatter_add(target: Array, index: Any, values: Array) -> None:
     """``target[index] += values`` in place, where an index that occurs twice counts twice."""
-    _local._backend.scatter_add(target, index, values)
+    in_force.backend.scatter_add(target, index, values)
 
 
 def sliding_windows(x: Array, window: tuple[int, int], stride: tuple[int, int] = (1, 1)) -> Array:
     """Views of images ``x`` (N, C, H, W) under a moving window: (N, C, Ho, Wo, kH, kW)."""
-    return _local._backend.sliding_windows(x, window, stride)
+    return in_force.backend.sliding_windows(x, window, stride)
 
 
 def erf(x: Array) -> Array:
     """The error function, element by element."""
-    return _local._backend.erf(x)
+    return in_force.backend.erf(x)
 
 
 def all_within(array: Array, low: int, high: int) -> bool:
     """Whether all values lie in [low, high]; True where finding out would make the host wait."""
-    return _local._backend.all_within(array, low, high)
+    return in_force.backend.all_within(array, low, high)
 
 
 def freeze(array: Array) -> None:
     """Make an in-place change of ``array`` an error, where the library can."""
-    _local._backend.freeze(array)
+    in_force.backend.freeze(array)
 
 
 def quiet() -> AbstractContextManager[Any]:
     """A block without warnings of overflow, for code that looks for such values itself."""
-    return _local._backend.quiet()
+    return in_force.backend.quiet()
 
 
 def forbid_waiting() -> AbstractContextManager[Any]:
     """A block in which an unasked wait for the device is an error, where it can be told."""
-    return _local._backend.forbid_waiting()
+    return in_force.backend.forbid_waiting()
 
 
 def synchronize() -> None:
     """Wait until the device has done all that was asked of it (for timing)."""
-    _local._backend.synchronize()
+    in_force.backend.synchronize()
 
 
 def memory_used() -> int:
     """Bytes of device memory held by arrays."""
-    return _local._backend.memory_used()
+    return in_force.backend.memory_used()
 
 
 __all__ = ["BackendError", "available_backends", "get_backend", "use_backend", "xp"]

@@ -63,13 +63,13 @@ class _Base(Optimizer):
     """A base optimizer: its gradient is the one at w, perhaps clipped."""
 
     def __init__(self, lr: Number, weight_decay: float, clip_norm: float | None) -> None:
-        if not callable(lr):
+        if not callable(lr):  # a schedule's values are looked at step by step
             _at_least_zero(lr=lr)
-        # float(): NumPy's float64 scalars, as a sweep over linspace has them, would widen float32.
         _at_least_zero(weight_decay=weight_decay)
         if clip_norm is not None and not clip_norm > 0:
             raise ValueError(f"clip_norm must be > 0, or None for no clipping, not {clip_norm}")
         self.lr = lr
+        # Python's numbers: NumPy's float64, as a sweep over linspace has them, would widen float32.
         self.weight_decay = float(weight_decay)
         self.clip_norm = None if clip_norm is None else float(clip_norm)
 
@@ -177,8 +177,12 @@ def sgd_update(
 class AdamW(_Base):
     """Adam with weight decay of its own (Loshchilov and Hutter, ICLR 2019), as in PyTorch.
 
-    w <- w - lr weight_decay w;  m, v: running means of g and g^2, corrected for their start at 0;
-    w <- w - lr m / (sqrt(v) + eps).
+    At step t = 1, 2, ..., with m and v from 0::
+
+        m <- beta1 m + (1 - beta1) g          the running mean of g
+        v <- beta2 v + (1 - beta2) g^2        the running mean of g^2
+        w <- w - lr weight_decay w
+        w <- w - lr m' / (sqrt(v') + eps)     with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
     """
 
     def __init__(
@@ -200,17 +204,17 @@ class AdamW(_Base):
 
     def move(self, w: Array, gradient: Array) -> None:
         g = self.clip(gradient)
-        lr = self.lr_now()
+        lr, t = self.lr_now(), self.steps + 1
         beta1, beta2 = self.betas
         if self.mean is None or self.square is None:
             self.mean, self.square = xp.zeros_like(w), xp.zeros_like(w)
-        self.mean += (1 - beta1) * (g - self.mean)
-        self.square *= beta2
-        self.square += (1 - beta2) * g * g
-        t = self.steps + 1
-        denominator = xp.sqrt(self.square) / (1 - beta2**t) ** 0.5 + self.eps
+        m, v = self.mean, self.square
+        m += (1 - beta1) * (g - m)  # m <- beta1 m + (1 - beta1) g
+        v *= beta2
+        v += (1 - beta2) * g * g  # v <- beta2 v + (1 - beta2) g^2
+        root = xp.sqrt(v) / (1 - beta2**t) ** 0.5  # sqrt(v')
         w *= 1 - lr * self.weight_decay
-        w -= lr / (1 - beta1**t) * self.mean / denominator
+        w -= lr / (1 - beta1**t) * m / (root + self.eps)  # w <- w - lr m' / (sqrt(v') + eps)
 
     def state_dict(self) -> dict[str, Any]:
         moments = {"mean": self.mean, "square": self.square}

@@ -112,8 +112,9 @@ class _Noisy(_Wrapper):
         sigma, stream = at(self.sigma, self.steps), Stream("noise", self.seed, self.steps)
         if self.ball:
             return ball_noise(w, sigma=sigma, stream=stream)
-        told = stepwise(loss_and_grad)
-        shapes = self.shapes or (told and told.shapes)
+        shapes = self.shapes
+        if not shapes and (told := stepwise(loss_and_grad)) is not None:
+            shapes = told.shapes
         if not shapes:
             raise TypeError(
                 f"{type(self).__name__} draws by the norm of every filter, and this function does "

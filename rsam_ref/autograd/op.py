@@ -8,14 +8,20 @@ from typing import Any, overload
 
 from rsam_backends import xp
 from rsam_backends.base import Array
-from rsam_backends.switch import _local as _backend
+from rsam_backends.switch import in_force
 from rsam_ref.autograd.errors import ShapeError
-from rsam_ref.autograd.tensor import Node, Tensor, _mode
+from rsam_ref.autograd.tensor import Node, Tensor, tape
 
 BROADCAST = "axes are matched from the last, and must be equal or 1: reshape one of them"
 
+Vjp = Callable[[Array], Array]
+"""From the gradient at an op's output to the gradient at one of its inputs."""
 
-Definition = Callable[..., tuple[Array, Any]]
+Vjps = tuple[Vjp | None, ...] | Callable[[Array], tuple[Array | None, ...]]
+"""One for each input, None where there is no gradient; or one function for all inputs."""
+
+Result = tuple[Array, Vjps]
+Definition = Callable[..., Result]
 
 
 @overload
@@ -60,29 +66,31 @@ def op(
                 arrays.append(x if x is None or isinstance(x, (int, float)) else xp.array(x))
                 parents.append(None)
         try:
-            kernel = _backend._kernels.get(name)
+            kernel = in_force.kernels.get(name)
             result = NotImplemented if kernel is None else kernel(*arrays, **options)
-            value, vjps = definition(*arrays, **options) if result is NotImplemented else result
+            if result is NotImplemented:  # no kernel, or none for these arguments
+                result = definition(*arrays, **options)
+            value, vjps = result
         except (ValueError, IndexError) as error:
             raise _explained(error, name, arrays, options, remedy) from None
-        out = _new(Tensor)
+
+        out = new_tensor(Tensor)  # Tensor.over(value, node), without the time of a call
         out._data = value
-        if any(parents) and _mode.recording:
+        out.node = None
+        if any(parents) and tape.recording:
             for i in constants:
                 if i < len(parents) and parents[i] is not None:
                     raise TypeError(f"{name} has no gradient at input {i + 1}; detach() it")
             if type(vjps) is tuple and (None in parents or len(vjps) > len(parents)):
-                # Drop what nobody needs, and with it the arrays that it had saved.
+                # Who needs no gradient needs no vjp, nor the arrays that it had saved.
                 vjps = tuple([parent and vjp for parent, vjp in zip(parents, vjps)])
-            out.node = Node(tuple(parents), vjps)
-        else:
-            out.node = None
+            out.node = Node(tuple(parents), vjps, name)
         return out
 
     return apply
 
 
-_new = object.__new__
+new_tensor = object.__new__
 
 
 def _explained(

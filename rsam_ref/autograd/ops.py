@@ -7,13 +7,14 @@ inputs broadcast as in NumPy; a gradient is summed back to its input's shape by 
 
 from __future__ import annotations
 
+import itertools
 import operator
 from typing import Any
 
 from rsam_backends import scatter_add, xp
 from rsam_backends.base import Array
 from rsam_ref.autograd.errors import ShapeError
-from rsam_ref.autograd.op import op
+from rsam_ref.autograd.op import Result, Vjp, op
 from rsam_ref.autograd.tensor import Tensor
 
 Axes = int | tuple[int, ...] | None
@@ -37,32 +38,32 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 
 @op
-def add(x, y):
+def add(x: Array, y: Array) -> Result:
     sx, sy = shape_of(x), shape_of(y)
     return x + y, (lambda g: unbroadcast(g, sx), lambda g: unbroadcast(g, sy))
 
 
 @op
-def sub(x, y):
+def sub(x: Array, y: Array) -> Result:
     sx, sy = shape_of(x), shape_of(y)
     return x - y, (lambda g: unbroadcast(g, sx), lambda g: unbroadcast(-g, sy))
 
 
 @op
-def mul(x, y):
+def mul(x: Array, y: Array) -> Result:
     sx, sy = shape_of(x), shape_of(y)
     return x * y, (lambda g: unbroadcast(g * y, sx), lambda g: unbroadcast(g * x, sy))
 
 
 @op
-def div(x, y):
+def div(x: Array, y: Array) -> Result:
     sx, sy = shape_of(x), shape_of(y)
     value = x / y
     return value, (lambda g: unbroadcast(g / y, sx), lambda g: unbroadcast(-g * value / y, sy))
 
 
 @op
-def maximum(x, y):
+def maximum(x: Array, y: Array) -> Result:
     """The larger of each pair; the gradient of a tie goes to both in halves."""
     sx, sy = shape_of(x), shape_of(y)
     return xp.maximum(x, y), (
@@ -72,7 +73,7 @@ def maximum(x, y):
 
 
 @op
-def minimum(x, y):
+def minimum(x: Array, y: Array) -> Result:
     """The smaller of each pair; the gradient of a tie goes to both in halves."""
     sx, sy = shape_of(x), shape_of(y)
     return xp.minimum(x, y), (
@@ -82,7 +83,7 @@ def minimum(x, y):
 
 
 @op(constants=(0,))
-def where(condition, x, y):
+def where(condition: Array, x: Array, y: Array) -> Result:
     """``x`` where the condition holds, else ``y``."""
     sx, sy = shape_of(x), shape_of(y)
     return xp.where(condition, x, y), (
@@ -96,12 +97,12 @@ def where(condition, x, y):
 
 
 @op
-def neg(x):
+def neg(x: Array) -> Result:
     return -x, (lambda g: -g,)
 
 
 @op
-def power(x, *, exponent: float):
+def power(x: Array, *, exponent: float) -> Result:
     """``x ** exponent`` for a constant exponent."""
     if exponent == 0:
         return x**0, (lambda g: xp.zeros_like(g),)
@@ -109,36 +110,36 @@ def power(x, *, exponent: float):
 
 
 @op
-def exp(x):
+def exp(x: Array) -> Result:
     value = xp.exp(x)
     return value, (lambda g: g * value,)
 
 
 @op
-def log(x):
+def log(x: Array) -> Result:
     return xp.log(x), (lambda g: g / x,)
 
 
 @op
-def sqrt(x):
+def sqrt(x: Array) -> Result:
     value = xp.sqrt(x)
     return value, (lambda g: g / (2 * value),)
 
 
 @op
-def absolute(x):
+def absolute(x: Array) -> Result:
     """``|x|``; at 0 the gradient is 0."""
     return xp.abs(x), (lambda g: g * xp.sign(x),)
 
 
 @op
-def tanh(x):
+def tanh(x: Array) -> Result:
     value = xp.tanh(x)
     return value, (lambda g: g * (1 - value * value),)
 
 
 @op
-def clip(x, *, low: float, high: float):
+def clip(x: Array, *, low: float, high: float) -> Result:
     """``x`` kept within [low, high]; outside of it the gradient is 0."""
     return xp.clip(x, low, high), (lambda g: g * ((x >= low) & (x <= high)),)
 
@@ -164,7 +165,7 @@ def _spread(g: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
 
 
 @op(remedy=AXES)
-def sum(x, *, axis: Axes = None, keepdims: bool = False):
+def sum(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     shape, axes = x.shape, _axes(axis, x.ndim)
     return x.sum(axis=axes, keepdims=keepdims), (
         lambda g: xp.broadcast_to(_spread(g, shape, axes), shape),
@@ -172,7 +173,7 @@ def sum(x, *, axis: Axes = None, keepdims: bool = False):
 
 
 @op(remedy=AXES)
-def mean(x, *, axis: Axes = None, keepdims: bool = False):
+def mean(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     shape, axes = x.shape, _axes(axis, x.ndim)
     value = x.mean(axis=axes, keepdims=keepdims)
     count = x.size // value.size
@@ -180,7 +181,7 @@ def mean(x, *, axis: Axes = None, keepdims: bool = False):
 
 
 @op(remedy=AXES)
-def var(x, *, axis: Axes = None, keepdims: bool = False):
+def var(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     """The biased variance: the mean squared distance from the mean."""
     axes = _axes(axis, x.ndim)
     centred = x - x.mean(axis=axes, keepdims=True)
@@ -199,13 +200,13 @@ def _extreme(x: Array, value: Array, axes: tuple[int, ...], keepdims: bool) -> t
 
 
 @op(remedy=AXES)
-def amax(x, *, axis: Axes = None, keepdims: bool = False):
+def amax(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     axes = _axes(axis, x.ndim)
     return _extreme(x, x.max(axis=axes, keepdims=True), axes, keepdims)
 
 
 @op(remedy=AXES)
-def amin(x, *, axis: Axes = None, keepdims: bool = False):
+def amin(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     axes = _axes(axis, x.ndim)
     return _extreme(x, x.min(axis=axes, keepdims=True), axes, keepdims)
 
@@ -214,13 +215,13 @@ def amin(x, *, axis: Axes = None, keepdims: bool = False):
 
 
 @op(remedy="give a shape of as many elements")
-def reshape(x, *, shape: tuple[int, ...]):
+def reshape(x: Array, *, shape: tuple[int, ...]) -> Result:
     before = x.shape
     return x.reshape(shape), (lambda g: g.reshape(before),)
 
 
 @op(remedy="give every axis of the array once")
-def transpose(x, *, axes: tuple[int, ...] | None = None):
+def transpose(x: Array, *, axes: tuple[int, ...] | None = None) -> Result:
     """The axes in the order given; reversed where none is."""
     order = tuple(range(x.ndim))[::-1] if axes is None else _axes(axes, x.ndim)
     back = tuple(order.index(i) for i in range(x.ndim))
@@ -228,13 +229,13 @@ def transpose(x, *, axes: tuple[int, ...] | None = None):
 
 
 @op
-def broadcast_to(x, *, shape: tuple[int, ...]):
+def broadcast_to(x: Array, *, shape: tuple[int, ...]) -> Result:
     before = x.shape
     return xp.broadcast_to(x, shape), (lambda g: unbroadcast(g, before),)
 
 
 @op(remedy="give a pair (before, after) for every axis")
-def pad(x, *, widths: tuple[tuple[int, int], ...]):
+def pad(x: Array, *, widths: tuple[tuple[int, int], ...]) -> Result:
     """Zeros around ``x``: (before, after) for each axis."""
     if len(widths) != x.ndim:
         raise ValueError(f"{len(widths)} pairs for {x.ndim} axes")
@@ -243,26 +244,32 @@ def pad(x, *, widths: tuple[tuple[int, int], ...]):
 
 
 @op(remedy="give arrays that are equal in all axes but the one they are joined along")
-def concatenate(*xs, axis: int = 0):
+def concatenate(*xs: Array, axis: int = 0) -> Result:
+    """The arrays end to end along an axis."""
     value = xp.concatenate(xs, axis=axis)
-    lead = (slice(None),) * (axis % value.ndim)
-    vjps, start = [], 0
-    for x in xs:
-        part = (*lead, slice(start, start + x.shape[axis]))
-        vjps.append(lambda g, part=part: g[part])
-        start += x.shape[axis]
-    return value, tuple(vjps)
+    before = (slice(None),) * (axis % value.ndim)  # the axes before it, whole
+    sizes = [x.shape[axis] for x in xs]
+    ends = itertools.accumulate(sizes)
+    return value, tuple(
+        [_part((*before, slice(end - size, end))) for size, end in zip(sizes, ends)]
+    )
 
 
 @op(remedy="give arrays of equal shapes, and an axis of the result")
-def stack(*xs, axis: int = 0):
+def stack(*xs: Array, axis: int = 0) -> Result:
+    """The arrays side by side along a new axis."""
     value = xp.stack(xs, axis=axis)
-    lead = (slice(None),) * (axis % value.ndim)
-    return value, tuple([lambda g, i=i: g[(*lead, i)] for i in range(len(xs))])
+    before = (slice(None),) * (axis % value.ndim)  # the axes before it, whole
+    return value, tuple([_part((*before, i)) for i in range(len(xs))])
+
+
+def _part(index: Any) -> Vjp:
+    """The way back to an input that became this part of the value."""
+    return lambda g: g[index]
 
 
 @op(remedy="give an index that fits the array's axes")
-def getitem(x, *, index: Any):
+def getitem(x: Array, *, index: Any) -> Result:
     """``x[index]``: numbers, slices, None, Ellipsis, and arrays of whole numbers or of truths.
 
     An element that is taken twice gets the sum of both gradients.
@@ -272,7 +279,7 @@ def getitem(x, *, index: Any):
     parts = tuple([_index_part(part) for part in parts])
     by_array = any([hasattr(part, "dtype") for part in parts])
 
-    def vjp(g):
+    def vjp(g: Array) -> Array:
         full = xp.zeros(shape, dtype)
         if by_array:
             scatter_add(full, parts, g)
@@ -296,7 +303,7 @@ def _index_part(part: Any) -> Any:
 
 
 @op
-def matmul(x, y):
+def matmul(x: Array, y: Array) -> Result:
     """The product of matrices in the last two axes, (..., m, k) @ (..., k, n); others broadcast."""
     sx, sy = shape_of(x), shape_of(y)
     if not sx or not sy or sx[-1] != sy[-2 if len(sy) > 1 else 0]:
@@ -304,18 +311,21 @@ def matmul(x, y):
             f"matmul: shapes {sx or x} and {sy or y} do not fit: the last axis of the first must "
             "equal the last but one of the second; transpose or reshape one of them"
         )
-    a = x[None, :] if x.ndim == 1 else x  # (k,) -> (1, k)
-    b = y[:, None] if y.ndim == 1 else y  # (k,) -> (k, 1)
+    # A vector is a matrix of one row (x) or of one column (y), which the value is then without:
+    #     x (k,)       ->  a (1, k)         y (k,)       ->  b (k, 1)
+    #     x (..., m, k) =  a                y (..., k, n) =  b            a @ b (..., m, n)
+    a = x[None, :] if x.ndim == 1 else x
+    b = y[:, None] if y.ndim == 1 else y
     product = a @ b
     shape = product.shape
-    value = product.reshape(
-        shape[:-2] + (() if x.ndim == 1 else shape[-2:-1]) + (() if y.ndim == 1 else shape[-1:])
-    )
+    rows = () if x.ndim == 1 else shape[-2:-1]
+    columns = () if y.ndim == 1 else shape[-1:]
+    value = product.reshape(shape[:-2] + rows + columns)
 
-    def vjp_x(g):
+    def vjp_x(g: Array) -> Array:
         return unbroadcast(g.reshape(shape) @ b.swapaxes(-1, -2), a.shape).reshape(sx)
 
-    def vjp_y(g):
+    def vjp_y(g: Array) -> Array:
         return unbroadcast(a.swapaxes(-1, -2) @ g.reshape(shape), b.shape).reshape(sy)
 
     return value, (vjp_x, vjp_y)

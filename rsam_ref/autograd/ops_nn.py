@@ -12,9 +12,9 @@ from typing import Any
 
 from rsam_backends import Stream, all_within, erf, replaceable, sliding_windows, xp
 from rsam_backends.base import Array
-from rsam_backends.windows import pair
+from rsam_backends.windows import Pair, pair
 from rsam_ref.autograd.errors import ShapeError
-from rsam_ref.autograd.op import op
+from rsam_ref.autograd.op import Result, op
 from rsam_ref.autograd.ops import getitem, mul, reshape, transpose
 from rsam_ref.autograd.tensor import Tensor
 
@@ -22,26 +22,26 @@ from rsam_ref.autograd.tensor import Tensor
 
 
 @op
-def relu(x):
+def relu(x: Array) -> Result:
     """max(x, 0); at 0 the gradient is 0."""
     value = xp.maximum(x, 0)
     return value, (lambda g: g * (value > 0),)
 
 
 @op
-def sigmoid(x):
+def sigmoid(x: Array) -> Result:
     """1 / (1 + exp(-x)), as 0.5 * (1 + tanh(x / 2)), which overflows nowhere."""
     value = 0.5 * xp.tanh(0.5 * x) + 0.5
     return value, (lambda g: g * (value * (1 - value)),)
 
 
 @op
-def gelu(x, *, approximate: bool = False):
+def gelu(x: Array, *, approximate: bool = False) -> Result:
     """x * P(Z <= x) for a standard normal Z (Hendrycks and Gimpel 2016), exact or by tanh."""
     if not approximate:
         below = 0.5 * (1 + erf(x * math.sqrt(0.5)))  # P(Z <= x)
 
-        def vjp(g):
+        def vjp(g: Array) -> Array:
             density = xp.exp(-0.5 * x * x) * (1 / math.sqrt(2 * math.pi))
             return g * (below + x * density)
     else:
@@ -49,7 +49,7 @@ def gelu(x, *, approximate: bool = False):
         t = xp.tanh(c * (x + 0.044715 * x * x * x))
         below = 0.5 * (1 + t)
 
-        def vjp(g):
+        def vjp(g: Array) -> Array:
             slope = 0.5 * (1 - t * t) * c * (1 + 3 * 0.044715 * x * x)  # d below / dx
             return g * (below + x * slope)
 
@@ -76,13 +76,13 @@ def _log_softmax(x: Array, axis: int) -> Array:
 
 
 @op
-def softmax(x, *, axis: int = -1):
+def softmax(x: Array, *, axis: int = -1) -> Result:
     p = _softmax(x, axis)
     return p, (lambda g: _softmax_vjp(g, p, axis),)
 
 
 @op
-def log_softmax(x, *, axis: int = -1):
+def log_softmax(x: Array, *, axis: int = -1) -> Result:
     value = _log_softmax(x, axis)
     return value, (lambda g: g - xp.exp(value) * g.sum(axis=axis, keepdims=True),)
 
@@ -107,7 +107,7 @@ def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
 
 
 @op(constants=(1,), remedy=TARGETS)
-def cross_entropy(logits, targets, *, label_smoothing: float = 0.0):
+def cross_entropy(logits: Array, targets: Array, *, label_smoothing: float = 0.0) -> Result:
     """The mean over the batch of -sum_k target_k log softmax(logits)_k.
 
     Targets are labels (N,) or probabilities (N, K). Label smoothing s mixes them with the uniform
@@ -119,7 +119,7 @@ def cross_entropy(logits, targets, *, label_smoothing: float = 0.0):
     log_p = _log_softmax(logits, axis=1)
     n = logits.shape[0]
 
-    def vjp(g):
+    def vjp(g: Array) -> Array:
         # Rows of targets need not sum to 1, hence the sum before the probabilities.
         return (xp.exp(log_p) * target.sum(axis=1, keepdims=True) - target) * (g / n)
 
@@ -127,7 +127,7 @@ def cross_entropy(logits, targets, *, label_smoothing: float = 0.0):
 
 
 @op(constants=(1,), remedy=TARGETS)
-def sigmoid_cross_entropy(logits, targets):
+def sigmoid_cross_entropy(logits: Array, targets: Array) -> Result:
     """Every class a yes-or-no question: summed over the classes, averaged over the batch.
 
     -sum_k target_k log s_k + (1 - target_k) log(1 - s_k) with s = sigmoid(logits), written as
@@ -137,7 +137,7 @@ def sigmoid_cross_entropy(logits, targets):
     n = logits.shape[0]
     losses = xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
 
-    def vjp(g):
+    def vjp(g: Array) -> Array:
         return (0.5 * xp.tanh(0.5 * logits) + 0.5 - target) * (g / n)
 
     return losses.sum() / n, (vjp, None)
@@ -147,7 +147,7 @@ def sigmoid_cross_entropy(logits, targets):
 
 
 @op
-def linear(x, weight, bias=None):
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Result:
     """``x @ weight.T + bias``: x (..., in), weight (out, in), bias (out,)."""
     _check_bias("linear", bias, weight)
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
@@ -217,11 +217,22 @@ def _windows(x: Array, window: tuple[int, int], stride: tuple[int, int], name: s
 
 
 @op
-def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups: int = 1):
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    groups: int = 1,
+) -> Result:
     """Images (N, C, H, W) cross-correlated with filters (O, C / groups, kH, kW), plus bias (O,).
 
-    Every window becomes a row, every filter a column, the convolution one matrix product. Channels
-    and filters are split into ``groups`` that do not see each other.
+    Every window becomes a row, every filter a column, the convolution one matrix product ::
+
+        windows (N Ho Wo, C kH kW)  @  filters (C kH kW, O)  =  value (N Ho Wo, O)
+
+    Channels and filters are split into ``groups`` that do not see each other: G such products.
     """
     stride, padding = pair(stride), pair(padding)
     _check_bias("conv2d", bias, weight)
@@ -242,28 +253,35 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups: int = 1):
     windows = _windows(padded, (kh, kw), stride, "conv2d")  # (N, G*C, Ho, Wo, kH, kW), a view
     n, _, ho, wo, _, _ = windows.shape
 
-    def rows():  # (G, N*Ho*Wo, C*kH*kW): copied from the view when needed, not kept
+    # windows (N, G*C, Ho, Wo, kH, kW) <-> rows (G, N*Ho*Wo, C*kH*kW); copied when asked, not kept
+    def windows_as_rows() -> Array:
         grouped = windows.reshape(n, groups, c, ho, wo, kh, kw)
         return grouped.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, n * ho * wo, c * kh * kw)
 
-    def columns(g):  # (N, O, Ho, Wo) -> (G, N*Ho*Wo, O/G)
-        grouped = g.reshape(n, groups, o // groups, ho, wo)
+    def rows_as_windows(rows: Array) -> Array:
+        grouped = rows.reshape(groups, n, ho, wo, c, kh, kw)
+        return grouped.transpose(1, 0, 4, 2, 3, 5, 6).reshape(n, groups * c, ho, wo, kh, kw)
+
+    # images (N, O, Ho, Wo) <-> rows (G, N*Ho*Wo, O/G)
+    def images_as_rows(images: Array) -> Array:
+        grouped = images.reshape(n, groups, o // groups, ho, wo)
         return grouped.transpose(1, 0, 3, 4, 2).reshape(groups, n * ho * wo, o // groups)
 
+    def rows_as_images(rows: Array) -> Array:
+        grouped = rows.reshape(groups, n, ho, wo, o // groups)
+        return grouped.transpose(1, 0, 4, 2, 3).reshape(n, o, ho, wo)
+
     filters = weight.reshape(groups, o // groups, c * kh * kw)
-    value = rows() @ filters.swapaxes(1, 2)  # (G, N*Ho*Wo, O/G)
-    value = value.reshape(groups, n, ho, wo, o // groups).transpose(1, 0, 4, 2, 3)
-    value = value.reshape(n, o, ho, wo)
+    value = rows_as_images(windows_as_rows() @ filters.swapaxes(1, 2))
     if bias is not None:
         value += bias[:, None, None]
 
-    def vjp_x(g):
-        back = (columns(g) @ filters).reshape(groups, n, ho, wo, c, kh, kw)
-        back = back.transpose(1, 0, 4, 2, 3, 5, 6).reshape(n, groups * c, ho, wo, kh, kw)
+    def vjp_x(g: Array) -> Array:
+        back = rows_as_windows(images_as_rows(g) @ filters)
         return _add_windows(back, shape, stride, padding)
 
-    def vjp_weight(g):
-        return (columns(g).swapaxes(1, 2) @ rows()).reshape(o, c, kh, kw)
+    def vjp_weight(g: Array) -> Array:
+        return (images_as_rows(g).swapaxes(1, 2) @ windows_as_rows()).reshape(o, c, kh, kw)
 
     return value, (vjp_x, vjp_weight, lambda g: g.sum(axis=(0, 2, 3)))
 
@@ -272,12 +290,21 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups: int = 1):
 
 
 @op
-def max_pool2d(x, *, window, stride=None, padding=0):
+def max_pool2d(
+    x: Array, *, window: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
+) -> Result:
     """The largest value of every window; of equal ones the first takes the gradient."""
     return pool_at(x, None, window=window, stride=stride, padding=padding)
 
 
-def pool_at(x, places, *, window, stride=None, padding=0):
+def pool_at(
+    x: Array,
+    places: Array,
+    *,
+    window: int | Pair,
+    stride: int | Pair | None = None,
+    padding: int | Pair = 0,
+) -> Result:
     """Of every window the value at ``places`` (N, C, Ho, Wo, 1), or its largest for None."""
     views, window, stride, padding = _pool_windows("max_pool2d", x, window, stride, padding)
     flat = views.reshape(*views.shape[:4], -1)  # (N, C, Ho, Wo, kH*kW)
@@ -286,20 +313,29 @@ def pool_at(x, places, *, window, stride=None, padding=0):
     value = xp.take_along_axis(flat, places, axis=-1)[..., 0]
     shape, size = x.shape, flat.shape[-1]
 
-    def vjp(g):
+    def vjp(g: Array) -> Array:
         spread = g[..., None] * (places == xp.arange(size))
         return _add_windows(spread.reshape(*g.shape, *window), shape, stride, padding)
 
     return value, (vjp,)
 
 
-def pool_places(x, *, window, stride=None, padding=0):
+def pool_places(
+    x: Array, *, window: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
+) -> Result:
     """Where in every window the largest value is: (N, C, Ho, Wo, 1)."""
     views, *_ = _pool_windows("max_pool2d", x, window, stride, padding)
     return views.reshape(*views.shape[:4], -1).argmax(axis=-1)[..., None]
 
 
-def _pool_windows(name, x, window, stride, padding, fill=-math.inf):
+def _pool_windows(
+    name: str,
+    x: Array,
+    window: int | Pair,
+    stride: int | Pair,
+    padding: int | Pair,
+    fill: float = -math.inf,
+) -> Result:
     """Views of every window (N, C, Ho, Wo, kH, kW), and the three as pairs."""
     window, padding = pair(window), pair(padding)
     stride = window if stride is None else pair(stride)
@@ -309,12 +345,14 @@ def _pool_windows(name, x, window, stride, padding, fill=-math.inf):
 
 
 @op
-def avg_pool2d(x, *, window, stride=None, padding=0):
+def avg_pool2d(
+    x: Array, *, window: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
+) -> Result:
     """The mean of every window; padding counts as zeros."""
     views, window, stride, padding = _pool_windows("avg_pool2d", x, window, stride, padding, 0.0)
     shape, places = x.shape, window[0] * window[1]
 
-    def vjp(g):
+    def vjp(g: Array) -> Array:
         spread = xp.broadcast_to((g / places)[..., None, None], (*g.shape, *window))
         return _add_windows(spread, shape, stride, padding)
 
@@ -322,7 +360,7 @@ def avg_pool2d(x, *, window, stride=None, padding=0):
 
 
 @op
-def global_avg_pool2d(x):
+def global_avg_pool2d(x: Array) -> Result:
     """The mean over height and width: (N, C, H, W) -> (N, C)."""
     if x.ndim != 4:
         raise ShapeError(f"global_avg_pool2d: shape {x.shape} is no image; give (N, C, H, W)")
@@ -343,11 +381,14 @@ def _normalised_vjp(
 ) -> Array:
     """The gradient at x, from ``g`` at x_hat, where mean and variance are taken over ``axes``.
 
-    Shifting or stretching x changes nothing, so the parts of g along 1 and along x_hat go.
+    (g - mean(g) - mean(g x_hat) x_hat) / std
+
+    x_hat stays as it is where x is shifted, or stretched from its mean. So the gradient at x has no
+    part along 1, nor along x_hat: what g has of them is taken off.
     """
     along_one = g.mean(axis=axes, keepdims=True)
     along_x_hat = (g * x_hat).mean(axis=axes, keepdims=True)
-    if across is not None:
+    if across is not None:  # the means are over all shards of the batch
         along_one, along_x_hat = across(along_one), across(along_x_hat)
     return inverse_std * (g - along_one - along_x_hat * x_hat)
 
@@ -360,7 +401,17 @@ def batch_statistics(x: Array) -> tuple[Array, Array]:
 
 
 @op
-def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False, across=None):
+def batch_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    *,
+    mean: Array,
+    var: Array,
+    eps: float = 1e-5,
+    constant: bool = False,
+    across: Callable[[Array], Array] | None = None,
+) -> Result:
     """Every channel of (N, C, H, W) or (N, C) normalised (Ioffe and Szegedy 2015).
 
     ``mean`` and ``var`` (C,) are those of this very batch, from `batch_statistics`, and then the
@@ -380,7 +431,7 @@ def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False, across=No
     x_hat = (x - mean.reshape(wide)) * inverse_std
     scale = gamma.reshape(wide)
 
-    def vjp_x(g):
+    def vjp_x(g: Array) -> Array:
         if constant:
             return g * (scale * inverse_std)
         return _normalised_vjp(g * scale, x_hat, inverse_std, axes, across)
@@ -393,7 +444,7 @@ def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False, across=No
 
 
 @op
-def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
+def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Result:
     """Every row (the last axis) normalised by its own mean and variance (Ba et al. 2016)."""
     _check_bias("layer_norm", beta, gamma)
     if x.shape[-1:] != gamma.shape:
@@ -412,7 +463,7 @@ def layer_norm(x, gamma, beta, *, eps: float = 1e-5):
 
 
 @op
-def group_norm(x, gamma, beta, *, groups: int, eps: float = 1e-5):
+def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, eps: float = 1e-5) -> Result:
     """Channels of (N, C, H, W) normalised in ``groups``, sample by sample (Wu and He 2018)."""
     _check_bias("group_norm", beta, gamma)
     if x.ndim != 4 or x.shape[1:2] != gamma.shape or x.shape[1] % groups:
@@ -427,7 +478,7 @@ def group_norm(x, gamma, beta, *, groups: int, eps: float = 1e-5):
     x_hat = rows_hat.reshape(shape)
     scale = gamma[:, None, None]
 
-    def vjp_x(g):
+    def vjp_x(g: Array) -> Array:
         g_hat = (g * scale).reshape(rows_hat.shape)
         return _normalised_vjp(g_hat, rows_hat, inverse_std, (-1,)).reshape(shape)
 
@@ -442,7 +493,7 @@ def group_norm(x, gamma, beta, *, groups: int, eps: float = 1e-5):
 
 
 @op
-def scaled_dot_product_attention(q, k, v, mask=None):
+def scaled_dot_product_attention(q: Array, k: Array, v: Array, mask: Array | None = None) -> Result:
     """softmax(q k^T / sqrt(d)) v over the last two axes (Vaswani et al. 2017).
 
     q (..., L, d), k (..., S, d), v (..., S, e) -> (..., L, e). ``mask``, broadcastable to
@@ -474,7 +525,7 @@ def scaled_dot_product_attention(q, k, v, mask=None):
             )
     p = _softmax(scores, axis=-1)
 
-    def vjps(g):
+    def vjps(g: Array) -> tuple[Array | None, ...]:
         g_scores = _softmax_vjp(g @ v.swapaxes(-1, -2), p, axis=-1) * scale
         return (
             g_scores @ k,

@@ -41,13 +41,18 @@ class Node:
 
     ``vjps`` is either a tuple of functions, one for each input, or one function that returns a
     tuple (where the inputs' gradients share work). An input that needs no gradient has no node.
+    ``op`` is the name of what made the value; a leaf has none.
     """
 
-    __slots__ = ("parents", "vjps")
+    __slots__ = ("op", "parents", "vjps")
 
-    def __init__(self, parents: tuple[Node | None, ...], vjps: Any) -> None:
+    def __init__(self, parents: tuple[Node | None, ...], vjps: Any, op: str = "") -> None:
         self.parents = parents
         self.vjps = vjps
+        self.op = op
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.op})"
 
 
 class Leaf(Node):
@@ -227,38 +232,50 @@ class Tensor:
     transpose: ClassVar[Callable[..., Tensor]]
 
 
-def _walk(root: Node, seed: Array) -> None:
-    """Carry the gradient from ``root`` to every leaf, each node once, consumers first."""
-    waiting = {root: 0}  # how many consumers of a node have not yet reported
+def _consumers(root: Node) -> dict[Node, int]:
+    """The nodes between ``root`` and the leaves, and how many consumers each has among them."""
+    counts = {root: 0}
     found = [root]
     while found:
         for parent in found.pop().parents:
-            if parent is not None:
-                if parent in waiting:
-                    waiting[parent] += 1
-                else:
-                    waiting[parent] = 1
-                    found.append(parent)
+            if parent is None:  # an input that needs no gradient
+                continue
+            if parent in counts:
+                counts[parent] += 1
+            else:
+                counts[parent] = 1
+                found.append(parent)
+    return counts
 
-    gradients = {root: seed}  # what has been reported so far
-    ready = [root]
+
+def _walk(root: Node, seed: Array) -> None:
+    """Carry the gradient from ``root`` to every leaf, each node once, consumers first."""
+    waiting = _consumers(root)  # how many consumers of a node have not yet reported
+    gradients = {root: seed}  # the sum of what those that have reported
+    ready = [root]  # nodes that wait for none
     while ready:
         node = ready.pop()
         gradient = gradients.pop(node)
-        parents, vjps = node.parents, node.vjps
         if isinstance(node, Leaf):
             node.keep(gradient)
             continue
+        parents, vjps = node.parents, node.vjps
         node.parents, node.vjps = (), _freed
-        shares = [vjp and vjp(gradient) for vjp in vjps] if type(vjps) is tuple else vjps(gradient)
+        if type(vjps) is tuple:
+            shares = [vjp and vjp(gradient) for vjp in vjps]
+        else:
+            shares = vjps(gradient)
         for parent, share in zip(parents, shares):
-            if parent is not None:
-                gradients[parent] = gradients[parent] + share if parent in gradients else share
-                if waiting[parent] == 1:
-                    ready.append(parent)
-                else:
-                    waiting[parent] -= 1
-        del gradient, vjps, shares  # free what they hold before the next node needs memory
+            if parent is None:
+                continue
+            if parent in gradients:
+                share = gradients[parent] + share
+            gradients[parent] = share
+            if waiting[parent] > 1:
+                waiting[parent] -= 1
+            else:
+                ready.append(parent)
+        del gradient, vjps, shares, share  # free what they hold before the next node needs memory
 
 
 def _freed(grad: Array) -> Any:
@@ -268,11 +285,12 @@ def _freed(grad: Array) -> Any:
     )
 
 
-class _Mode(threading.local):
+class _Tape(threading.local):
     recording = True
+    """Whether ops leave nodes, in this thread."""
 
 
-_mode = _Mode()
+tape = _Tape()
 
 
 class no_grad:  # noqa: N801 - used as a block, `with no_grad():`
@@ -282,8 +300,8 @@ class no_grad:  # noqa: N801 - used as a block, `with no_grad():`
         self._before: list[bool] = []
 
     def __enter__(self) -> None:
-        self._before.append(_mode.recording)
-        _mode.recording = False
+        self._before.append(tape.recording)
+        tape.recording = False
 
     def __exit__(
         self,
@@ -291,9 +309,9 @@ class no_grad:  # noqa: N801 - used as a block, `with no_grad():`
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        _mode.recording = self._before.pop()
+        tape.recording = self._before.pop()
 
 
 def recording() -> bool:
     """Whether ops leave nodes on the tape."""
-    return _mode.recording
+    return tape.recording

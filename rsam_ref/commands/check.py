@@ -49,8 +49,8 @@ def check(
     """
     from rsam_ref.conformance import CATALOGUE, BrokenError
     from rsam_ref.conformance.checking import ALGORITHMS
-    from rsam_ref.conformance.observe.forms import FORMS
     from rsam_ref.conformance.isolated import check_isolated
+    from rsam_ref.conformance.observe.forms import FORMS
 
     if codes:
         for code, entry in CATALOGUE.items():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rsam_backends import xp
@@ -26,30 +27,41 @@ def first_not_finite(model: Module, x: Any) -> str | None:
         if not xp.isfinite(p._data).all():
             return f"the weights of {name} are not finite (the step before had diverged)"
 
-    culprit: list[str] = []
-    names = {id(module): name for name, module in model.modules().items()}
+    faulty: list[str] = []
 
-    def watch(module: Module) -> Callable[..., Tensor]:
+    def look(name: str, module: Module, out: Tensor) -> None:
+        if not xp.isfinite(out._data).all():
+            faulty.append(f"{name or 'model'} ({type(module).__name__})")
+
+    with _watched(model, look), no_grad(), frozen_statistics():
+        model(x)
+    return f"the output of {faulty[0]} is not finite" if faulty else None
+
+
+@contextmanager
+def _watched(model: Module, look: Callable[[str, Module, Tensor], None]) -> Iterator[None]:
+    """In this block ``look(name, module, output)`` is called after each module's forward.
+
+    For that each module has a ``forward`` of its own, which hides that of its class, or one that it
+    had already (see `recompute`). Parts come before the whole.
+    """
+
+    def watching(name: str, module: Module) -> Callable[..., Tensor]:
         def forward(*inputs: Any) -> Tensor:
             out = type(module).forward(module, *inputs)
-            if not culprit and not xp.isfinite(out._data).all():
-                culprit.append(f"{names[id(module)] or 'model'} ({type(module).__name__})")
+            look(name, module, out)
             return out
 
         return forward
 
-    modules = list(model.modules().values())
-    before = [vars(module).get("forward") for module in modules]
+    modules = model.modules()
+    own = {name: vars(module).get("forward") for name, module in modules.items()}
     try:
-        for module in modules:
-            module.forward = watch(module)  # type: ignore[method-assign]
-        with no_grad(), frozen_statistics():
-            model(x)
+        for name, module in modules.items():
+            module.forward = watching(name, module)  # type: ignore[method-assign]
+        yield
     finally:
-        for module, forward in zip(modules, before):
-            del module.forward
-            if forward is not None:
-                module.forward = forward  # type: ignore[method-assign]
-    if culprit:
-        return f"the output of {culprit[0]} is not finite"
-    return None
+        for name, module in modules.items():
+            vars(module).pop("forward", None)
+            if own[name] is not None:
+                module.forward = own[name]

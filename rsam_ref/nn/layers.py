@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rsam_backends import Stream, xp
+from rsam_backends.base import Array
 from rsam_backends.windows import pair
 from rsam_ref.autograd import ops, ops_nn
 from rsam_ref.autograd.errors import ShapeError
@@ -103,32 +104,38 @@ class BatchNorm2d(Module):
                 f"BatchNorm2d: inputs of shape {x.shape}, but it is for {self.channels} channels: "
                 f"give (N, {self.channels}, H, W)"
             )
-        across: dict[str, Any] = {}
         if self.training:
-            mean, var = ops_nn.batch_statistics(x._data)
-            here = current_pass()
-            n, group = x.size // self.channels, here.group
-            if group is not None:
-                own, mean = mean, group.mean(mean)
-                var = group.mean(var + (own - mean) ** 2)
-                n = round(n / group.share)
-                across = {"across": group.mean}
-            if here.move_statistics:
-                m = self.momentum
-                self.running_mean = (1 - m) * self.running_mean + m * mean
-                self.running_var = (1 - m) * self.running_var + m * n / max(n - 1, 1) * var
-        else:
-            mean, var = self.running_mean, self.running_var
+            return self._by_the_batch(x)
         return ops_nn.batch_norm(
             x,
             self.weight,
             self.bias,
-            mean=mean,
-            var=var,
+            mean=self.running_mean,
+            var=self.running_var,
             eps=self.eps,
-            constant=not self.training,
-            **across,
+            constant=True,
         )
+
+    def _by_the_batch(self, x: Tensor) -> Tensor:
+        here, n = current_pass(), x.size // self.channels  # n values of each channel
+        mean, var = ops_nn.batch_statistics(x._data)
+        across = None
+        if here.group is not None:  # x is a shard: the statistics are those of the whole batch
+            own, mean = mean, here.group.mean(mean)
+            var = here.group.mean(var + (own - mean) ** 2)
+            n = round(n / here.group.share)
+            across = here.group.mean
+        if here.move_statistics:
+            unbiased = n / max(n - 1, 1) * var
+            self._follow(mean, unbiased)
+        return ops_nn.batch_norm(
+            x, self.weight, self.bias, mean=mean, var=var, eps=self.eps, across=across
+        )
+
+    def _follow(self, mean: Array, var: Array) -> None:
+        m = self.momentum
+        self.running_mean = (1 - m) * self.running_mean + m * mean
+        self.running_var = (1 - m) * self.running_var + m * var
 
 
 class LayerNorm(Module):

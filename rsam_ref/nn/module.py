@@ -220,4 +220,4 @@ def _guarded(out: Tensor, weights: Weights) -> Tensor:
             )
         return g
 
-    return Tensor.over(out._data, Node((out.node,), (vjp,)))
+    return Tensor.over(out._data, Node((out.node,), (vjp,), "guard"))

@@ -62,4 +62,4 @@ class _Recomputed:
                 again.backward(g)
             return (inner.node.total if isinstance(inner.node, Leaf) else None,)
 
-        return Tensor.over(value, Node((x.node,), vjps))
+        return Tensor.over(value, Node((x.node,), vjps, "recompute"))

@@ -92,7 +92,7 @@ MISTAKES = {
 }
 READ_ON = {
     "rsam": [
-        "The source: `rsam_ref/algorithms/sam.py` and `rsam_ref/algorithms/noise.py`. Every detail: "
+        "The source: `rsam_ref/algorithms/sam.py` and `noise.py` beside it. Every detail: "
         "`docs/algorithms/rsam.md`.",
         "Is my implementation R-SAM? `rsam-ref check FILE.py:NAME --algorithm rsam`",
         "Liu, Mai, Cheng, Chen, Hsieh, You: Random Sharpness-Aware Minimization. NeurIPS 2022.",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -60,21 +59,24 @@ def train(
     """
     x, y = to_device(x), to_device(y)
     _check_samples(x, y, batch_size)
-    order: list[Any] = []
-    per_epoch = math.ceil(len(x) / batch_size)
 
-    def batch(step: int) -> Objective:
-        epoch, i = divmod(step, per_epoch)
-        index = to_device(order[i])
-        return objective(model, x[index], y[index], loss, seed=mix(seed, epoch, i))
+    def one_epoch(epoch: int) -> Epoch:
+        order = list(batches(len(x), batch_size, seed, epoch))
+        first = epoch * len(order)  # the number of its first step
+
+        def batch(step: int) -> Objective:
+            i = step - first
+            index = to_device(order[i])
+            return objective(model, x[index], y[index], loss, seed=mix(seed, epoch, i))
+
+        model.train()
+        steps = range(first, first + len(order))
+        losses = run_steps(model, optimizer, batch, steps, per_epoch=len(order))
+        return Epoch(epoch + 1, float(losses[0].mean()))
 
     history = []
     for epoch in range(epochs):
-        model.train()
-        order = list(batches(len(x), batch_size, seed, epoch))
-        steps = range(epoch * per_epoch, (epoch + 1) * per_epoch)
-        losses = run_steps(model, optimizer, batch, steps, per_epoch)
-        history.append(Epoch(epoch + 1, float(losses[0].mean())))
+        history.append(one_epoch(epoch))
         if on_epoch is not None:
             on_epoch(history[-1])
     return history

@@ -1,8 +1,8 @@
 """Where the time of a training step goes: op by op, forward and backward, and what is left.
 
-The tape looks every op up in the backend's table of kernels. `intercepted` puts another table in
-its place, which hands out each op, kernel or definition, with something wrapped around it. So
-measuring costs nothing where nobody measures.
+The tape looks every op up among the kernels that are in force. `intercepted` replaces them by the
+same ops, kernel or definition, with something wrapped around each. So measuring costs nothing where
+nobody measures.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import inspect
 import statistics
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rsam_backends import Stream, current_backend, synchronize, to_device
-from rsam_backends.base import Array, Backend
-from rsam_backends.switch import _local
+from rsam_backends import Stream, current_backend, kernels_replaced, synchronize, to_device
+from rsam_backends.base import Array, Backend, Kernel
+from rsam_backends.switch import in_force
 from rsam_ref import models
 from rsam_ref.algorithms.base import Optimizer
 from rsam_ref.autograd import ops, ops_nn
@@ -27,22 +27,17 @@ from rsam_ref.nn.module import Module
 from rsam_ref.nn.objective import objective
 
 Label = tuple[str, str]
-
-
 """An op's name and its phase, "forward" or "backward"; or a part of the rest, and ""."""
 
 
-TAPE, NOISE, OPTIMIZER = (
-    ("the tape and the layers", ""),
-    ("the noise", ""),
-    ("the optimizer", ""),
-)
-
+TAPE = ("the tape and the layers", "")
+NOISE = ("the noise", "")
+OPTIMIZER = ("the optimizer", "")
 
 Work = Callable[[], Any]
 
 
-DEFINITIONS: dict[str, Callable[..., Any]] = {
+DEFINITIONS: dict[str, Kernel] = {
     name: function.__wrapped__
     for module in (ops, ops_nn)
     for name, function in vars(module).items()
@@ -51,57 +46,7 @@ DEFINITIONS: dict[str, Callable[..., Any]] = {
     and function.__name__ == name
     and function.__module__ == module.__name__
 }
-
-
 """What the ops, and the functions that a backend may replace, mean, by name."""
-
-
-class _Table(dict[str, Callable[..., Any]]):
-    """The kernels, with every op going through ``around``."""
-
-    def __init__(
-        self,
-        kernels: dict[str, Callable[..., Any]],
-        around: Callable[[Label, Work], Any],
-        ran: dict[str, str],
-    ) -> None:
-        super().__init__(kernels)
-        self._around = around
-        self._ran = ran
-        self._wrapped: dict[str, Callable[..., Any]] = {}
-
-    def get(self, name: str, default: Any = None) -> Any:
-        if name not in DEFINITIONS:
-            return super().get(name, default)
-        if name not in self._wrapped:
-            self._wrapped[name] = self._wrap(name, super().get(name))
-        return self._wrapped[name]
-
-    def _wrap(self, name: str, kernel: Callable[..., Any] | None) -> Callable[..., Any]:
-        definition, around, ran = DEFINITIONS[name], self._around, self._ran
-
-        def call(*arrays: Any, **options: Any) -> Any:
-            def forward() -> Any:
-                if kernel is not None:
-                    result = kernel(*arrays, **options)
-                    if result is not NotImplemented:
-                        ran[name] = "kernel"
-                        return result
-                ran[name] = "definition"
-                return definition(*arrays, **options)
-
-            result = around((name, "forward"), forward)
-            if not isinstance(result, tuple) or len(result) != 2:
-                return result
-            value, vjps = result
-            if type(vjps) is tuple:
-                return value, tuple([vjp and backward(vjp) for vjp in vjps])
-            return (value, backward(vjps)) if callable(vjps) else result
-
-        def backward(vjp: Callable[[Array], Any]) -> Callable[[Array], Any]:
-            return lambda g: around((name, "backward"), lambda: vjp(g))
-
-        return call
 
 
 @contextmanager
@@ -111,14 +56,47 @@ def intercepted(around: Callable[[Label, Work], Any]) -> Iterator[dict[str, str]
     ``around`` has to return ``work()``. Yields which ran, by the op's name: "kernel" or
     "definition".
     """
-    here = vars(_local)
-    before = here["_kernels"]
     ran: dict[str, str] = {}
-    here["_kernels"] = _Table(before, around, ran)
-    try:
+    kernels = in_force.kernels
+    wrapped = {
+        name: _wrapped(name, kernels.get(name), definition, around, ran)
+        for name, definition in DEFINITIONS.items()
+    }
+    with kernels_replaced(wrapped):
         yield ran
-    finally:
-        here["_kernels"] = before
+
+
+def _wrapped(
+    name: str,
+    kernel: Kernel | None,
+    definition: Kernel,
+    around: Callable[[Label, Work], Any],
+    ran: dict[str, str],
+) -> Kernel:
+    """A kernel that runs the op as before, its forward and each of its vjps within ``around``."""
+
+    def forward(arrays: Sequence[Any], options: dict[str, Any]) -> Any:
+        if kernel is not None:
+            result = kernel(*arrays, **options)
+            if result is not NotImplemented:
+                ran[name] = "kernel"
+                return result
+        ran[name] = "definition"
+        return definition(*arrays, **options)
+
+    def backward(vjp: Callable[[Array], Any]) -> Callable[[Array], Any]:
+        return lambda g: around((name, "backward"), lambda: vjp(g))
+
+    def call(*arrays: Any, **options: Any) -> Any:
+        result = around((name, "forward"), lambda: forward(arrays, options))
+        if not isinstance(result, tuple) or len(result) != 2:  # of a function that is no op
+            return result
+        value, vjps = result
+        if type(vjps) is tuple:
+            return value, tuple([vjp and backward(vjp) for vjp in vjps])
+        return (value, backward(vjps)) if callable(vjps) else result
+
+    return call
 
 
 class Clock:

@@ -11,14 +11,14 @@ Errors are measured against the scale of the whole array, and against 1 where th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from rsam_backends import to_device, to_host, xp
+from rsam_backends import kernels_replaced, to_device, to_host
+from rsam_backends.switch import in_force
 from rsam_ref import Tensor
 from rsam_ref.autograd.tensor import Leaf
 
@@ -102,25 +102,16 @@ def compare(
                 x.setflags(write=False)
         expected = by(reference, given)
         labels = ["value"] + [f"gradient at input {i}" for i, x in enumerate(given) if is_float(x)]
-        for kind, kernels in (("definition", {}), ("kernel", xp._kernels)):
-            if kind == "kernel" and not kernels:
+        kernels = in_force.kernels
+        for kind, replaced in (("definition", dict.fromkeys(kernels)), ("kernel", {})):
+            if kind == "kernel" and not any(kernels.values()):
                 continue
-            with backend_kernels(kernels):
+            with kernels_replaced(replaced):
                 found = with_ours(f, given)
             for label, a, b in zip(labels, found, expected, strict=True):
                 label = f"{name} ({kind}) of {describe(given)}: {label}"
                 assert a.dtype == dtype, f"{label} is {a.dtype}"
                 assert_close(label, a, b, tolerance)
-
-
-@contextmanager
-def backend_kernels(kernels: dict[str, Any]) -> Iterator[None]:
-    """Inside this block the backend in force has these kernels only."""
-    before, xp._kernels = xp._kernels, kernels
-    try:
-        yield
-    finally:
-        xp._kernels = before
 
 
 def describe(inputs: Any) -> str:
