@@ -80,6 +80,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|numpy|pathlib)\..*"),
     ("py:class", r"rsam_ref\.models\.resnet\.(BasicBlock|Bottleneck)"),
     ("py:class", r"rsam_ref\.autograd\.tensor\.Node|Entry"),
+    ("py:class", r"(.*\.)?[PT]"),  # type variables
     ("py:class", "|".join(NAMES)),
 ]
 
