@@ -6,14 +6,14 @@ import pytest
 
 from rsam_ref.commands import train as cli_train
 from rsam_ref.training.recipe import Recipe
-from tests.helpers.commands import command
+from tests.helpers.commands import called, command
 
 
 def test_help_and_version():
     help_text = command("--help").stdout
     assert "compare" in help_text
     assert "explain" in help_text
-    options = command("compare", "--help").stdout
+    options = called("compare", "--help").stdout
     assert all(f"--{name}" in options for name in ("quick", "label-noise", "rho", "jobs", "out"))
     assert command("--version").stdout.startswith("rsam-ref 0.")
 
@@ -72,16 +72,32 @@ def test_help_and_version():
     ],
 )
 def test_an_error_is_one_line_and_an_exit_code(arguments, code, message):
-    done = command(*arguments)
+    done = called(*arguments)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert done.stderr.startswith("rsam-ref: ")
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["compare", "--rho", "-1"], 2),
+        (["explain", "--save", "/nowhere/step.png"], 1),
+        (["train", "--data", "/nowhere"], 1),
+        (["data", "fetch", "imagenet"], 2),
+    ],
+    ids=lambda arguments: arguments[0] if isinstance(arguments, list) else None,
+)
+def test_a_process_ends_as_a_call_does(arguments, code):
+    done, expected = command(*arguments), called(*arguments)
+    assert done.returncode == code
+    assert (done.stderr, done.returncode) == (expected.stderr, expected.returncode)
+
+
 @pytest.mark.parametrize("arguments", [["compare", "--rho", "much"], ["compare", "--nope"], ["no"]])
 def test_wrong_usage_points_to_the_help(arguments):
-    done = command(*arguments)
+    done = called(*arguments)
     assert done.returncode == 2
     assert "--help" in done.stderr
     assert "Traceback" not in done.stderr
@@ -98,15 +114,15 @@ def test_train_by_a_recipe_a_preset_and_options(tmp_path):
     assert 'optimizer = "sam"' in used
     assert "epochs = 1" in used
     assert "hidden" in used
-    listed = command("train", "--list-presets").stdout
+    listed = called("train", "--list-presets").stdout
     assert "imagenet-vit-b16" in listed
-    told = command("train", "--preset", "digits-cnn", "--epochs", "1", "--out", str(tmp_path / "b"))
+    told = called("train", "--preset", "digits-cnn", "--epochs", "1", "--out", str(tmp_path / "b"))
     assert told.returncode == 0, told.stderr
     assert "our choice: everything" in told.stdout
 
 
 def test_runs_get_folders_of_their_own(tmp_path):
-    done = [command("train", "--model", "mlp", "--epochs", "1", cwd=tmp_path) for _ in range(2)]
+    done = [called("train", "--model", "mlp", "--epochs", "1", cwd=tmp_path) for _ in range(2)]
     assert [d.returncode for d in done] == [0, 0]
     assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["mlp-rsam-1", "mlp-rsam-2"]
 
@@ -122,7 +138,7 @@ def test_explain_tells_the_step_and_draws_it(tmp_path):
 
 def test_explain_makes_slides_and_a_page_to_hand_out(tmp_path):
     wanted = ("--algorithm", "sam", "--stages", "slides", "--handout", "page.html")
-    done = command("explain", *wanted, "--background", "transparent", cwd=tmp_path)
+    done = called("explain", *wanted, "--background", "transparent", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "w + D" not in done.stdout
     slides = [

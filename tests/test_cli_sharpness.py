@@ -22,7 +22,7 @@ from rsam_ref.sharpness.kept import Kept
 from rsam_ref.training import recipe
 from rsam_ref.training.run import Run
 from rsam_ref.training.trained import load_trained
-from tests.helpers.commands import command
+from tests.helpers.commands import called, command
 
 QUICK = {
     "rho": [0.05, 0.1],
@@ -119,7 +119,7 @@ def test_all_measures_of_two_models(runs, tmp_path):
     assert line[0, 1] != pytest.approx(line[1, 1])
 
     # Another subset of the same is taken from what was kept, and says the same.
-    again = command(
+    again = called(
         *("sharpness", str(runs / "mlp-sam"), *OPTIONS),
         *("--measure", "worst", "--measure", "line"),
         cwd=tmp_path,
@@ -149,7 +149,7 @@ def test_all_measures_of_two_models(runs, tmp_path):
 )
 def test_an_error_is_one_line_and_an_exit_code(runs, tmp_path, arguments, code, message):
     measure = ["--measure", "hessian"] if "--measure" not in arguments else []
-    done = command("sharpness", str(runs / "mlp-sam"), *measure, *arguments, cwd=tmp_path)
+    done = called("sharpness", str(runs / "mlp-sam"), *measure, *arguments, cwd=tmp_path)
     assert done.returncode == code, done.stderr
     assert message in done.stderr
     assert done.stderr.startswith("rsam-ref: ")
@@ -175,7 +175,7 @@ def test_a_diverged_model_can_be_measured(runs, tmp_path):
 
 
 def test_steps_are_asked_for_where_they_are_used(runs, tmp_path):
-    done = command(
+    done = called(
         *("sharpness", str(runs / "mlp-sam"), "--steps", "2", "--restarts", "0"),
         *("--measure", "worst", "--samples", "20"),
         cwd=tmp_path,
@@ -184,7 +184,7 @@ def test_steps_are_asked_for_where_they_are_used(runs, tmp_path):
 
 
 def test_a_missing_checkpoint_is_one_line(tmp_path):
-    done = command("sharpness", str(tmp_path / "nowhere"))
+    done = called("sharpness", str(tmp_path / "nowhere"))
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
         f"rsam-ref: {tmp_path}/nowhere: no such file or folder; give a run of rsam-ref train"

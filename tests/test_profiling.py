@@ -17,7 +17,7 @@ from rsam_ref.training.profiling import (
     profile,
     random_batch,
 )
-from tests.helpers.commands import command
+from tests.helpers.commands import called, command
 
 CASES = {"sgd": (lambda: SGD(0.1), 1), "sam": (lambda: SAM(SGD(0.1)), 2)}
 CASES["rsam"] = (lambda: RSAM(SGD(0.1)), 2)
@@ -76,7 +76,7 @@ def test_the_command_prints_and_draws(tmp_path):
     for text in ("conv2d", "backward", "kernel", "the optimizer", "Not measured, a step takes"):
         assert text in done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
-    plain = command("profile", "mlp", "--steps", "1", "--kernels", "plain")
+    plain = called("profile", "mlp", "--steps", "1", "--kernels", "plain")
     assert "definition" in plain.stdout
     assert "kernel " not in plain.stdout
 
@@ -92,7 +92,7 @@ def test_the_command_prints_and_draws(tmp_path):
     ],
 )
 def test_wrong_usage_is_one_line(arguments, message):
-    done = command("profile", *arguments)
+    done = called("profile", *arguments)
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1

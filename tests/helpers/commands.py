@@ -1,11 +1,20 @@
-"""The command line, run as a user runs it."""
+"""The command line, run as a user runs it, in a process or in this one."""
 
+from __future__ import annotations
+
+import contextlib
+import io
 import os
 import subprocess
 import sys
+from subprocess import CompletedProcess
+from unittest import mock
+
+from rsam_ref.commands.main import main
 
 
-def command(*arguments, cwd=None, **environment):
+def command(*arguments, cwd=None, **environment) -> CompletedProcess[str]:
+    """What a shell would start."""
     return subprocess.run(
         [sys.executable, "-m", "rsam_ref", *arguments],
         capture_output=True,
@@ -14,3 +23,21 @@ def command(*arguments, cwd=None, **environment):
         cwd=cwd,
         env={**os.environ, "COLUMNS": "100", **environment},
     )
+
+
+def called(*arguments, cwd=None, **environment) -> CompletedProcess[str]:
+    """The same without the second or so that a process takes to start: for the many cases of one
+    kind, of which one at least goes through `command`."""
+    output, errors, code = io.StringIO(), io.StringIO(), 0
+    with (
+        mock.patch.dict(os.environ, COLUMNS="100", **environment),
+        mock.patch.object(sys, "argv", ["rsam-ref", *map(str, arguments)]),
+        contextlib.chdir(cwd or "."),
+        contextlib.redirect_stdout(output),
+        contextlib.redirect_stderr(errors),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    return CompletedProcess(arguments, code, output.getvalue(), errors.getvalue())
