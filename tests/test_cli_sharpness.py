@@ -266,9 +266,9 @@ def test_other_settings_or_weights_are_measured_anew(runs, tmp_path):
 def test_a_measure_uses_the_settings_that_it_says(runs, measure):
     asked = set()
 
-    class Watched(survey.Settings):
+    class Watched(survey.SurveySettings):
         def __getattribute__(self, name):
-            if name in survey.Settings.__dataclass_fields__:
+            if name in survey.SurveySettings.__dataclass_fields__:
                 asked.add(name)
             return super().__getattribute__(name)
 

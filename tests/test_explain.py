@@ -3,14 +3,22 @@
 import numpy as np
 import pytest
 
-from rsam_ref import figures as plot
-from rsam_ref.teaching import picture as plot_step
-from rsam_ref.teaching import step as explain
+from rsam_ref import figures
+from rsam_ref.teaching import picture
+from rsam_ref.teaching.step import (
+    Tensor,
+    angle,
+    digits_network,
+    quantities,
+    settings_text,
+    two_weights,
+    valley,
+)
 from rsam_ref.training.comparison import summarise
 from rsam_ref.training.figures import compare_figure
 
 
-@pytest.mark.parametrize("make", [explain.two_weights, lambda: explain.digits_network().step])
+@pytest.mark.parametrize("make", [two_weights, lambda: digits_network().step])
 def test_the_numbers_satisfy_the_equations(make):
     step = make()
     trace = step.trace
@@ -21,9 +29,7 @@ def test_the_numbers_satisfy_the_equations(make):
     np.testing.assert_allclose(step.after, step.w - step.lr * trace.gradient, **close)
 
 
-@pytest.mark.parametrize(
-    "make", [explain.two_weights, lambda **given: explain.digits_network(**given).step]
-)
+@pytest.mark.parametrize("make", [two_weights, lambda **given: digits_network(**given).step])
 def test_sam_has_no_draw(make):
     step = make(algorithm="sam")
     g0, eps = step.trace.ascent_gradient, step.trace.perturbation
@@ -31,25 +37,25 @@ def test_sam_has_no_draw(make):
     assert step.trace.noise is None
     np.testing.assert_allclose(eps, step.rho * g0 / np.linalg.norm(g0), rtol=1e-5)
     np.testing.assert_array_equal(step.ascent, g0)
-    told = [symbol for symbol, _, _ in explain.quantities(step)]
+    told = [symbol for symbol, _, _ in quantities(step)]
     assert told == ["w", "g0", "eps", "g", "w'"]
-    assert "sigma" not in explain.settings(step)
+    assert "sigma" not in settings_text(step)
 
 
 def test_the_valley_has_the_gradient_it_claims():
-    step = explain.two_weights()
+    step = two_weights()
     point = step.w + step.trace.noise
     numeric = np.zeros(2)
     for i in range(2):
         h = np.eye(2)[i] * 1e-6
-        up, down = (explain.valley(explain.Tensor(point + s * h)).item() for s in (1, -1))
+        up, down = (valley(Tensor(point + s * h)).item() for s in (1, -1))
         numeric[i] = (up - down) / 2e-6
     np.testing.assert_allclose(step.trace.ascent_gradient, numeric, rtol=1e-6)
 
 
 def test_angles():
-    assert explain.angle(np.array([1.0, 0]), np.array([0, 2.0])) == pytest.approx(90)
-    assert np.isnan(explain.angle(np.zeros(2), np.ones(2)))
+    assert angle(np.array([1.0, 0]), np.array([0, 2.0])) == pytest.approx(90)
+    assert np.isnan(angle(np.zeros(2), np.ones(2)))
 
 
 def test_figures_show_what_they_are_given(tmp_path):
@@ -74,9 +80,9 @@ def test_figures_show_what_they_are_given(tmp_path):
     sam = next(line for line in left.get_lines() if line.get_label() == "SAM")
     np.testing.assert_allclose(sam.get_ydata(), [81, 82])
 
-    figure = plot_step.step_figure(explain.two_weights())
+    figure = picture.step_figure(two_weights())
     with pytest.raises(ValueError, match=r"cannot write a picture of kind '.txt'"):
-        plot.save(figure, tmp_path / "figure.txt")
+        figures.save(figure, tmp_path / "figure.txt")
     for kind in ("png", "svg", "pdf"):
-        plot.save(figure, tmp_path / f"figure.{kind}")
+        figures.save(figure, tmp_path / f"figure.{kind}")
     assert len(list(tmp_path.iterdir())) == 3

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 
 from rsam_backends import quiet
-from rsam_ref import figures as plot
+from rsam_ref import figures
 from rsam_ref.algorithms import sam
-from rsam_ref.teaching import handout
-from rsam_ref.teaching import picture as plot_step
-from rsam_ref.teaching import step as explain
-from rsam_ref.teaching.stages import stages, typeset
+from rsam_ref.teaching import handout, picture
+from rsam_ref.teaching.stages import stages_of, typeset
+from rsam_ref.teaching.step import ALGORITHMS, quantities, two_weights
 
-STEPS = {name: explain.two_weights(algorithm=name) for name in explain.ALGORITHMS}
+STEPS = {name: two_weights(algorithm=name) for name in ALGORITHMS}
 NAMES = {
     "rsam": ["weights", "draw", "gradient", "ascent", "radius", "descent"],
     "sam": ["weights", "gradient", "radius", "descent"],
@@ -31,10 +30,10 @@ def labels(figure):
 
 @both
 def test_the_stages_tell_all_of_a_step_once(step):
-    told = stages(step)
+    told = stages_of(step)
     assert [stage.name for stage in told] == NAMES[step.algorithm]
     symbols = [symbol for stage in told for symbol in stage.symbols]
-    assert symbols == [symbol for symbol, _, _ in explain.quantities(step)]
+    assert symbols == [symbol for symbol, _, _ in quantities(step)]
     assert f"{float(step.trace.loss):.3f}" in next(s for s in told if s.name == "gradient").text
     assert f"{float(step.trace.adversarial_loss):.3f}" in told[-1].text
 
@@ -43,7 +42,7 @@ def test_the_stages_tell_all_of_a_step_once(step):
 def test_an_equation_is_the_same_as_tex_and_as_mathml(step):
     """Compared by their letters, in order; only a fraction is written the other way round."""
     names = {r"\varepsilon": "ε", r"\rho": "ρ", r"\sigma": "σ", r"\lambda": "λ", r"\nabla": "∇"}
-    for stage in stages(step):
+    for stage in stages_of(step):
         for equation in stage.equations:
             page = ET.fromstring(f"<math>{equation.mathml}</math>")
             tex = equation.tex.replace(r"^\prime", "′").replace(r"\Vert", "‖").replace("-", "−")
@@ -55,7 +54,7 @@ def test_an_equation_is_the_same_as_tex_and_as_mathml(step):
 
 @both
 def test_a_slide_adds_to_the_one_before_and_moves_nothing(step):
-    figures = plot_step.stage_figures(step)
+    figures = picture.stage_figures(step)
     assert len(figures) == len(NAMES[step.algorithm])
     before = {}
     for figure in figures:
@@ -71,7 +70,7 @@ def test_a_slide_adds_to_the_one_before_and_moves_nothing(step):
 
 @both
 def test_arrows_are_where_the_numbers_are(step):
-    figure = plot_step.step_figure(step)
+    figure = picture.step_figure(step)
     arrows = [(t.xy, t.xyann) for t in figure.axes[0].texts if getattr(t, "arrow_patch", None)]
     w, eps = step.w, step.trace.perturbation
 
@@ -94,8 +93,8 @@ def test_arrows_are_where_the_numbers_are(step):
     "given", [{"rho": 0.0}, {"sigma": 0.0}, {"rho": 1e-9, "sigma": 1e-9}, {"lam": 1e8}]
 )
 def test_a_step_without_length_is_drawn_too(given):
-    step = explain.two_weights(**given)
-    said = "".join(labels(plot_step.step_figure(step)))
+    step = two_weights(**given)
+    said = "".join(labels(picture.step_figure(step)))
     assert "w + ε" in said
     if given.get("rho", 1) < 1e-6:
         assert re.search(r"w =.* w \+ ε", said), "places that coincide share a label"
@@ -103,7 +102,7 @@ def test_a_step_without_length_is_drawn_too(given):
 
 def test_a_step_that_left_the_range_is_refused():
     with quiet(), pytest.raises(ValueError, match="left the range of numbers"):
-        plot_step.step_figure(explain.two_weights(rho=1e300))
+        picture.step_figure(two_weights(rho=1e300))
 
 
 def test_names_become_symbols():
@@ -114,7 +113,7 @@ def test_names_become_symbols():
 @both
 def test_the_page_has_the_step_and_the_code(step):
     told = handout.sheet(step)
-    for (symbol, _, vector), row in zip(explain.quantities(step), told.rows, strict=True):
+    for (symbol, _, vector), row in zip(quantities(step), told.rows, strict=True):
         assert row[0] == typeset(symbol)
         numbers = [float(n) for n in re.findall(r"[+-][\d.]+", row[2].replace("−", "-"))]
         np.testing.assert_allclose(numbers, vector, atol=5.1e-4)
@@ -137,7 +136,7 @@ def test_the_html_page_stands_alone_and_is_well_formed(step, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["step.html"]
     body = text[text.index("<body>") : text.index("</body>") + 7]
     page = ET.fromstring(body)
-    assert len(page.findall(".//math")) == sum(len(s.equations) for s in stages(step))
+    assert len(page.findall(".//math")) == sum(len(s.equations) for s in stages_of(step))
     assert not re.search(r'(src|href)="(?!#)', text)
     assert "url(" not in text.replace("url(#", "")
     handout.write(step, path)
@@ -168,9 +167,9 @@ def test_a_handout_of_another_kind_is_refused(tmp_path):
 
 
 def test_a_picture_keeps_its_size_and_ground_as_asked(tmp_path):
-    figure = plot_step.step_figure(STEPS["sam"])
+    figure = picture.step_figure(STEPS["sam"])
     for name, transparent in (("a", False), ("b", True)):
-        plot.save(figure, tmp_path / f"{name}.svg", trim=False, transparent=transparent)
+        figures.save(figure, tmp_path / f"{name}.svg", trim=False, transparent=transparent)
     opaque, clear = ((tmp_path / f"{name}.svg").read_text() for name in "ab")
     assert 'width="960pt" height="540pt"' in opaque
     assert "fill: #ffffff" in opaque.partition("axes_1")[0]
@@ -179,7 +178,7 @@ def test_a_picture_keeps_its_size_and_ground_as_asked(tmp_path):
 
 @both
 def test_no_text_of_a_slide_lies_on_another(step):
-    for figure in plot_step.stage_figures(step):
+    for figure in picture.stage_figures(step):
         figure.canvas.draw()
         boxes = [text.get_window_extent() for text in figure.texts]
         for i, box in enumerate(boxes):

@@ -31,7 +31,7 @@ from rsam_ref.sharpness import (
     loss_over_plane,
     rho_sharpness,
 )
-from rsam_ref.sharpness.survey import Settings, Subject
+from rsam_ref.sharpness.survey import Subject, SurveySettings
 from tests.helpers.problems import net
 
 
@@ -538,7 +538,7 @@ def test_a_survey_measures_the_evaluation_loss_and_the_mini_batches_of_training(
         recipe=SimpleNamespace(batch_size=12),
         loss=cross_entropy,
     )
-    subject = Subject(trained, Settings(samples=20, batches=3, seed=4))
+    subject = Subject(trained, SurveySettings(samples=20, batches=3, seed=4))
     w, model = trained.model.weights.flat, trained.model
 
     model.eval()

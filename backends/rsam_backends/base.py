@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-Array = Any  # an array of whichever library is in force
-Kernel = Callable[..., Any]  # what runs in place of an op's definition, and is called like it
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+else:
+    Array = Any
+"""An array of whichever library is in force; for a type checker NumPy's, whose names they share."""
+
+Vjp = Callable[[Array], Array]
+"""From the gradient at an op's output to the gradient at one of its inputs."""
+
+Vjps = tuple[Vjp | None, ...] | Callable[[Array], tuple[Array | None, ...]]
+"""One for each input, None where there is no gradient; or one function for all inputs."""
+
+Result = tuple[Array, Vjps]
+"""What an op's definition, or a kernel in its place, gives: the value, and the way back."""
+
+Kernel = Callable[..., Any]
+"""What runs in place of a definition, and is called like it; NotImplemented leaves it to that."""
 
 
 class BackendError(RuntimeError):
@@ -23,7 +40,7 @@ class Missing:
     of anything raises the `BackendError` that said why.
     """
 
-    kernels: ClassVar[dict[str, Kernel | None]] = {}
+    kernels: ClassVar[Mapping[str, Kernel | None]] = {}
 
     def __init__(self, name: str, reason: str, names: Iterable[str]) -> None:
         self.name = name
@@ -51,7 +68,7 @@ class Backend(ABC):
     namespace: Any
     """The module (or object) that holds the arrays' functions under NumPy's names."""
 
-    kernels: dict[str, Kernel | None]
+    kernels: Mapping[str, Kernel | None]
     """Faster versions of single ops, by the op's name; each has its definition's signature.
 
     A kernel that cannot do what it is asked returns NotImplemented; then the definition runs.

@@ -6,12 +6,12 @@ things only, a namespace and a ``launch``, so that tests can run them where ther
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rsam_backends.base import Array
-from rsam_backends.windows import fit, pair
+from rsam_backends.base import Array, Kernel, Result
+from rsam_backends.windows import Pair, fit, pair
 
 SOURCE = Path(__file__).with_name("kernels.cu")
 THREADS = 128  # of a block; filter_norms counts on a power of two, at most 128
@@ -31,7 +31,7 @@ class Real(float):
     """A kernel argument of the arrays' own type."""
 
 
-def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
+def make_kernels(xp: Any, launch: Launch) -> dict[str, Kernel]:
     """The table of kernels, by the names of the ops, for a namespace and a way to launch.
 
     A kernel that cannot do what it is asked for returns NotImplemented: then the definition is run,
@@ -47,7 +47,15 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         """The arrays as the kernels read them: C order, all of the type of the first."""
         return [xp.ascontiguousarray(a, arrays[0].dtype) for a in arrays]
 
-    def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
+    def conv2d(
+        x: Array,
+        weight: Array,
+        bias: Array | None = None,
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        groups: int = 1,
+    ) -> Result:
         if not _fits(x, weight, bias, stride, padding, groups):
             return NotImplemented
         (x,) = contiguous(x)
@@ -58,12 +66,12 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         geometry = (n, channels, h, w, ho, wo, kh, kw, sh, sw, ph, pw, groups)
         filters = weight.reshape(groups, o // groups, c * kh * kw)
 
-        def rows():  # (G, N*Ho*Wo, C*kH*kW)
+        def rows() -> Array:  # (G, N*Ho*Wo, C*kH*kW)
             matrix = xp.empty((groups, n * ho * wo, c * kh * kw), x.dtype)
             over("im2col", matrix.size, x, matrix, Long(matrix.size), *geometry)
             return matrix
 
-        def columns(g):  # (N, O, Ho, Wo) -> (G, N*Ho*Wo, O/G)
+        def columns(g: Array) -> Array:  # (N, O, Ho, Wo) -> (G, N*Ho*Wo, O/G)
             grouped = xp.asarray(g, x.dtype).reshape(n, groups, o // groups, ho, wo)
             return grouped.transpose(1, 0, 3, 4, 2).reshape(groups, n * ho * wo, o // groups)
 
@@ -73,18 +81,20 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         value = value.reshape(groups, n, ho, wo, o // groups).transpose(1, 0, 4, 2, 3)
         value = xp.ascontiguousarray(value).reshape(n, o, ho, wo)
 
-        def vjp_x(g):
+        def vjp_x(g: Array) -> Array:
             matrix = columns(g) @ filters  # (G, N*Ho*Wo, C*kH*kW)
             back = xp.empty_like(x)
             over("col2im", back.size, matrix, back, Long(back.size), *geometry)
             return back
 
-        def vjp_weight(g):
+        def vjp_weight(g: Array) -> Array:
             return (columns(g).swapaxes(1, 2) @ rows()).reshape(weight.shape)
 
         return value, (vjp_x, vjp_weight, lambda g: g.sum(axis=(0, 2, 3)))
 
-    def max_pool2d(x, *, window, stride=None, padding=0):
+    def max_pool2d(
+        x: Array, *, window: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
+    ) -> Result:
         (kh, kw), (ph, pw) = pair(window), pair(padding)
         sh, sw = (kh, kw) if stride is None else pair(stride)
         if x.ndim != 4 or not fit(x, (kh, kw), (sh, sw), (ph, pw), pooling=True) or not _real(x):
@@ -98,7 +108,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         over("max_pool", out.size, x, out, place, Long(out.size), *geometry)
         shape, dtype = x.shape, x.dtype
 
-        def vjp(g):
+        def vjp(g: Array) -> Array:
             g = xp.ascontiguousarray(g, dtype)
             back = xp.empty(shape, dtype)
             over("max_pool_back", back.size, g, place, back, Long(back.size), *geometry)
@@ -106,7 +116,17 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
 
         return out, (vjp,)
 
-    def batch_norm(x, gamma, beta, *, mean, var, eps=1e-5, constant=False, across=None):
+    def batch_norm(
+        x: Array,
+        gamma: Array,
+        beta: Array,
+        *,
+        mean: Array,
+        var: Array,
+        eps: float = 1e-5,
+        constant: bool = False,
+        across: Callable[[Array], Array] | None = None,
+    ) -> Result:
         by_channel = gamma, beta, mean, var
         fits = x.ndim in (2, 4) and all(a.shape == x.shape[1:2] for a in by_channel)
         if not fits or not _real(x, *by_channel) or across is not None:
@@ -120,7 +140,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         out = xp.empty_like(x)
         over("batch_norm", x.size, x, gamma, beta, mean, inverse_std, out, *sizes)
 
-        def vjps(g):
+        def vjps(g: Array) -> tuple[Array | None, ...]:
             g = xp.ascontiguousarray(g, x.dtype)
             work = xp.empty_like(x)
             over("batch_norm_products", x.size, g, x, mean, inverse_std, work, *sizes)
@@ -132,7 +152,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
 
         return out, vjps
 
-    def cross_entropy(logits, targets, *, label_smoothing=0.0):
+    def cross_entropy(logits: Array, targets: Array, *, label_smoothing: float = 0.0) -> Result:
         fits = logits.ndim == 2 and targets.shape == logits.shape[:1]
         if not fits or targets.dtype.kind not in "iu" or not _real(logits):
             return NotImplemented  # soft targets, or shapes that do not fit
@@ -147,21 +167,21 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
 
     layouts: dict[Any, tuple[int, Array, Array]] = {}
 
-    def filter_scale(w, shapes):
+    def filter_scale(w: Array, shapes: Sequence[tuple[int, ...]]) -> Array:
         if not _real(w) or not w.flags.c_contiguous:
             return NotImplemented
         key = (tuple(map(tuple, shapes)), w.dtype)
         if key not in layouts:
-            starts, tiny = [0], []
+            ends, tinies = [0], []
             for shape in key[0]:
                 size = 1
                 for length in shape:
                     size *= length
                 filters = shape[0] if len(shape) > 1 else 1
                 for _ in range(filters):
-                    starts.append(starts[-1] + size // filters)
-                    tiny.append(1e-16 if len(shape) == 1 else 0.0)
-            layouts[key] = starts[-1], xp.asarray(starts, "int64"), xp.asarray(tiny, w.dtype)
+                    ends.append(ends[-1] + size // filters)
+                    tinies.append(1e-16 if len(shape) == 1 else 0.0)
+            layouts[key] = ends[-1], xp.asarray(ends, "int64"), xp.asarray(tinies, w.dtype)
         total, starts, tiny = layouts[key]
         if total != w.size:
             return NotImplemented
@@ -170,7 +190,17 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Callable[..., Any]]:
         launch("filter_spread", norms.size, norms, starts, scale)
         return scale
 
-    def sgd_update(w, gradient, velocity, *, lr, momentum, dampening, weight_decay, nesterov):
+    def sgd_update(
+        w: Array,
+        gradient: Array,
+        velocity: Array | None,
+        *,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+    ) -> Array | None:
         vectors = (w, gradient) if velocity is None else (w, gradient, velocity)
         fits = all(a.shape == w.shape and a.flags.c_contiguous for a in vectors)
         if not fits or not _real(*vectors):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import entry_points
 from types import TracebackType
@@ -53,7 +53,7 @@ class _InForce(threading.local):
     """What this thread computes with: a backend, and the kernels that stand in for definitions."""
 
     backend: Backend
-    kernels: dict[str, Kernel | None]
+    kernels: Mapping[str, Kernel | None]
     """By the name of the op or function; without one, or with None, its definition runs."""
 
     def __init__(self) -> None:
@@ -152,7 +152,7 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
 
 
 @contextmanager
-def kernels_replaced(kernels: dict[str, Kernel | None]) -> Iterator[None]:
+def kernels_replaced(kernels: Mapping[str, Kernel | None]) -> Iterator[None]:
     """In this block ops of these names run as these functions say, in this thread.
 
     A function takes what the op's definition takes, and gives what it gives, or NotImplemented;

@@ -23,7 +23,7 @@ USED = (
     "rsam_ref.nn",
     "rsam_ref.nn.objective",
     "rsam_ref.nn.passes",
-    "rsam_ref.nn.group",
+    "rsam_ref.nn.shards",
     "rsam_ref.autograd.op",
     "rsam_ref.algorithms.base",
     "rsam_ref.algorithms.optimizers",

@@ -12,7 +12,7 @@ from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
 from rsam_ref import figures as plot
-from rsam_ref.teaching import picture as plot_step
+from rsam_ref.teaching import picture
 from rsam_ref.teaching.handout import KINDS, write
 from rsam_ref.teaching.stages import slide_names
 from rsam_ref.teaching.step import ALGORITHMS, two_weights
@@ -55,7 +55,7 @@ def write_files(app, error):
     folder.mkdir(exist_ok=True)
     for name in ALGORITHMS:
         step = two_weights(algorithm=name)
-        for file, figure in zip(slide_names(step), plot_step.stage_figures(step), strict=True):
+        for file, figure in zip(slide_names(step), picture.stage_figures(step), strict=True):
             plot.save(figure, folder / file, trim=False)
         for kind in KINDS:
             write(step, folder / f"{name}{kind}")

@@ -59,7 +59,9 @@ def rsam_sigma(sigma: float, steps: int, rise: float = 5.0) -> Schedule:
     return cosine(sigma, steps, rise * sigma)
 
 
-def rsam_rho(lr: Schedule, lr_max: float, warmup_steps: int, low: float = 1.5, high: float = 2.5):
+def rsam_rho(
+    lr: Schedule, lr_max: float, warmup_steps: int, low: float = 1.5, high: float = 2.5
+) -> Schedule:
     """R-SAM's radius: ``high * lr / lr_max`` in warm-up, then linear in lr between low and high.
 
     As the public JAX code for ViT-B/16 has it.

@@ -7,20 +7,13 @@ from collections.abc import Callable
 from typing import Any, overload
 
 from rsam_backends import xp
-from rsam_backends.base import Array
+from rsam_backends.base import Result
 from rsam_backends.switch import in_force
 from rsam_ref.autograd.errors import ShapeError
 from rsam_ref.autograd.tensor import Node, Tensor, tape
 
 BROADCAST = "axes are matched from the last, and must be equal or 1: reshape one of them"
 
-Vjp = Callable[[Array], Array]
-"""From the gradient at an op's output to the gradient at one of its inputs."""
-
-Vjps = tuple[Vjp | None, ...] | Callable[[Array], tuple[Array | None, ...]]
-"""One for each input, None where there is no gradient; or one function for all inputs."""
-
-Result = tuple[Array, Vjps]
 Definition = Callable[..., Result]
 
 

@@ -12,9 +12,9 @@ import operator
 from typing import Any
 
 from rsam_backends import scatter_add, xp
-from rsam_backends.base import Array
+from rsam_backends.base import Array, Result, Vjp
 from rsam_ref.autograd.errors import ShapeError
-from rsam_ref.autograd.op import Result, Vjp, op
+from rsam_ref.autograd.op import op
 from rsam_ref.autograd.tensor import Tensor
 
 Axes = int | tuple[int, ...] | None

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from typing import Any
 
 from rsam_backends import Stream, all_within, erf, replaceable, sliding_windows, xp
-from rsam_backends.base import Array
+from rsam_backends.base import Array, Result
 from rsam_backends.windows import Pair, pair
 from rsam_ref.autograd.errors import ShapeError
-from rsam_ref.autograd.op import Result, op
+from rsam_ref.autograd.op import op
 from rsam_ref.autograd.ops import getitem, mul, reshape, transpose
 from rsam_ref.autograd.tensor import Tensor
 
@@ -299,7 +299,7 @@ def max_pool2d(
 
 def pool_at(
     x: Array,
-    places: Array,
+    places: Array | None,
     *,
     window: int | Pair,
     stride: int | Pair | None = None,
@@ -322,7 +322,7 @@ def pool_at(
 
 def pool_places(
     x: Array, *, window: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
-) -> Result:
+) -> Array:
     """Where in every window the largest value is: (N, C, Ho, Wo, 1)."""
     views, *_ = _pool_windows("max_pool2d", x, window, stride, padding)
     return views.reshape(*views.shape[:4], -1).argmax(axis=-1)[..., None]
@@ -332,10 +332,10 @@ def _pool_windows(
     name: str,
     x: Array,
     window: int | Pair,
-    stride: int | Pair,
+    stride: int | Pair | None,
     padding: int | Pair,
     fill: float = -math.inf,
-) -> Result:
+) -> tuple[Array, Pair, Pair, Pair]:
     """Views of every window (N, C, Ho, Wo, kH, kW), and the three as pairs."""
     window, padding = pair(window), pair(padding)
     stride = window if stride is None else pair(stride)

@@ -58,7 +58,15 @@ def compare(
     Each method's one setting (rho, sigma or the learning rate) is tuned over equally many values on
     validation samples. Ctrl-C keeps the finished runs; the same command goes on from them.
     """
-    from rsam_ref.training import comparison as c
+    from rsam_ref.training.comparison import (
+        METHODS,
+        QUICK_RHOS,
+        RHOS,
+        Experiment,
+        execute,
+        plan,
+        write_results,
+    )
     from rsam_ref.training.pool import carry_out
     from rsam_ref.training.store import Store, Trial
 
@@ -66,16 +74,16 @@ def compare(
         use_backend(backend)
         if jobs is not None and jobs < 1:
             raise ValueError(f"--jobs must be at least 1, not {jobs}")
-        experiment = c.Experiment(
+        experiment = Experiment(
             label_noise=label_noise,
             epochs=epochs if epochs is not None else 40 if quick else 60,
             sigma=sigma,
             lam=lam,
             backend=backend,
         )
-        rhos = rho or list(c.QUICK_RHOS if quick else c.RHOS)
+        rhos = rho or list(QUICK_RHOS if quick else RHOS)
         seeds = seeds if seeds is not None else 3 if quick else 5
-        trials = c.plan(method or list(c.METHODS), rhos, seeds)
+        trials = plan(method or list(METHODS), rhos, seeds)
     out.mkdir(parents=True, exist_ok=True)
     store = Store(out / "runs.jsonl", experiment)
     done = sum(trial in store.finished for trial in trials)
@@ -86,11 +94,11 @@ def compare(
         task = progress.add_task("training", total=len(trials), completed=done)
 
         def show(trial: Trial, record: dict[str, Any]) -> None:
-            progress.update(task, advance=1, description=f"{c.METHODS[trial.method].label:>10}")
+            progress.update(task, advance=1, description=f"{METHODS[trial.method].label:>10}")
 
         try:
             carry_out(
-                c.execute,
+                execute,
                 experiment,
                 trials,
                 store,
@@ -107,7 +115,7 @@ def compare(
             )
             raise typer.Exit(1) from None
 
-    results = c.write_results(out, experiment, [store.finished[trial] for trial in trials])
+    results = write_results(out, experiment, [store.finished[trial] for trial in trials])
     from rsam_ref.figures import save
     from rsam_ref.training.figures import compare_figure
 

@@ -61,16 +61,23 @@ def explain(
     stage of the step, to show one after the other. Files of the same names are overwritten.
     """
     from rsam_ref.algorithms.sam import norm
-    from rsam_ref.teaching import step as e
+    from rsam_ref.teaching.step import (
+        ALGORITHMS,
+        angles,
+        as_text,
+        digits_network,
+        first_place,
+        quantities,
+        settings_text,
+        two_weights,
+    )
 
     random = {"sigma": sigma, "lam": lam, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in random.items() if value is not None}
     with usage_errors():
         use_backend(backend)
-        if algorithm not in e.ALGORITHMS:
-            raise ValueError(
-                f"unknown algorithm {algorithm!r}; there are {', '.join(e.ALGORITHMS)}"
-            )
+        if algorithm not in ALGORITHMS:
+            raise ValueError(f"unknown algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
         if algorithm == "sam" and given:
             raise ValueError(f"--{next(iter(given))} means nothing to sam")
         if background not in BACKGROUNDS:
@@ -79,17 +86,17 @@ def explain(
             if path is not None and path.suffix.lower() not in kinds:
                 raise ValueError(f"--{option} {path}: give a file ending in {', '.join(kinds)}")
         with quiet():
-            step = e.two_weights(algorithm=algorithm, rho=rho, **given)
-    network = e.digits_network(algorithm=algorithm)
+            step = two_weights(algorithm=algorithm, rho=rho, **given)
+    network = digits_network(algorithm=algorithm)
     wrote = _write_step(step, save, stages, handout, background == "transparent")
-    table = Table(title=f"{e.ALGORITHMS[algorithm]} on two weights ({e.settings(step)})")
+    table = Table(title=f"{ALGORITHMS[algorithm]} on two weights ({settings_text(step)})")
     for column in ("", "what it is", "value", "length"):
         table.add_column(column, justify="right" if column == "length" else "left")
-    for symbol, text, vector in e.quantities(step):
-        table.add_row(symbol, text, e.as_text(vector), f"{float(norm(vector)):.3f}")
+    for symbol, text, vector in quantities(step):
+        table.add_row(symbol, text, as_text(vector), f"{float(norm(vector)):.3f}")
     console.print(table)
     console.print(
-        f"The loss is {float(step.trace.loss):.3f} at {e.first_place(step)} and "
+        f"The loss is {float(step.trace.loss):.3f} at {first_place(step)} and "
         f"{float(step.trace.adversarial_loss):.3f} at w + eps.\n",
         soft_wrap=True,
     )
@@ -97,23 +104,23 @@ def explain(
     s = network.step
     table = Table(
         title=f"On the digits MLP, {network.weights:,} weights, after 5 epochs of SGD "
-        f"({e.settings(s)})"
+        f"({settings_text(s)})"
     )
     for column in ("", "what it is", "length"):
         table.add_column(column, justify="right" if column == "length" else "left")
-    for symbol, text, vector in e.quantities(s):
+    for symbol, text, vector in quantities(s):
         table.add_row(symbol, text, f"{float(norm(vector)):.4g}")
     console.print(table)
     losses = {
         "at w": network.loss_before,
-        f"at {e.first_place(s)}": float(s.trace.loss),
+        f"at {first_place(s)}": float(s.trace.loss),
         "at w + eps": float(s.trace.adversarial_loss),
         "at w'": network.loss_after,
     }
     table = Table(*losses, title="The batch's loss")
     table.add_row(*(f"{value:.4f}" for value in losses.values()))
     console.print(table)
-    for text, degrees in e.angles(network):
+    for text, degrees in angles(network):
         console.print(f"{degrees:6.1f} degrees {text}", highlight=False)
     for path in wrote:
         say(f"Wrote {path}")
@@ -128,21 +135,21 @@ def _write_step(
     if not (save or stages or handout):
         return []
     from rsam_ref import figures
-    from rsam_ref.teaching import handout as sheet
-    from rsam_ref.teaching import picture
+    from rsam_ref.teaching.handout import write
+    from rsam_ref.teaching.picture import stage_figures, step_figure
     from rsam_ref.teaching.stages import slide_names
 
     files = {}
     if save:
-        files[save] = picture.step_figure(step)
+        files[save] = step_figure(step)
     if stages:
         if stages.exists() and not stages.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(stages))
         stages.mkdir(parents=True, exist_ok=True)
-        for name, figure in zip(slide_names(step), picture.stage_figures(step)):
+        for name, figure in zip(slide_names(step), stage_figures(step)):
             files[stages / name] = figure
     for path, figure in files.items():
         figures.save(figure, path, trim=False, transparent=transparent)
     if handout:
-        sheet.write(step, handout)
+        write(step, handout)
     return [*files, *([handout] if handout else [])]

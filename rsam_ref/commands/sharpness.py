@@ -80,7 +80,7 @@ def sharpness(
     statistics, for inner with the batch's. Nothing in the runs' folders changes. Ctrl-C keeps what
     was measured; the same command goes on from it.
     """
-    from rsam_ref.sharpness import survey as s
+    from rsam_ref.sharpness.survey import MEASURES, SurveySettings
     from rsam_ref.training.trained import load_trained
 
     with usage_errors():
@@ -88,11 +88,11 @@ def sharpness(
         set_threads(threads)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"--dtype is float32 or float64, not {dtype}")
-        if unknown := [name for name in measure or () if name not in s.MEASURES]:
-            raise ValueError(f"unknown measure {unknown[0]!r}; there are {', '.join(s.MEASURES)}")
-        settings = s.Settings(
-            rhos=tuple(rho or s.Settings.rhos),
-            sigmas=tuple(sigma or s.Settings.sigmas),
+        if unknown := [name for name in measure or () if name not in MEASURES]:
+            raise ValueError(f"unknown measure {unknown[0]!r}; there are {', '.join(MEASURES)}")
+        settings = SurveySettings(
+            rhos=tuple(rho or SurveySettings.rhos),
+            sigmas=tuple(sigma or SurveySettings.sigmas),
             samples=samples,
             batches=batches,
             draws=draws,
@@ -105,7 +105,7 @@ def sharpness(
             lam=lam,
             seed=seed,
         )
-        if "inner" in (measure or s.MEASURES) and steps < max(settings.ascent_steps):
+        if "inner" in (measure or MEASURES) and steps < max(settings.ascent_steps):
             raise ValueError(
                 f"--steps {steps}: inner compares ascents of up to {max(settings.ascent_steps)} "
                 "steps with the maximum, which needs as many; or name other measures"
@@ -113,7 +113,7 @@ def sharpness(
     models = [load_trained(path, dtype=dtype) for path in checkpoint]
     plan = []
     for path, trained, label in zip(checkpoint, models, _labels(models)):
-        for name in [name for name in s.MEASURES if name in (measure or s.MEASURES)]:
+        for name in [name for name in MEASURES if name in (measure or MEASURES)]:
             precisely = name == "hessian" and dtype != "float64"
             plan.append(
                 (label, name, load_trained(path, dtype="float64") if precisely else trained)
@@ -121,7 +121,7 @@ def sharpness(
     out.mkdir(parents=True, exist_ok=True)
     rows, finished = _measure(plan, settings, out / "measured.jsonl")
     _write(out, rows)
-    names = ["sharpness.csv", "sharpness.json", *_draw(out, rows)]
+    names = ["sharpness.csv", "sharpness.json", *_write_figures(out, rows)]
     _show(rows)
     say(f"Wrote {', '.join(names)} to {out}/")
     if not finished:
@@ -205,24 +205,24 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> None:
     write_whole(out / "sharpness.json", f"[\n{lines}\n]\n".encode())
 
 
-def _draw(out: Path, rows: list[dict[str, Any]]) -> list[str]:
+def _write_figures(out: Path, rows: list[dict[str, Any]]) -> list[str]:
     """The figures of what was measured; their names."""
     from rsam_ref.figures import save
-    from rsam_ref.sharpness import figures as p
+    from rsam_ref.sharpness.figures import PANELS, flatness_figure, inner_figure, plane_figure
 
     measured = {row["measure"] for row in rows}
     figures = {
-        "flatness.png": (measured & p.PANELS.keys(), p.flatness_figure),
-        "plane.png": (measured & {"plane"}, p.plane_figure),
+        "flatness.png": (measured & PANELS.keys(), flatness_figure),
+        "plane.png": (measured & {"plane"}, plane_figure),
         "inner.png": (
             [row for row in rows if row["measure"] == "inner" and row["value"] is not None],
-            p.inner_figure,
+            inner_figure,
         ),
     }
-    drawn = [name for name, (there, _) in figures.items() if there]
-    for name in drawn:
+    made = [name for name, (there, _) in figures.items() if there]
+    for name in made:
         save(figures[name][1](rows), out / name)
-    return drawn
+    return made
 
 
 def _show(rows: list[dict[str, Any]]) -> None:

@@ -122,16 +122,16 @@ def train(
     as if nothing had happened, after Ctrl-C as after a crash. The recipe.toml that a run leaves
     behind shows all settings.
     """
-    from rsam_ref.training import recipe as r
+    from rsam_ref.training import recipe
 
     given = {
         name: value
         for name, value in locals().items()
-        if name in r.Recipe.model_fields and value is not None
+        if name in recipe.Recipe.model_fields and value is not None
     }
     if list_presets:
-        for name in r.presets():
-            say(f"{name:18} {r.preset(name)[1]['about']}")
+        for name in recipe.presets():
+            say(f"{name:18} {recipe.preset(name)[1]['about']}")
         return
     with usage_errors():
         use_backend(backend, kernels=kernels)
@@ -153,37 +153,37 @@ def _start(
     out: Path | None,
 ) -> Any:
     """A new run, with what it is printed. Raises ValueError for settings that make no sense."""
-    from rsam_ref.training import recipe as r
+    from rsam_ref.training import recipe
     from rsam_ref.training.run import Run
 
     settings: dict[str, Any] = {}
     if file is not None and preset is not None:
         raise ValueError(f"give {file} or --preset {preset}, not both")
     if preset is not None:
-        settings, notes = r.preset(preset)
+        settings, notes = recipe.preset(preset)
         say(f"{preset}: {notes['about']}")
         for kind, title in (("known", "known"), ("choice", "our choice")):
             for line in notes.get(kind, []):
                 say(f"  {title}: {line}")
     if file is not None:
-        settings = r.read(file)
+        settings = recipe.read(file)
     options = dict(map(name_and_value, model_options))
     if "model" in given and given["model"] != settings.get("model"):
         settings.pop("model_options", None)  # they were another model's
     settings |= given
-    recipe = r.check(settings, str(file or "train"))
+    chosen = recipe.check(settings, str(file or "train"))
     if options:
-        settings["model_options"] = recipe.model_options | options
-    if recipe.data != "digits":
-        settings["data"] = str(Path(recipe.data).resolve())
-    recipe = r.check(settings, str(file or "train"))
-    if unused := sorted(r.unused(recipe) & given.keys()):
-        around = "" if "base" in r.UNUSED[recipe.optimizer] else f" --base {recipe.base}"
+        settings["model_options"] = chosen.model_options | options
+    if chosen.data != "digits":
+        settings["data"] = str(Path(chosen.data).resolve())
+    chosen = recipe.check(settings, str(file or "train"))
+    if unused := sorted(recipe.unused(chosen) & given.keys()):
+        around = "" if "base" in recipe.UNUSED[chosen.optimizer] else f" --base {chosen.base}"
         raise ValueError(
             f"--{unused[0].replace('_', '-')} means nothing to "
-            f"--optimizer {recipe.optimizer}{around}"
+            f"--optimizer {chosen.optimizer}{around}"
         )
-    return Run.start(out or _new_folder(preset or f"{recipe.model}-{recipe.optimizer}"), recipe)
+    return Run.start(out or _new_folder(preset or f"{chosen.model}-{chosen.optimizer}"), chosen)
 
 
 def _new_folder(name: str) -> Path:

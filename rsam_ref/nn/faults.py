@@ -58,10 +58,10 @@ def _watched(model: Module, look: Callable[[str, Module, Tensor], None]) -> Iter
     own = {name: vars(module).get("forward") for name, module in modules.items()}
     try:
         for name, module in modules.items():
-            module.forward = watching(name, module)  # type: ignore[method-assign]
+            vars(module)["forward"] = watching(name, module)
         yield
     finally:
         for name, module in modules.items():
             vars(module).pop("forward", None)
             if own[name] is not None:
-                module.forward = own[name]
+                vars(module)["forward"] = own[name]

@@ -120,11 +120,11 @@ class BatchNorm2d(Module):
         here, n = current_pass(), x.size // self.channels  # n values of each channel
         mean, var = ops_nn.batch_statistics(x._data)
         across = None
-        if here.group is not None:  # x is a shard: the statistics are those of the whole batch
-            own, mean = mean, here.group.mean(mean)
-            var = here.group.mean(var + (own - mean) ** 2)
-            n = round(n / here.group.share)
-            across = here.group.mean
+        if here.shard is not None:  # x is a shard: the statistics are those of the whole batch
+            own, mean = mean, here.shard.mean(mean)
+            var = here.shard.mean(var + (own - mean) ** 2)
+            n = round(n / here.shard.share)
+            across = here.shard.mean
         if here.move_statistics:
             unbiased = n / max(n - 1, 1) * var
             self._follow(mean, unbiased)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rsam_backends import Stream, to_device, xp
@@ -12,9 +12,12 @@ from rsam_ref.autograd.errors import ShapeError
 from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.nn.faults import first_not_finite
-from rsam_ref.nn.group import Group
 from rsam_ref.nn.module import Module
 from rsam_ref.nn.passes import current_pass, passing
+from rsam_ref.nn.shards import Shard
+
+LossAndGradient = tuple[Array, Array]
+"""A scalar on the device, and a vector (P,)."""
 
 
 class Objective:
@@ -32,7 +35,7 @@ class Objective:
     and gradient are multiplied by it.
     """
 
-    group: Group | None = None  # the other parts, where they are computed at the same time
+    shard: Shard | None = None  # of a part that is computed at the same time as the others
 
     def __init__(
         self,
@@ -76,7 +79,7 @@ class Objective:
             setattr(module, name, value)
         self._statistics = []
 
-    def __call__(self, w: Array) -> tuple[Array, Array]:
+    def __call__(self, w: Array) -> LossAndGradient:
         if (step := step_under_way()) is not None and step is not self._under:
             raise RuntimeError(
                 "objective: called by a function that does not pass on where a step begins, so "
@@ -95,7 +98,7 @@ class Objective:
             move_statistics=self._first and current_pass().move_statistics,
             stream=Stream("dropout", self.seed, self._step),
             guarded=False,
-            group=self.group,
+            shard=self.shard,
         )
         if self._first:
             self._statistics = self.model.buffer_values()
@@ -115,6 +118,15 @@ class Objective:
         """Where the values of this batch at w first stop being finite, if they do: a sentence."""
         with self.model.weights.at(w):
             return first_not_finite(self.model, self.x)
+
+
+def added_up(results: Iterable[LossAndGradient]) -> LossAndGradient:
+    """The sum of losses and of gradients, of the parts of a mini-batch; in the first's vector."""
+    (loss, gradient), *others = results
+    for more_loss, more_gradient in others:
+        loss = loss + more_loss
+        gradient += more_gradient
+    return loss, gradient
 
 
 def objective(

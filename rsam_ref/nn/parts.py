@@ -15,12 +15,10 @@ from weakref import WeakKeyDictionary
 
 from rsam_backends.base import Array
 from rsam_ref.autograd.tensor import Tensor
-from rsam_ref.nn.group import Group, run_in_threads
 from rsam_ref.nn.module import Module
-from rsam_ref.nn.objective import Objective
+from rsam_ref.nn.objective import LossAndGradient, Objective, added_up
+from rsam_ref.nn.shards import Shard, run_in_threads
 from rsam_ref.nn.weights import Weights
-
-Result = tuple[Array, Array]
 
 
 class Accumulated(Objective):
@@ -57,15 +55,11 @@ class Accumulated(Objective):
         for part in self.parts:
             part.abandon_step()
 
-    def results(self, w: Array) -> Iterable[Result]:
+    def results(self, w: Array) -> Iterable[LossAndGradient]:
         return (part(w) for part in self.parts)
 
-    def __call__(self, w: Array) -> Result:
-        (loss, gradient), *others = self.results(w)
-        for more_loss, more_gradient in others:
-            loss = loss + more_loss
-            gradient += more_gradient
-        return loss, gradient
+    def __call__(self, w: Array) -> LossAndGradient:
+        return added_up(self.results(w))
 
     def first_not_finite(self, w: Array) -> str | None:
         return next(filter(None, (part.first_not_finite(w) for part in self.parts)), None)
@@ -91,9 +85,9 @@ class Sharded(Accumulated):
             _follow(replica, self.model)
         return [self.model, *replicas[: k - 1]]
 
-    def results(self, w: Array) -> Iterable[Result]:
-        def work(part: Objective, group: Group) -> Result:
-            part.group = group
+    def results(self, w: Array) -> Iterable[LossAndGradient]:
+        def work(part: Objective, shard: Shard) -> LossAndGradient:
+            part.shard = shard
             return part(w)
 
         works = [partial(work, part) for part in self.parts]

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from rsam_backends import Stream
-from rsam_ref.nn.group import Group
+from rsam_ref.nn.shards import Shard
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +26,8 @@ class Pass:
     """Whether to check that the weights stay as they are until backward."""
     model: Any = None
     """The whole model whose forward is under way."""
-    group: Group | None = None
-    """The other shards of the mini-batch, if there are any."""
+    shard: Shard | None = None
+    """Which shard of the mini-batch this is, where there are others."""
 
 
 class _Here(threading.local):

@@ -95,7 +95,7 @@ def inner_maximum(
     def rise(trace: Trace) -> float:
         nonlocal best
         found = float(trace.adversarial_loss) - at_w
-        if found > best[0]:
+        if trace.perturbation is not None and found > best[0]:
             best = (found, trace.perturbation)
         return found
 

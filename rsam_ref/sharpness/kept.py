@@ -12,7 +12,7 @@ import math
 import os
 from pathlib import Path
 
-from rsam_ref.sharpness.survey import USES, Row, Settings
+from rsam_ref.sharpness.survey import USES, Row, SurveySettings
 from rsam_ref.training.trained import Trained
 
 
@@ -46,7 +46,7 @@ class Kept:
         self._rows[fingerprint] = rows
 
 
-def fingerprint(trained: Trained, settings: Settings, measure: str) -> str:
+def fingerprint(trained: Trained, settings: SurveySettings, measure: str) -> str:
     """What decides a measure's numbers, as 16 hex digits."""
     used = {name: getattr(settings, name) for name in ("seed", *USES[measure])}
     told = [measure, used, trained.recipe.settings, trained.data.fingerprint]

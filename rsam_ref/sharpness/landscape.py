@@ -17,7 +17,7 @@ from rsam_backends.base import Array
 from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.autograd.tensor import Tensor, no_grad
 from rsam_ref.nn.module import Module
-from rsam_ref.nn.objective import Objective
+from rsam_ref.nn.objective import Objective, added_up
 from rsam_ref.nn.passes import frozen_statistics
 
 
@@ -69,19 +69,15 @@ class Landscape:
     def __call__(self, w: Array) -> tuple[Array, Array]:
         """The loss at w and its gradient, a new vector (P,)."""
         with self._as_measured():
-            (loss, gradient), *others = (part(w) for part in self._parts)
-            for more_loss, more_gradient in others:
-                loss = loss + more_loss
-                gradient += more_gradient
-        return loss, gradient
+            return added_up(part(w) for part in self._parts)
 
     def loss(self, w: Array) -> Array:
         """The loss at w."""
         if self.batch_statistics:
             return self(w)[0]  # dropout's masks belong to the objective's own pass
         with self._as_measured(), self.model.weights.at(w), no_grad():
-            losses = [p.share * p.loss(self.model(p.x), p.y)._data for p in self._parts]
-        return sum(losses)
+            first, *others = (p.share * p.loss(self.model(p.x), p.y)._data for p in self._parts)
+        return sum(others, start=first)
 
     @contextmanager
     def _as_measured(self) -> Iterator[None]:

@@ -47,7 +47,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Settings:
+class SurveySettings:
     """How finely to measure. The defaults are those of ``rsam-ref sharpness``."""
 
     rhos: tuple[float, ...] = (0.05, 0.1, 0.2, 0.4)
@@ -99,7 +99,7 @@ class Subject:
     """A trained model with the samples it is measured on, the same for models of the same data."""
 
     trained: Trained
-    settings: Settings
+    settings: SurveySettings
     on_evaluation: Callable[[], None] = field(default=lambda: None)
 
     @property
@@ -304,7 +304,7 @@ def survey(measure: str, subject: Subject) -> Iterator[Row]:
         yield dict.fromkeys(COLUMNS) | {"measure": measure} | row
 
 
-def _grid(settings: Settings) -> list[float]:
+def _grid(settings: SurveySettings) -> list[float]:
     points = xp.linspace(-settings.extent, settings.extent, settings.points)
     return to_host(points).tolist()
 

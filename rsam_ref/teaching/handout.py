@@ -24,9 +24,16 @@ from rsam_ref.algorithms import sam
 from rsam_ref.conformance import CATALOGUE
 from rsam_ref.figures import UNDATED, WRITING, save
 from rsam_ref.files import write_whole
-from rsam_ref.teaching.picture import LOOK, draw_step, wrapped
-from rsam_ref.teaching.stages import NO_BREAK, Equation, stages, typeset
-from rsam_ref.teaching.step import ALGORITHMS, Step, as_text, first_place, quantities, settings
+from rsam_ref.teaching.picture import LOOK, picture_step, wrapped
+from rsam_ref.teaching.stages import NO_BREAK, Equation, stages_of, typeset
+from rsam_ref.teaching.step import (
+    ALGORITHMS,
+    WorkedStep,
+    as_text,
+    first_place,
+    quantities,
+    settings_text,
+)
 
 KINDS = (".pdf", ".html")
 
@@ -126,7 +133,7 @@ class Sheet:
     read_on: list[str]
 
 
-def sheet(step: Step) -> Sheet:
+def sheet(step: WorkedStep) -> Sheet:
     """The page for a step on two weights."""
     name, trace = step.algorithm, step.trace
     rows = [
@@ -141,9 +148,9 @@ def sheet(step: Step) -> Sheet:
     return Sheet(
         f"One step of {ALGORITHMS[name]}",
         typeset(" ".join(WHAT[name])),
-        [equation for stage in stages(step) for equation in stage.equations],
+        [equation for stage in stages_of(step) for equation in stage.equations],
         typeset(SYMBOLS[name].replace("|| ||", "‖·‖")),
-        typeset(settings(step)),
+        typeset(settings_text(step)),
         rows,
         typeset(signed(losses)),
         source(name),
@@ -174,7 +181,7 @@ def sentence(text: str) -> str:
     return typeset(text[:1].upper() + text[1:] + ".") if text else ""
 
 
-def write(step: Step, path: str | Path) -> None:
+def write(step: WorkedStep, path: str | Path) -> None:
     """The handout as the file's ending says, .pdf or .html; never half of it."""
     path = Path(path)
     if path.suffix.lower() == ".pdf":
@@ -215,7 +222,7 @@ class _Page:
         return y + 24
 
 
-def page_figure(step: Step) -> Figure:
+def page_figure(step: WorkedStep) -> Figure:
     """The handout as a figure of the size of A4."""
     told = sheet(step)
     with matplotlib.rc_context(LOOK), use_backend("numpy"):
@@ -228,7 +235,7 @@ def page_figure(step: Step) -> Figure:
         x = A4[0] - MARGIN - side
         corner = x / A4[0], 1 - (top + side) / A4[1]
         axes = page.figure.add_axes((*corner, side / A4[0], side / A4[1]))
-        draw_step(axes, step, {stage.name for stage in stages(step)}, size=8.5, bar=None)
+        picture_step(axes, step, {stage.name for stage in stages_of(step)}, size=8.5, bar=None)
         page.text(x - 20, top + side + 25, CAPTION, side + 20, SMALL)
 
         column = width - side - 44  # the equations, on the left
@@ -311,12 +318,12 @@ footer { margin-top: 1rem; font-size: .8rem; color: #555; }
 """
 
 
-def picture(step: Step) -> str:
+def picture(step: WorkedStep) -> str:
     """The whole step as SVG, for a page: no declaration, no date, as wide as there is room."""
     with matplotlib.rc_context(LOOK), use_backend("numpy"):
         figure = Figure(figsize=(5.4, 5.1))
         axes = figure.add_axes((0.13, 0.11, 0.85, 0.85 * 5.4 / 5.1))
-        draw_step(axes, step, {stage.name for stage in stages(step)}, size=13, bar=None)
+        picture_step(axes, step, {stage.name for stage in stages_of(step)}, size=13, bar=None)
     drawn = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Type", "Format"))
     with matplotlib.rc_context(WRITING):
@@ -331,7 +338,7 @@ def _code(text: str) -> str:
     return re.sub(r"`(.*?)`", r"<code>\1</code>", text)
 
 
-def page(step: Step) -> str:
+def page(step: WorkedStep) -> str:
     """The handout as one HTML file that needs nothing else."""
     told, e = sheet(step), html.escape
     equations = "\n".join(f"<li><math>{eq.mathml}</math></li>" for eq in told.equations)

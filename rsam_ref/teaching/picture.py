@@ -20,8 +20,8 @@ from matplotlib.textpath import TextToPath
 from rsam_backends import quiet, to_host, use_backend, xp
 from rsam_ref.autograd.tensor import Tensor, no_grad
 from rsam_ref.figures import DESCENT, DRAW, EPS, GRADIENT, STYLE
-from rsam_ref.teaching.stages import Stage, stages, typeset
-from rsam_ref.teaching.step import ALGORITHMS, Step, quantities, settings, valley
+from rsam_ref.teaching.stages import Stage, stages_of, typeset
+from rsam_ref.teaching.step import ALGORITHMS, WorkedStep, quantities, settings_text, valley
 
 LOOK: dict[Any, Any] = {
     **STYLE,
@@ -55,27 +55,27 @@ class Dot:
     place: Any
 
 
-def step_figure(step: Step) -> Figure:
+def step_figure(step: WorkedStep) -> Figure:
     """The whole step."""
-    return _slides(step, [stages(step)])[0]
+    return _slides(step, [stages_of(step)])[0]
 
 
-def stage_figures(step: Step) -> list[Figure]:
-    """The step built up: a figure for each of its `stages`, each with all before it."""
-    told = stages(step)
+def stage_figures(step: WorkedStep) -> list[Figure]:
+    """The step built up: a figure for each of its stages, each with all before it."""
+    told = stages_of(step)
     return _slides(step, [told[: i + 1] for i in range(len(told))])
 
 
-def _slides(step: Step, shown: Sequence[Sequence[Stage]]) -> list[Figure]:
+def _slides(step: WorkedStep, shown: Sequence[Sequence[Stage]]) -> list[Figure]:
     with matplotlib.rc_context(LOOK), use_backend("numpy"):
         return [_slide(step, told) for told in shown]
 
 
-def _slide(step: Step, told: Sequence[Stage]) -> Figure:
+def _slide(step: WorkedStep, told: Sequence[Stage]) -> Figure:
     figure = Figure(figsize=(WIDTH, HEIGHT))
     axes = figure.add_axes((1.05 / WIDTH, 0.95 / HEIGHT, 6.2 / WIDTH, 6.2 / HEIGHT))
     bar = figure.add_axes((7.4 / WIDTH, 0.95 / HEIGHT, 0.2 / WIDTH, 6.2 / HEIGHT))
-    draw_step(axes, step, {stage.name for stage in told}, size=20, bar=bar)
+    picture_step(axes, step, {stage.name for stage in told}, size=20, bar=bar)
 
     left, now = 8.85, told[-1]
 
@@ -104,7 +104,7 @@ def _slide(step: Step, told: Sequence[Stage]) -> Figure:
     write(
         left - 0.15,
         0.08,
-        f"{ALGORITHMS[step.algorithm]}: {typeset(settings(step))}",
+        f"{ALGORITHMS[step.algorithm]}: {typeset(settings_text(step))}",
         14,
         color="#555555",
         va="bottom",
@@ -112,7 +112,9 @@ def _slide(step: Step, told: Sequence[Stage]) -> Figure:
     return figure
 
 
-def draw_step(axes: Axes, step: Step, shown: set[str], *, size: float, bar: Axes | None) -> None:
+def picture_step(
+    axes: Axes, step: WorkedStep, shown: set[str], *, size: float, bar: Axes | None
+) -> None:
     """The contours, and what the stages of these names have found; letters of ``size`` points."""
     arrows, dots = _arrows(step), _dots(step)
     ends = [dot.place for dot in dots] + [arrow.start + arrow.along for arrow in arrows]
@@ -178,11 +180,9 @@ def draw_step(axes: Axes, step: Step, shown: set[str], *, size: float, bar: Axes
         axes.text(x, y, text, size=size, ha="center", va="center", bbox=box, weight=weight)
 
 
-def _arrows(step: Step) -> list[Arrow]:
-    trace = step.trace
+def _arrows(step: WorkedStep) -> list[Arrow]:
     w, g0, ascent, eps, g = (
-        to_host(v)
-        for v in (step.w, trace.ascent_gradient, step.ascent, trace.perturbation, trace.gradient)
+        to_host(v) for v in (step.w, step.g0, step.ascent, step.eps, step.trace.gradient)
     )
     down = -step.lr * g
     dots, dashes = (0, (1, 1.2)), (0, (3.5, 1.5))
@@ -193,7 +193,7 @@ def _arrows(step: Step) -> list[Arrow]:
             Arrow("descent", "3", "3  −lr g", w + eps, down, DESCENT, dots),
             Arrow("descent", "4", "4", w, down, DESCENT, "-"),
         ]
-    noise = to_host(trace.noise)
+    noise = to_host(step.noise)
     weighed = "g₀" if step.lam == 1 else "λ g₀"
     return [
         Arrow("draw", "1", "1  D", w, noise, DRAW, "-"),
@@ -205,19 +205,19 @@ def _arrows(step: Step) -> list[Arrow]:
     ]
 
 
-def _dots(step: Step) -> list[Dot]:
-    w, after, eps = (to_host(v) for v in (step.w, step.after, step.trace.perturbation))
+def _dots(step: WorkedStep) -> list[Dot]:
+    w, after, eps = (to_host(v) for v in (step.w, step.after, step.eps))
     dots = [Dot("weights", "w", w), Dot("radius", "w + ε", w + eps), Dot("descent", "w′", after)]
     if step.algorithm == "rsam":
-        dots.insert(1, Dot("draw", "w + D", w + to_host(step.trace.noise)))
+        dots.insert(1, Dot("draw", "w + D", w + to_host(step.noise)))
     return dots
 
 
-def _key(step: Step) -> dict[str, tuple[str, Any]]:
+def _key(step: WorkedStep) -> dict[str, tuple[str, Any]]:
     return {arrow.number: (arrow.colour, arrow.style) for arrow in _arrows(step)}
 
 
-def _numbers(step: Step, stage: Stage) -> list[str]:
+def _numbers(step: WorkedStep, stage: Stage) -> list[str]:
     """Of a stage's equations, as at the arrows that they stand for."""
     return [arrow.number for arrow in _arrows(step) if arrow.stage == stage.name]
 

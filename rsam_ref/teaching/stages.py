@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from rsam_ref.teaching.step import Step
+from rsam_ref.teaching.step import WorkedStep
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ _PLUS_D = "<mi>w</mi><mo>+</mo><mi>D</mi>"
 _PLUS_EPS = "<mi>w</mi><mo>+</mo><mi>ε</mi>"
 
 
-def stages(step: Step) -> list[Stage]:
+def stages_of(step: WorkedStep) -> list[Stage]:
     """The step in the order in which it is built up; the numbers told are this step's own."""
     trace = step.trace
     first, second = float(trace.loss), float(trace.adversarial_loss)
@@ -136,9 +136,9 @@ def stages(step: Step) -> list[Stage]:
     ]
 
 
-def slide_names(step: Step) -> list[str]:
+def slide_names(step: WorkedStep) -> list[str]:
     """What the files of the slides are called, in the order of the stages."""
-    names = [stage.name for stage in stages(step)]
+    names = [stage.name for stage in stages_of(step)]
     return [f"{step.algorithm}-{i}-{name}.svg" for i, name in enumerate(names, start=1)]
 
 

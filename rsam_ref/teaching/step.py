@@ -16,15 +16,16 @@ from rsam_ref.algorithms.sam import Trace, norm, rsam_gradient, sam_gradient
 from rsam_ref.autograd import ops
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.data import digits_split
+from rsam_ref.data.feed import batches
 from rsam_ref.nn.objective import objective
-from rsam_ref.training.loop import batches, train
+from rsam_ref.training.loop import train
 
 ALGORITHMS = {"rsam": "R-SAM", "sam": "SAM"}
 
 
 @dataclass(frozen=True)
-class Step:
-    """One step: the weights before and after, its trace, and the settings."""
+class WorkedStep:
+    """One step in numbers: the weights before and after, its trace, and the settings."""
 
     w: Array
     trace: Trace
@@ -40,10 +41,24 @@ class Step:
         return "sam" if self.trace.noise is None else "rsam"
 
     @property
+    def noise(self) -> Any:
+        """D; SAM's step has none."""
+        return self.trace.noise
+
+    @property
+    def g0(self) -> Any:
+        """The first gradient."""
+        return self.trace.ascent_gradient
+
+    @property
+    def eps(self) -> Any:
+        """The perturbation."""
+        return self.trace.perturbation
+
+    @property
     def ascent(self) -> Array:
         """The direction of the ascent before it is given its length: a = lam g0 + D; SAM's g0."""
-        g0: Any = self.trace.ascent_gradient
-        return g0 if self.trace.noise is None else self.lam * g0 + self.trace.noise
+        return self.g0 if self.trace.noise is None else self.lam * self.g0 + self.noise
 
 
 def valley(w: Tensor) -> Tensor:
@@ -66,29 +81,30 @@ def two_weights(
     lam: float = 1.0,
     lr: float = 0.4,
     seed: int = 14,
-) -> Step:
+) -> WorkedStep:
     """One step on `valley` from a fixed point; SAM's has no use for sigma, lam and seed."""
 
     def loss_and_grad(w: Array) -> tuple[Array, Array]:
         leaf = Tensor(w, requires_grad=True)
         loss = valley(leaf)
         loss.backward()
+        assert leaf.grad is not None
         return loss.data, leaf.grad
 
     w = xp.array([0.3, 0.8])
     if algorithm == "sam":
         trace = sam_gradient(loss_and_grad, w, rho=rho)
-        return Step(w, trace, w - lr * trace.gradient, lr, rho, 0.0, 1.0)
+        return WorkedStep(w, trace, w - lr * trace.gradient, lr, rho, 0.0, 1.0)
     noise = filter_noise(w, [w.shape], sigma=sigma, stream=Stream("noise", seed))
     trace = rsam_gradient(loss_and_grad, w, noise, rho=rho, lam=lam)
-    return Step(w, trace, w - lr * trace.gradient, lr, rho, sigma, lam)
+    return WorkedStep(w, trace, w - lr * trace.gradient, lr, rho, sigma, lam)
 
 
 @dataclass(frozen=True)
 class NetworkStep:
     """One step on the digits network, with the losses and gradients it does not itself ask for."""
 
-    step: Step
+    step: WorkedStep
     loss_before: float
     loss_after: float
     gradient_before: Array
@@ -120,7 +136,7 @@ def digits_network(
     else:
         trace = RSAM(SGD(lr), rho, sigma, lam, seed).step(batch, w)
     loss_after, _ = batch(w)
-    step = Step(before, trace, w.copy(), lr, rho, sigma, lam)
+    step = WorkedStep(before, trace, w.copy(), lr, rho, sigma, lam)
     return NetworkStep(step, float(loss_before), float(loss_after), gradient_before, w.size)
 
 
@@ -134,33 +150,32 @@ def angle(a: Array, b: Array) -> float:
     )
 
 
-def quantities(step: Step) -> list[tuple[str, str, Array]]:
+def quantities(step: WorkedStep) -> list[tuple[str, str, Array]]:
     """The vectors of a step in the order in which they arise: (symbol, what it is, vector)."""
-    trace = step.trace
     drawn = [
-        ("D", "the draw around them, sigma s z", trace.noise),
-        ("g0", "the gradient at the smoothed weights w + D", trace.ascent_gradient),
+        ("D", "the draw around them, sigma s z", step.noise),
+        ("g0", "the gradient at the smoothed weights w + D", step.g0),
         ("a", "the ascent direction, lam g0 + D", step.ascent),
-        ("eps", "the perturbation, rho a / ||a||", trace.perturbation),
+        ("eps", "the perturbation, rho a / ||a||", step.eps),
     ]
     plain = [
-        ("g0", "the gradient at the weights w", trace.ascent_gradient),
-        ("eps", "the perturbation, rho g0 / ||g0||", trace.perturbation),
+        ("g0", "the gradient at the weights w", step.g0),
+        ("eps", "the perturbation, rho g0 / ||g0||", step.eps),
     ]
     return [
         ("w", "the weights", step.w),
         *(plain if step.algorithm == "sam" else drawn),
-        ("g", "the gradient at w + eps", trace.gradient),
+        ("g", "the gradient at w + eps", step.trace.gradient),
         ("w'", "the new weights, w - lr g", step.after),
     ]
 
 
-def first_place(step: Step) -> str:
+def first_place(step: WorkedStep) -> str:
     """Where the first gradient is taken."""
     return "w" if step.algorithm == "sam" else "w + D"
 
 
-def settings(step: Step) -> str:
+def settings_text(step: WorkedStep) -> str:
     """The settings of a step that mean something to its algorithm."""
     random = f", sigma {step.sigma:g}, lam {step.lam:g}" if step.algorithm == "rsam" else ""
     return f"rho {step.rho:g}{random}, lr {step.lr:g}"
@@ -182,8 +197,8 @@ def angles(network: NetworkStep) -> list[tuple[str, float]]:
     if step.algorithm == "sam":
         return [turned]
     return [
-        ("between the gradients at w and at w + D", angle(g, trace.ascent_gradient)),
+        ("between the gradients at w and at w + D", angle(g, step.g0)),
         ("between the ascent direction and the gradient at w", angle(step.ascent, g)),
-        ("between the ascent direction and the draw", angle(step.ascent, trace.noise)),
+        ("between the ascent direction and the draw", angle(step.ascent, step.noise)),
         turned,
     ]

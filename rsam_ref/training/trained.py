@@ -15,8 +15,7 @@ from rsam_ref.data import Dataset, load_dataset
 from rsam_ref.data.errors import DataError, because
 from rsam_ref.models import make_model
 from rsam_ref.nn.module import Module
-from rsam_ref.training import checkpoint
-from rsam_ref.training import recipe as recipes
+from rsam_ref.training import checkpoint, recipe
 from rsam_ref.training.recipe import Recipe
 
 
@@ -51,7 +50,7 @@ def load_trained(where: Path, *, dtype: str | None = None) -> Trained:
     where the data are not those of the run. Training samples are given without augmentation.
     """
     path, folder = _find(where)
-    settings = recipes.check(recipes.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
+    settings = recipe.check(recipe.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
     arrays, step = _read(path)
     data = load_dataset(
         settings.data,
@@ -74,7 +73,7 @@ def load_trained(where: Path, *, dtype: str | None = None) -> Trained:
         model.load_state_dict({name: array.astype(kind) for name, array in arrays.items()})
     except (KeyError, ValueError) as error:
         raise DataError(path, f"does not fit {settings.model}: {error.args[0]}") from None
-    return Trained(path, folder, settings, model, data, recipes.loss_function(settings), step)
+    return Trained(path, folder, settings, model, data, recipe.loss_function(settings), step)
 
 
 def _find(where: Path) -> tuple[Path, Path]:

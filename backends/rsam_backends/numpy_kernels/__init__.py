@@ -10,9 +10,7 @@ A kernel leaves to the definition (NotImplemented) what it cannot do, and what i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
+from rsam_backends.base import Kernel
 from rsam_backends.numpy_kernels.attention import scaled_dot_product_attention
 from rsam_backends.numpy_kernels.conv import conv2d
 from rsam_backends.numpy_kernels.linear import linear
@@ -20,7 +18,7 @@ from rsam_backends.numpy_kernels.norm import batch_norm, batch_statistics, layer
 from rsam_backends.numpy_kernels.pointwise import gelu, relu
 from rsam_backends.numpy_kernels.pooling import max_pool2d
 
-KERNELS: dict[str, Callable[..., Any]] = {
+KERNELS: dict[str, Kernel] = {
     "batch_norm": batch_norm,
     "batch_statistics": batch_statistics,
     "conv2d": conv2d,

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
+from rsam_backends.base import Array, Result
 from rsam_backends.numpy_kernels import blocks
 from rsam_backends.threads import share_out
-from rsam_backends.windows import fit, pair
+from rsam_backends.windows import Pair, fit, pair
 
 
-def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
+def conv2d(
+    x: Array,
+    weight: Array,
+    bias: Array | None = None,
+    *,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
+    groups: int = 1,
+) -> Result:
     """One product for each row of the filters, added up: a third of the copies of whole windows.
 
     8 times as fast as the definition on 128 x 16 x 32 x 32, and 1.4 times as whole windows as rows.
@@ -25,7 +36,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
     parts = blocks.blocks(n, (h + 2 * ph) * wo * kw * c * x.itemsize, blocks.PANEL)
     value = np.empty((n, ho, wo, o), x.dtype)
 
-    def forward(part):
+    def forward(part: slice) -> None:
         out = value[part]
         _correlate(images[part], filters, kw, (sh, sw), (ph, pw), out)
         if bias is not None:
@@ -33,7 +44,7 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
 
     share_out(forward, parts)
 
-    def vjp_x(g):
+    def vjp_x(g: Array) -> Array:
         g = g.transpose(0, 2, 3, 1)
         back = np.empty((n, h, w, c), x.dtype)
         if (sh, sw) == (1, 1) and ph < kh and pw < kw:
@@ -41,12 +52,12 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
             turned = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1).reshape(kh, kw * o, c)
             margin = kh - 1 - ph, kw - 1 - pw
 
-            def backward(part):
+            def backward(part: slice) -> None:
                 _correlate(g[part], turned, kw, (1, 1), margin, back[part])
 
         else:
 
-            def backward(part):
+            def backward(part: slice) -> None:
                 spread = g[part].reshape(-1, o) @ filters.reshape(-1, o).T
                 spread = spread.reshape(-1, ho, wo, kh, kw, c)
                 padded = np.zeros((len(spread), h + 2 * ph, w + 2 * pw, c), x.dtype)
@@ -59,11 +70,11 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
         share_out(backward, parts)
         return back.transpose(0, 3, 1, 2)
 
-    def vjp_weight(g):
+    def vjp_weight(g: Array) -> Array:
         g = g.transpose(0, 2, 3, 1).reshape(n, ho * wo, o)
         sums = np.empty((len(parts), kh, kw * c, o), x.dtype)
 
-        def backward(i):
+        def backward(i: int) -> None:
             part = parts[i]
             for j, rows in enumerate(_rows(images[part], (kh, kw), (sh, sw), (ph, pw))):
                 (rows.swapaxes(1, 2) @ g[part]).sum(axis=0, out=sums[i, j])
@@ -72,14 +83,16 @@ def conv2d(x, weight, bias=None, *, stride=1, padding=0, groups=1):
         # Summed in the order of the parts, so that the number of threads changes nothing.
         return sums.sum(axis=0).reshape(kh, kw, c, o).transpose(3, 2, 0, 1)
 
-    def vjp_bias(g):
+    def vjp_bias(g: Array) -> Array:
         g = g.transpose(0, 2, 3, 1).reshape(-1, o)
         return np.ones(len(g), g.dtype) @ g
 
     return value.transpose(0, 3, 1, 2), (vjp_x, vjp_weight, vjp_bias)
 
 
-def _correlate(images, filters, kw, stride, padding, out):
+def _correlate(
+    images: Array, filters: Array, kw: int, stride: Pair, padding: Pair, out: Array
+) -> None:
     """Images (B, H, W, C) with filters (kH, kW * C, O), written to ``out`` (B, Ho, Wo, O)."""
     b, ho, wo, o = out.shape
     out = out.reshape(b, ho * wo, o)
@@ -90,7 +103,7 @@ def _correlate(images, filters, kw, stride, padding, out):
             out += more
 
 
-def _rows(images, window, stride, padding):
+def _rows(images: Array, window: Pair, stride: Pair, padding: Pair) -> Iterator[Array]:
     """For each row of the window, that row of every window of images (B, H, W, C).
 
     (B, Ho * Wo, kW * C), kH times: views of one another where the stride is 1.
@@ -114,7 +127,14 @@ def _rows(images, window, stride, padding):
         yield wide[:, i : i + sh * ho : sh].reshape(b, ho * wo, kw * c)
 
 
-def _fits(x, weight, bias, stride, padding, groups) -> bool:
+def _fits(
+    x: Array,
+    weight: Array,
+    bias: Array | None,
+    stride: int | Pair,
+    padding: int | Pair,
+    groups: int,
+) -> bool:
     """Whether the kernel can do it; what it leaves, the definition does or says what is wrong."""
     if groups != 1 or x.ndim != 4 or weight.ndim != 4 or x.shape[1] != weight.shape[1]:
         return False

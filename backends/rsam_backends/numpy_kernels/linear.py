@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from rsam_backends.base import Array, Result
+
 FEW = 64
 """Rows of which BLAS makes a product faster the other way round."""
 
 
-def linear(x, weight, bias=None):
+def linear(x: Array, weight: Array, bias: Array | None = None) -> Result:
     """Few rows the other way round, weight @ x.T: 1.5 times as fast forward on 32 x 784."""
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1] or x.size == 0:
         return NotImplemented

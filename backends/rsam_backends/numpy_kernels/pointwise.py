@@ -6,11 +6,12 @@ import math
 
 import numpy as np
 
+from rsam_backends.base import Array, Result
 from rsam_backends.numpy_kernels.blocks import Flat, large
 from rsam_backends.threads import share_out
 
 
-def relu(x):
+def relu(x: Array) -> Result:
     """On one thread 2.5 times as fast where x and ``g`` lie in different orders, else no faster."""
     if not large(x):
         return NotImplemented
@@ -19,17 +20,17 @@ def relu(x):
     value = np.empty_like(run)
     zeros = np.zeros_like(run[lay.pieces[0]])  # three times as fast as one zero
 
-    def forward(piece):
+    def forward(piece: slice) -> None:
         out = value[piece]
         np.maximum(run[piece], zeros[: len(out)], out=out)
 
     share_out(forward, lay.pieces)
 
-    def vjp(g):
+    def vjp(g: Array) -> Array:
         g = lay.run(g)
         back = np.empty_like(g)
 
-        def backward(piece):
+        def backward(piece: slice) -> None:
             np.multiply(g[piece], value[piece] > 0, out=back[piece])
 
         share_out(backward, lay.pieces)
@@ -38,7 +39,7 @@ def relu(x):
     return lay.array(value), (vjp,)
 
 
-def gelu(x, *, approximate=False):
+def gelu(x: Array, *, approximate: bool = False) -> Result:
     """Value and slope in one go over x: 3.8 times as fast on 64 x 65 x 768 (by tanh 1.9)."""
     if not large(x):
         return NotImplemented
@@ -47,7 +48,7 @@ def gelu(x, *, approximate=False):
     value, slope = np.empty_like(run), np.empty_like(run)
     below_and_density = _tanh_normal if approximate else _normal
 
-    def forward(piece):
+    def forward(piece: slice) -> None:
         x = run[piece]
         below, density = below_and_density(x)
         np.multiply(x, below, out=value[piece])
@@ -56,11 +57,11 @@ def gelu(x, *, approximate=False):
 
     share_out(forward, lay.pieces)
 
-    def vjp(g):
+    def vjp(g: Array) -> Array:
         g = lay.run(g)
         back = np.empty_like(g)
 
-        def backward(piece):
+        def backward(piece: slice) -> None:
             np.multiply(g[piece], slope[piece], out=back[piece])
 
         share_out(backward, lay.pieces)
@@ -76,7 +77,7 @@ Fitted to be right to 1e-8 in the form of Abramowitz and Stegun 7.1.26.
 """
 
 
-def _normal(x):
+def _normal(x: Array) -> tuple[Array, Array]:
     """P(Z <= x) and the density of Z at x, for a standard normal Z."""
     density = x * x
     density *= -0.5
@@ -104,7 +105,7 @@ def _normal(x):
     return below, density
 
 
-def _tanh_normal(x):
+def _tanh_normal(x: Array) -> tuple[Array, Array]:
     """0.5 (1 + tanh(c (x + 0.044715 x^3))) and its derivative."""
     c = math.sqrt(2 / math.pi)
     square = x * x

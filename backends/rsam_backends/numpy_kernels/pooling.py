@@ -6,12 +6,15 @@ import math
 
 import numpy as np
 
+from rsam_backends.base import Array, Result
 from rsam_backends.numpy_kernels import blocks
 from rsam_backends.threads import share_out
-from rsam_backends.windows import fit, pair
+from rsam_backends.windows import Pair, fit, pair
 
 
-def max_pool2d(x, *, window, stride=None, padding=0):
+def max_pool2d(
+    x: Array, *, window: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
+) -> Result:
     """Place after place of all windows at once: 7 times as fast on 128 x 32 x 28 x 28."""
     kh, kw = pair(window)
     sh, sw = pair(window if stride is None else stride)
@@ -33,7 +36,7 @@ def max_pool2d(x, *, window, stride=None, padding=0):
     winner = np.empty(value.shape, np.uint8)
     inside = slice(None), slice(ph, ph + h), slice(pw, pw + w)
 
-    def forward(part):
+    def forward(part: slice) -> None:
         images = x[part]
         if ph or pw:
             images = np.full((len(images), h + 2 * ph, w + 2 * pw, c), -math.inf, x.dtype)
@@ -52,11 +55,11 @@ def max_pool2d(x, *, window, stride=None, padding=0):
         return NotImplemented
     apart = sh >= kh and sw >= kw
 
-    def vjp(g):
+    def vjp(g: Array) -> Array:
         g = g.transpose(0, 2, 3, 1)
         back = np.empty((n, h, w, c), x.dtype)
 
-        def backward(part):
+        def backward(part: slice) -> None:
             padded = back[part]
             if ph or pw:
                 padded = np.empty((len(padded), h + 2 * ph, w + 2 * pw, c), x.dtype)

@@ -1,11 +1,11 @@
 """Data parallelism: a mini-batch in shards, each with a forward and a backward pass of its own.
 
 Only two things need to know of it: the gradients are summed over the shards, and batch norm takes
-its statistics, and their part in its gradient, over all of them. Both ask their shard's `Group`. So
-a step on shards is the step on the whole mini-batch, up to rounding.
+its statistics, and their part in its gradient, over all of them. Both ask their `Shard`. So a
+step on shards is the step on the whole mini-batch, up to rounding.
 
-Here the shards are threads. Where they are processes or machines, another `Group` takes the place
-of `ThreadGroup`, and nothing else changes.
+Here the shards are threads. Where they are processes or machines, another `Shard` takes the place
+of `ThreadShard`, and nothing else changes.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from rsam_backends.threads import alone
 Result = TypeVar("Result")
 
 
-class Group(ABC):
-    """What a shard knows of the others: how large a share of the mini-batch is its own."""
+class Shard(ABC):
+    """One shard of a mini-batch, and its way to the others."""
 
     share: float
+    """How much of the mini-batch it is."""
 
     @abstractmethod
     def all_reduce(self, array: Array) -> Array:
@@ -41,14 +42,14 @@ class Group(ABC):
 
 
 class _Table:
-    """Where the threads of a group lay their arrays down and look at those of the others."""
+    """Where the threads of a mini-batch lay their arrays down and look at those of the others."""
 
     def __init__(self, size: int) -> None:
         self.barrier = threading.Barrier(size)
         self.arrays: list[Any] = [None] * size
 
 
-class ThreadGroup(Group):
+class ThreadShard(Shard):
     """A shard in a thread of this process."""
 
     def __init__(self, table: _Table, rank: int, share: float) -> None:
@@ -63,9 +64,9 @@ class ThreadGroup(Group):
 
 
 def run_in_threads(
-    works: Sequence[Callable[[Group], Result]], shares: Sequence[float]
+    works: Sequence[Callable[[Shard], Result]], shares: Sequence[float]
 ) -> list[Result]:
-    """Call every work with its group, each in a thread, with the backend of this one.
+    """Call every work with its shard, each in a thread, with the backend of this one.
 
     If one fails the others are stopped where they next wait, and its error is raised.
     """
@@ -76,7 +77,7 @@ def run_in_threads(
     def run(rank: int) -> None:
         try:
             with alone():
-                results[rank] = works[rank](ThreadGroup(table, rank, shares[rank]))
+                results[rank] = works[rank](ThreadShard(table, rank, shares[rank]))
         except threading.BrokenBarrierError:
             pass  # another shard failed
         except BaseException as error:  # KeyboardInterrupt too: the others wait for this one
