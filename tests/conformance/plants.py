@@ -1060,6 +1060,10 @@ else:
     PLANTS += [Plant(*row) for row in _PLANTS]
     COMPOUND.update(_COMPOUND)
 
+from . import plants_more  # noqa: E402  (it changes the right step that stands above)
+
+PLANTS += plants_more.MORE
+
 NOT_PLANTED: dict[str, str] = {
     "precision.float16-overflow": "a note; float16 weights are a probe of the checker's own",
 }

@@ -415,6 +415,10 @@ NOTED = [
     ),
 ]
 
+from .plants_more import NOTED_MORE  # noqa: E402  (rows of this form, on the plants' right step)
+
+NOTED += [Right(*row) for row in NOTED_MORE]
+
 try:
     from .right_torch import NOTED as _NOTED
     from .right_torch import RIGHT as _RIGHT

@@ -6,8 +6,8 @@ from rsam_ref.conformance.report.entry import Entry
 
 FINDINGS: dict[str, Entry] = {
     "noise.missing": Entry(
-        "no draw is made although sigma > 0",
-        "the gradient is taken at w: this is SAM, whatever sigma is",
+        "no draw is made, in some of the steps or in all of them, although sigma > 0",
+        "the gradient is taken at w there: nothing is smoothed, whatever sigma is",
         "draw D = sigma s z anew in every step and take the first gradient at w + D",
     ),
     "noise.whole-tensor": Entry(
@@ -34,6 +34,22 @@ FINDINGS: dict[str, Entry] = {
         "the draw is scaled by the root mean square of the filter, not by its norm",
         "the noise is smaller by the root of the filter's size",
         "use the norm: the root of the sum of squares",
+    ),
+    "noise.other-norm": Entry(
+        "the draw is scaled by another measure of the filter than its norm (largest or mean |w|, "
+        "standard deviation)",
+        "the noise is smaller, by a factor that depends on the filter",
+        "use the norm: the root of the sum of squares",
+    ),
+    "noise.norm-power": Entry(
+        "the draw is scaled by a power of the filter's norm (its root, its square)",
+        "small and large filters get noise of another relative size",
+        "multiply z by the norm itself",
+    ),
+    "noise.unknown-scale": Entry(
+        "the size of the draw follows no rule that this check knows",
+        "another smoothing of the loss than the paper's",
+        "D = sigma s z: z times the norm of the filter that each weight belongs to, times sigma",
     ),
     "noise.global-norm": Entry(
         "the draw is scaled by the norm of all weights together",
@@ -117,19 +133,30 @@ FINDINGS: dict[str, Entry] = {
         "draw in the shape of the whole parameter",
     ),
     "noise.same-draw": Entry(
-        "every step gets the same draw (a seed set inside the step)",
-        "w + D is a fixed offset, not a smoothing",
+        "several steps, or all of them, get the same draw (a seed set inside the step)",
+        "w + D takes a few fixed offsets: no smoothing",
         "keep one generator for the run, or make the seed depend on the step",
     ),
     "noise.correlated": Entry(
-        "the draws of neighbouring steps are correlated",
-        "a smoothing that lags behind",
+        "the draws of different steps are correlated, or each other's negative",
+        "a smoothing that lags behind, or pairs that cancel",
         "draw independently in every step",
     ),
     "noise.same-for-equal-shapes": Entry(
         "tensors get the same random numbers (one key or seed for all of them)",
         "their noises are correlated; the public JAX code does this to tensors of equal shape",
         "split the key, or go on with the generator, from tensor to tensor",
+    ),
+    "noise.repeated-in-tensor": Entry(
+        "the random numbers of a tensor begin again within it",
+        "weights are perturbed alike, not independently",
+        "draw in the shape of the whole parameter",
+    ),
+    "noise.low-precision": Entry(
+        "the draw was made in float16 or bfloat16",
+        "its numbers have 11 or 8 bits: a coarser Gaussian",
+        "draw in float32, or in the weights' own type",
+        note=True,
     ),
     "noise.not-removed": Entry(
         "the draw stays in the weights after the step",
