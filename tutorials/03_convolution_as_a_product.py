@@ -191,10 +191,9 @@ show(made, "03-back")
 # Not because there is less to multiply. For 64 images and 16 filters both ways make the same
 # 331,776 multiplications. But the loops have Python do them one by one. The product hands them
 # over in 10 calls of NumPy, 9 copies and the product itself, and it can do them in any order it
-# likes: each number of `R` is used 16 times and each weight 2,304 times while it is at hand.
-#
-# It has a price: `R` holds 5 times as many numbers as the images. So
-# `rsam_ref/autograd/ops_nn.py` does not keep it for the derivative, but makes it again.
+# likes: each number of `R` is used 16 times and each weight 2,304 times while it is at hand. It has
+# a price: `R` holds 5 times as many numbers as the images. So `rsam_ref/autograd/ops_nn.py` does
+# not keep it for the derivative, but makes it again.
 
 # %%
 filters, loops, product = random.normal(size=(16, 1, 3, 3)), Counter(), Counter()

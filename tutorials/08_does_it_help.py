@@ -108,7 +108,6 @@ assert np.allclose(np.mean(leads, axis=0), (1.3, 0.2), atol=0.3)
 #
 # Now the chosen settings with ten fresh seeds, 0 to 9, and the test images. With seed 2, SAM beats
 # SGD by 2.7 points. With seed 1, SGD beats SAM by 3.6. One seed always names a winner.
-#
 # So take `n` seeds. Their differences have a mean `m` and a standard deviation `s`, and the mean
 # scatters by `s / sqrt(n)` only. **Student's 95 % interval** is `m` plus or minus `t s / sqrt(n)`.
 # If we knew `s`, `t` would be 1.96. But two seeds say little about it: 12.7. For ten it is 2.26.
