@@ -84,8 +84,10 @@ NAMES = {"sam": "SAM", "asam": "ASAM", "rsam": "R-SAM"}
 
 
 def how_it_shows(code: str, shown: dict) -> str:
-    if code not in shown:
+    if code in NOT_SHOWN:
         return NOT_SHOWN[code]
+    if code not in shown:
+        raise LookupError(f"no evidence of {code}: python -m tests.conformance.evidence")
     seen = shown[code]
     facts = [f"{name}: {value_text(value)}" for name, value in seen["evidence"].items()]
     place = "" if seen["where"] == "training" else f", in the probe “{seen['where']}”"
