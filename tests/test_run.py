@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +18,9 @@ from safetensors.numpy import load_file
 
 from rsam_ref.training import checkpoint, recipe
 from rsam_ref.training.loop import DivergedError
+from rsam_ref.training.metrics import Metrics
 from rsam_ref.training.recipe import Recipe, RecipeError
-from rsam_ref.training.run import Metrics, Run, RunError
+from rsam_ref.training.run import Run, RunError
 
 SMALL = {"model": "mlp", "model_options": {}, "epochs": 2, "batch_size": 256, "log_every": 4}
 
@@ -50,7 +52,7 @@ def same_as_whole(folder, whole) -> None:
 
 def test_a_run_leaves_everything_that_was_promised(tmp_path):
     run = Run.start(tmp_path / "run", settings(optimizer="sam"))
-    seen = []
+    seen: list[dict] = []
     assert run.go(on_row=seen.append)
     names = {path.name for path in run.folder.iterdir()} - {".lock"}
     assert names == {
@@ -320,7 +322,7 @@ def test_nothing_is_overwritten(tmp_path):
 def test_a_finished_run_resumes_to_nothing_more(tmp_path):
     assert Run.start(tmp_path / "run", settings()).go()
     whole = finished(tmp_path / "run")
-    steps = []
+    steps: list[int] = []
     assert Run.resume(tmp_path / "run").go(on_step=steps.append)
     assert not steps
     same_as_whole(tmp_path / "run", whole)
@@ -362,7 +364,8 @@ def test_accumulated_parts_take_the_same_step(tmp_path):
 
 def test_a_diverged_run_stops_with_its_checkpoints(tmp_path):
     run = Run.start(tmp_path / "run", settings(optimizer="sgd", lr=1e25, warmup_steps=11))
-    run.optimizer.lr = lambda step: 0.01 if step < 8 else 1e30
+    optimizer: Any = run.optimizer
+    optimizer.lr = lambda step: 0.01 if step < 8 else 1e30
     with pytest.raises(DivergedError, match=r"step [34] of epoch 2: .*"):
         run.go()
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints")[2]["step"] == 6
@@ -389,7 +392,7 @@ def test_every_preset_is_a_recipe_with_notes(name):
 def test_the_vit_preset_has_the_public_code_s_schedules():
     r = recipe.check(recipe.preset("imagenet-vit-b16")[0], "")
     steps, warm, top = 93_834, 10_000, 3e-3
-    optimizer = recipe.optimizer(r, steps)
+    optimizer: Any = recipe.optimizer(r, steps)
     lr, rho, sigma = optimizer.base.lr, optimizer.rho, optimizer.sigma
     assert (r.batch_size, r.weight_decay, r.clip_norm, r.lam, r.loss) == (
         *(4096, 0.3, 1.0, 2.0),

@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import entry_points
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from rsam_backends.base import Array, Backend, BackendError, Kernel, Missing
@@ -142,12 +141,7 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
     def __enter__(self) -> Backend:
         return current_backend()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         _enter(*self._before)
 
 

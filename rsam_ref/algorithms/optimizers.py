@@ -1,9 +1,4 @@
-"""Optimizers on one flat vector: the base ones (SGD, AdamW), and SAM and RSAM around them.
-
-All share ``step(loss_and_grad, w) -> Trace``: find a gradient, move ``w`` in place by it, return
-every quantity of the step. The wrappers find another gradient and leave the move to their base
-(momentum, weight decay and the learning rate act at w), so with ``rho = 0`` they are their base.
-"""
+"""SAM, RSAM and NoiseOnly: optimizers that find their own gradient, and let a base one move."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ from typing import Any
 
 from rsam_backends import Stream
 from rsam_backends.base import Array
-from rsam_ref.algorithms.base import Number, Optimizer
+from rsam_ref.algorithms.contract import Number, Optimizer
 from rsam_ref.algorithms.noise import ball_noise, check_sigma, filter_noise
 from rsam_ref.algorithms.protocol import Shapes, stepwise
 from rsam_ref.algorithms.sam import (

@@ -5,6 +5,8 @@ None of these is the default anywhere. `sam.py` has SAM and R-SAM themselves.
 
 from __future__ import annotations
 
+from typing import Any
+
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, check_step, norm
 
 
@@ -21,14 +23,7 @@ def asam_gradient(loss_and_grad: LossAndGrad, w: Vector, *, rho: float, eta: flo
     scale = abs(w) + eta  # T, a diagonal matrix
     scaled = scale * g0  # T g0
     eps = rho / (norm(scaled) + TINY) * (scale * scaled)  # eps = rho T^2 g0 / ||T g0||
-    adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps)
-    return Trace(
-        loss=loss,
-        ascent_gradient=g0,
-        perturbation=eps,
-        adversarial_loss=adversarial_loss,
-        gradient=g,
-    )
+    return _descent(loss_and_grad, w, eps, loss=loss, ascent_gradient=g0)
 
 
 def noise_gradient(loss_and_grad: LossAndGrad, w: Vector, noise: Vector) -> Trace:
@@ -47,15 +42,7 @@ def stacked_rsam_gradient(
     check_step(rho=rho)
     loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)
     eps = noise + rho / (norm(g0) + TINY) * g0  # eps = D + rho g0 / ||g0||
-    adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps)
-    return Trace(
-        loss=loss,
-        noise=noise,
-        ascent_gradient=g0,
-        perturbation=eps,
-        adversarial_loss=adversarial_loss,
-        gradient=g,
-    )
+    return _descent(loss_and_grad, w, eps, loss=loss, noise=noise, ascent_gradient=g0)
 
 
 def gradient_rsam_gradient(
@@ -68,15 +55,13 @@ def gradient_rsam_gradient(
     check_step(rho=rho)
     loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)
     eps = rho / (norm(g0) + TINY) * g0  # eps = rho g0 / ||g0||
-    adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps)
-    return Trace(
-        loss=loss,
-        noise=noise,
-        ascent_gradient=g0,
-        perturbation=eps,
-        adversarial_loss=adversarial_loss,
-        gradient=g,
-    )
+    return _descent(loss_and_grad, w, eps, loss=loss, noise=noise, ascent_gradient=g0)
+
+
+def _descent(loss_and_grad: LossAndGrad, w: Vector, eps: Vector, **found: Any) -> Trace:
+    """The end of every rule: g = grad L(w + eps), with what the ascent found."""
+    adversarial_loss, g = loss_and_grad(w + eps)
+    return Trace(perturbation=eps, adversarial_loss=adversarial_loss, gradient=g, **found)
 
 
 def check_eta(eta: float) -> None:

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, ClassVar
 
 from rsam_backends import freeze, xp
@@ -303,12 +302,7 @@ class no_grad:  # noqa: N801 - used as a block, `with no_grad():`
         self._before.append(tape.recording)
         tape.recording = False
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         tape.recording = self._before.pop()
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any
 
 from rsam_backends import Stream
@@ -53,12 +52,7 @@ class passing:  # noqa: N801 - used as a block
         _here.now = replace(self._before, **self._values)
         return _here.now
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         _here.now = self._before
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from rsam_backends import Stream, to_host, xp
@@ -191,32 +192,13 @@ def worst(subject: Subject) -> Iterator[Row]:
 
 def average(subject: Subject) -> Iterator[Row]:
     """The mean rise under noise at every scale."""
-    landscape, settings = subject.evaluation(), subject.settings
-    for sigma in settings.sigmas:
-        found = average_sharpness(
-            landscape.loss,
-            subject.w,
-            landscape.shapes,
-            sigma=sigma,
-            draws=settings.draws,
-            stream=subject.stream("average"),
-        )
-        yield {"sigma": sigma, "value": found.mean, **_interval(found)}
+    landscape = subject.evaluation()
+    return _under_noise(subject, "average", partial(average_sharpness, landscape.loss))
 
 
 def stability(subject: Subject) -> Iterator[Row]:
     """How far noise turns the gradient, at every scale."""
-    landscape, settings = subject.evaluation(), subject.settings
-    for sigma in settings.sigmas:
-        found = gradient_stability(
-            landscape,
-            subject.w,
-            landscape.shapes,
-            sigma=sigma,
-            draws=settings.draws,
-            stream=subject.stream("stability"),
-        )
-        yield {"sigma": sigma, "value": found.mean, **_interval(found)}
+    return _under_noise(subject, "stability", partial(gradient_stability, subject.evaluation()))
 
 
 def hessian(subject: Subject) -> Iterator[Row]:
@@ -313,6 +295,16 @@ def _loss(landscape: Landscape, w: Array) -> float:
     return float(landscape.loss(w))
 
 
-def _interval(estimate: Estimate) -> dict[str, float]:
-    low, high = estimate.interval
-    return {"low": low, "high": high}
+def _under_noise(subject: Subject, stream: str, measured: Callable[..., Estimate]) -> Iterator[Row]:
+    """A row for every noise scale: the mean over draws, and its 95 % interval."""
+    shapes = subject.trained.model.weights.shapes
+    for sigma in subject.settings.sigmas:
+        found = measured(
+            subject.w,
+            shapes,
+            sigma=sigma,
+            draws=subject.settings.draws,
+            stream=subject.stream(stream),
+        )
+        low, high = found.interval
+        yield {"sigma": sigma, "value": found.mean, "low": low, "high": high}

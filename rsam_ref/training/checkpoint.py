@@ -111,6 +111,15 @@ def _checksum(arrays: Arrays, text: str) -> str:
     return digest.hexdigest()
 
 
+def of_the_model(arrays: Arrays) -> Arrays:
+    """A checkpoint's arrays that are the model's, by the names in its state."""
+    return {
+        name.removeprefix("model."): array
+        for name, array in arrays.items()
+        if name.startswith("model.")
+    }
+
+
 def flatten(tree: dict[str, Any], prefix: str) -> tuple[Arrays, dict[str, Any]]:
     """A nested state as arrays and plain values, both under dotted names that begin with prefix."""
     arrays: Arrays = {}

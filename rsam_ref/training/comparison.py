@@ -21,7 +21,8 @@ from typing import Any
 
 from rsam_backends import use_backend
 from rsam_ref import models
-from rsam_ref.algorithms.base import SGD, Optimizer
+from rsam_ref.algorithms.base import SGD
+from rsam_ref.algorithms.contract import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
 from rsam_ref.algorithms.schedules import cosine, rsam_sigma
 from rsam_ref.data import digits_split

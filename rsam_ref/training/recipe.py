@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rsam_ref.algorithms.base import SGD, AdamW, Optimizer
+from rsam_ref.algorithms.base import SGD, AdamW
+from rsam_ref.algorithms.contract import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
 from rsam_ref.algorithms.schedules import (
     Schedule,
@@ -29,6 +30,9 @@ from rsam_ref.algorithms.schedules import (
 )
 from rsam_ref.autograd.ops_nn import cross_entropy, sigmoid_cross_entropy
 from rsam_ref.autograd.tensor import Tensor
+from rsam_ref.data import Dataset, load_dataset
+from rsam_ref.models import make_model
+from rsam_ref.nn.module import Module
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -182,6 +186,30 @@ def preset(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
         raise RecipeError(f"unknown preset {name!r}; there are {', '.join(presets())}")
     settings = read(PRESETS / f"{name}.toml")
     return settings, settings.pop("notes")
+
+
+def dataset(recipe: Recipe, *, augmented: bool = True) -> Dataset:
+    """The data of a run. Raises DataError for those that are missing or damaged."""
+    return load_dataset(
+        recipe.data,
+        image_size=recipe.image_size,
+        augment=recipe.augment if augmented else "none",
+        label_noise=recipe.label_noise,
+        seed=recipe.seed,
+        limit=recipe.limit,
+    )
+
+
+def model(recipe: Recipe, data: Dataset, *, dtype: str | None = None) -> Module:
+    """The model of a run at its first weights, for these data; in another precision if given."""
+    return make_model(
+        recipe.model,
+        shape=data.shape,
+        classes=len(data.classes),
+        seed=recipe.seed,
+        dtype=dtype or recipe.dtype,
+        **recipe.model_options,
+    )
 
 
 def loss_function(recipe: Recipe) -> Callable[..., Tensor]:

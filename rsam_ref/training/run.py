@@ -12,21 +12,15 @@ because a checkpoint holds all else that the next step depends on. The folder ho
 
 from __future__ import annotations
 
-import csv
 import datetime
-import io
 import json
 import math
-import os
 import platform
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -34,18 +28,16 @@ from safetensors.numpy import save as to_bytes
 
 import rsam_ref
 from rsam_backends import current_backend, to_device
-from rsam_ref.data import Dataset, load_dataset
 from rsam_ref.data.feed import Feed, in_order
 from rsam_ref.files import write_whole
-from rsam_ref.models import make_model
 from rsam_ref.nn.objective import Objective, objective
 from rsam_ref.nn.parts import Accumulated, Sharded
 from rsam_ref.nn.recompute import recompute_blocks
 from rsam_ref.training import checkpoint, recipe
+from rsam_ref.training.interruption import Interruption
 from rsam_ref.training.loop import mix, run_steps, score
+from rsam_ref.training.metrics import Metrics, Row
 from rsam_ref.training.recipe import Recipe
-
-Row = dict[str, Any]
 
 FREE = {"data", "log_every", "evaluate_every", "checkpoint_every", "tensorboard", "recompute"}
 """Settings that may change while a run is stopped: the weights do not depend on them."""
@@ -55,101 +47,14 @@ class RunError(RuntimeError):
     """A run that cannot go on. The message says what is safe and what to do."""
 
 
-class Interruption:
-    """Inside this block Ctrl-C and SIGTERM ask for a stop between two steps; Ctrl-C twice insists.
-
-    A step changes weights and momentum one after the other, so it must not be cut in two.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: dict[int, Any] = {}
-
-    def __bool__(self) -> bool:
-        return self.asked
-
-    def _ask(self, number: int, frame: Any) -> None:
-        if self.asked and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = True
-
-    def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._ask)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-class Metrics:
-    """The rows of a run, as JSON lines while it goes on and as CSV beside them."""
-
-    def __init__(self, folder: Path, until: int = 0) -> None:
-        """Take up the rows up to step ``until``; later ones belong to steps that are redone."""
-        self.path = folder / "metrics.jsonl"
-        self.rows: list[Row] = []
-        if until:
-            self.rows = [row for row in self._read() if row["step"] <= until]
-        write_whole(self.path, "".join(map(self._line, self.rows)).encode())
-
-    def _read(self) -> Iterator[Row]:
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError:  # cut short when the process was killed
-                    return
-
-    @staticmethod
-    def _line(row: Row) -> str:
-        return json.dumps(row) + "\n"
-
-    def add(self, row: Row) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(self._line(row))
-            file.flush()
-            os.fsync(file.fileno())  # a checkpoint must not be safer than the rows before it
-        self.rows.append(row)
-
-    def write_csv(self) -> None:
-        text = io.StringIO()
-        if self.rows:
-            writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
-        write_whole(self.path.with_suffix(".csv"), text.getvalue().encode())
-
-
 class Run:
     """A run in a folder: `Run.start` a new one or `Run.resume` an old one, then `go`."""
 
     def __init__(self, folder: Path, settings: Recipe) -> None:
         self.folder = folder
         self.recipe = settings
-        self.data: Dataset = load_dataset(
-            settings.data,
-            image_size=settings.image_size,
-            augment=settings.augment,
-            label_noise=settings.label_noise,
-            seed=settings.seed,
-            limit=settings.limit,
-        )
-        self.model = make_model(
-            settings.model,
-            shape=self.data.shape,
-            classes=len(self.data.classes),
-            seed=settings.seed,
-            dtype=settings.dtype,
-            **settings.model_options,
-        )
+        self.data = recipe.dataset(settings)
+        self.model = recipe.model(settings, self.data)
         if settings.recompute:
             recompute_blocks(self.model)
         self.feed = Feed(self.data.train, settings.batch_size, settings.seed)
@@ -237,9 +142,7 @@ class Run:
                     f"{self.folder / 'recipe.toml'}: {name} = {self.fixed.get(name)}, but the run "
                     f"began with {before.get(name)}; put that back, or begin another run"
                 )
-        self.model.load_state_dict(
-            {name[6:]: array for name, array in arrays.items() if name.startswith("model.")}
-        )
+        self.model.load_state_dict(checkpoint.of_the_model(arrays))
         self.optimizer.load_state_dict(checkpoint.unflatten(arrays, state["values"], "optimizer"))
         self.step, self.seconds = state["step"], state["seconds"]
         self.pending = state["pending"]

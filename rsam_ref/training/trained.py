@@ -11,9 +11,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from rsam_ref.autograd.tensor import Tensor
-from rsam_ref.data import Dataset, load_dataset
+from rsam_ref.data import Dataset
 from rsam_ref.data.errors import DataError, because
-from rsam_ref.models import make_model
 from rsam_ref.nn.module import Module
 from rsam_ref.training import checkpoint, recipe
 from rsam_ref.training.recipe import Recipe
@@ -52,22 +51,9 @@ def load_trained(where: Path, *, dtype: str | None = None) -> Trained:
     path, folder = _find(where)
     settings = recipe.check(recipe.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
     arrays, step = _read(path)
-    data = load_dataset(
-        settings.data,
-        image_size=settings.image_size,
-        label_noise=settings.label_noise,
-        seed=settings.seed,
-        limit=settings.limit,
-    )
+    data = recipe.dataset(settings, augmented=False)
     _check_data(folder, settings, data)
-    model = make_model(
-        settings.model,
-        shape=data.shape,
-        classes=len(data.classes),
-        seed=settings.seed,
-        dtype=dtype or settings.dtype,
-        **settings.model_options,
-    )
+    model = recipe.model(settings, data, dtype=dtype)
     kind = model.weights.flat.dtype
     try:
         model.load_state_dict({name: array.astype(kind) for name, array in arrays.items()})
@@ -107,8 +93,7 @@ def _read(path: Path) -> tuple[dict[str, Any], int | None]:
     if "rsam_ref" not in metadata:
         return arrays, None
     arrays, state = checkpoint.load(path)  # which looks at its checksum as well
-    model = {name[6:]: array for name, array in arrays.items() if name.startswith("model.")}
-    return model, state["step"]
+    return checkpoint.of_the_model(arrays), state["step"]
 
 
 def _check_data(folder: Path, settings: Recipe, data: Dataset) -> None:
