@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.ascent.judge import Case
+from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.observe.forms import FORMS, Maker, form_of
 from rsam_ref.conformance.observe.load import load

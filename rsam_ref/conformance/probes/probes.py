@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.ascent.judge import Case, judge_ascent
+from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.ascent.judge import judge_ascent
 from rsam_ref.conformance.base_step import judge as base_step
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.observe.forms import Maker

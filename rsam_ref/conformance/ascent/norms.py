@@ -1,0 +1,75 @@
+"""What may divide the direction, and what may stand in the place of the radius."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from rsam_ref.conformance.ascent.case import Case, Vector, norm
+
+TINY = 1e-12
+
+Norm = tuple[str, tuple[str, ...], Callable[[Case, Vector], Any]]
+
+
+def norms(grouped: bool) -> list[Norm]:
+    """What divides the direction: label, codes, and the divisor of a measured vector."""
+
+    def per_filter(a: Case, v: Vector) -> Vector:
+        out = np.empty_like(v)
+        for at in a.problem.filters():
+            out[at] = norm(v[at])
+        return out
+
+    def per_group(a: Case, v: Vector) -> Vector:
+        assert a.groups is not None
+        return np.array([norm(v[a.groups == i]) for i in range(a.groups.max() + 1)])[a.groups]
+
+    other = ("ascent.other-norm",)
+    one = ("ascent.norm-of-one-tensor",)
+    known: list[Norm] = [
+        ("the norm", (), lambda a, v: norm(v) + TINY),
+        ("nothing", ("ascent.not-normalised",), lambda a, v: 1.0),
+        ("the squared norm", ("ascent.squared-norm",), lambda a, v: v @ v + TINY),
+        ("the tensors' norms", ("ascent.norm-per-tensor",), lambda a, v: a.by_tensor(norm, v)),
+        ("the filters' norms", ("ascent.norm-per-filter",), per_filter),
+        (
+            "the sum of norms",
+            ("ascent.sum-of-norms",),
+            lambda a, v: sum(norm(v[at]) for at in a.problem.slices),
+        ),
+        ("the last tensor's norm", one, lambda a, v: norm(v[a.problem.slices[-1]])),
+        ("the first tensor's norm", one, lambda a, v: norm(v[a.problem.slices[0]])),
+        ("the largest entry", other, lambda a, v: np.abs(v).max()),
+        ("the sum of absolute values", other, lambda a, v: np.abs(v).sum()),
+        ("the root mean square", other, lambda a, v: norm(v) / v.size**0.5),
+        ("the root of the norm", other, lambda a, v: norm(v) ** 0.5),
+        (
+            "the weights' norm without biases",
+            ("ascent.norm-skips-biases",),
+            lambda a, v: norm(v[~a.problem.one_axis]),
+        ),
+    ]
+    if grouped:
+        known.append(("the groups' norms", ("ascent.norm-per-group",), per_group))
+    return known
+
+
+Radius = tuple[str, tuple[str, ...], Callable[[Case], Any]]
+
+
+def radii(grouped: bool) -> list[Radius]:
+    known: list[Radius] = [
+        ("rho", (), lambda a: a.rho),
+        ("rho lr", ("ascent.radius-times-lr",), lambda a: a.rho * a.hyper.lr),
+        ("rho^2", ("ascent.radius-power",), lambda a: a.rho**2),
+        ("rho^0.5", ("ascent.radius-power",), lambda a: a.rho**0.5),
+        ("rho ||w||", ("ascent.relative-radius",), lambda a: a.rho * norm(a.w)),
+    ]
+    if grouped:
+        known.append(
+            ("the first group's rho", ("ascent.one-rho-for-all-groups",), lambda a: a.hyper.rho)
+        )
+    return known
