@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.ascent import judge as perturbation
-from rsam_ref.conformance.ascent.judge import Case
+from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step import judge as base_step
 from rsam_ref.conformance.draw.judge import judge_draw
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
@@ -328,14 +328,7 @@ class _Diagnosing:
             return None
         if self.algorithm == "looksam":
             return None
-        verdict = base_step.judge_base_step(cases, self.tolerance)
-        if verdict.best is None or len(verdict.best.codes) > 1:
-            mixed = base_step.judge_base_step(cases, self.tolerance, more=base_step.mixtures)
-            if mixed.best is not None and (
-                verdict.best is None or len(mixed.best.codes) < len(verdict.best.codes)
-            ):
-                mixed.expected_error = verdict.expected_error
-                verdict, self.mixed = mixed, True
+        verdict = base_step.judge(cases, self.tolerance)
         if verdict.best is None:
             self.add("update.unknown", verdict.evidence())
             return None

@@ -51,6 +51,45 @@ FINDINGS: dict[str, Entry] = {
         "another algorithm",
         "step with the second gradient alone",
     ),
+    "restore.partly": Entry(
+        "some tensors are not restored, others are",
+        "those keep the perturbation, step after step",
+        "restore every tensor that was perturbed, whatever its gradient in the second pass",
+    ),
+    "restore.older-weights": Entry(
+        "the base step starts from the weights of an earlier step",
+        "every step undoes the one before",
+        "save the weights anew in every step, before the perturbation",
+    ),
+    "update.tensor-left-out": Entry(
+        "some tensors are never moved",
+        "they stay as they were initialised",
+        "give all parameters to the base optimizer",
+    ),
+    "update.clipped": Entry(
+        "the second gradient is cut to a length (or entry by entry) before the base step",
+        "none on SAM itself: clipping belongs between the second pass and the base step",
+        "nothing, if it is meant",
+        note=True,
+    ),
+    "update.own-base": Entry(
+        "the base step, with g at w, is that of another optimizer than SGD",
+        "none on the ascent; the base optimizer is the implementation's own",
+        "nothing, if it is meant (`--base sgd` holds it to SGD)",
+        note=True,
+    ),
+    "update.own-step-size": Entry(
+        "the step goes down g from w, by a length of its own that follows no learning rate",
+        "none on the ascent; schedules of the learning rate have no effect",
+        "nothing, if it is meant",
+        note=True,
+    ),
+    "update.not-judged": Entry(
+        "the base step was not judged: its optimizer is not known and fits none that is",
+        "whether the second gradient is used rightly is open",
+        "let the base optimizer be an attribute of the implementation, so that it can be replayed",
+        note=True,
+    ),
     "update.scaled-gradient": Entry(
         "the gradient is multiplied by a constant (a sum over the batch instead of a mean, say)",
         "another learning rate than the one that was set",

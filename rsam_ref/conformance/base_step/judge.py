@@ -1,316 +1,184 @@
-"""Judging the base step: which gradient moved the weights, from where, and by which rule.
+"""Judging the base step: from where did which gradient move the weights, and by which rule?
 
-The velocity is not seen. Each explanation carries its own from step to step, fed with the observed
-gradients and weights, so that a mistake elsewhere does not add up.
+An implementation steps with what it likes, so four ways to understand its step are tried in turn:
+SGD by formula (sgd.py), its own base optimizer replayed (own.py), families of published rules
+(families.py), and each tensor by itself (tensors.py). What departs least from the algorithm is
+believed. Where no base is known and nothing fits, the step is not judged.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.ascent.judge import Case
-from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
+from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.base_step import families, own, sgd
+from rsam_ref.conformance.base_step.findings import FINDINGS
+from rsam_ref.conformance.base_step.sgd import judge_base_step, mixtures
+from rsam_ref.conformance.base_step.tensors import judge_tensors
+from rsam_ref.conformance.hypotheses import CLOSE, EXACT, Hypothesis, Verdict
+
+__all__ = ["judge", "judge_base_step", "mixtures"]
 
 Vector = np.ndarray
-Part = Callable[["Moves"], list[Vector]]
 
-PER_TENSOR = 40
-"""So many weights of each tensor are looked at: all that is done here is done weight by weight."""
-
-
-class Moves:
-    """What the base steps had to work with: for each quantity, its (n,) in every step."""
-
-    def __init__(self, cases: list[Case]) -> None:
-        self.cases = cases
-        problem = cases[0].problem
-        rng = np.random.default_rng(0)
-        picked = [
-            rng.permutation(np.arange(at.start, at.stop))[:PER_TENSOR] for at in problem.slices
-        ]
-        self.index = np.sort(np.concatenate(picked))
-        self.hypers = [a.hyper for a in cases]
-        self.w = self._pick(lambda a: a.w)
-        self.after = self._pick(lambda a: a.seen.after)
-        self.first_point = self._pick(lambda a: a.seen.points[0])
-        self.last_point = self._pick(lambda a: a.seen.last)
-        self.full_first = [a.seen.gradient(0) for a in cases]
-        self.full_last = [a.seen.gradient(-1) for a in cases]
-        self.first = [v[self.index] for v in self.full_first]
-        self.last = [v[self.index] for v in self.full_last]
-        self.lengths = [float(np.linalg.norm(v)) for v in self.full_last]
-
-    def _pick(self, f: Callable[[Case], Vector]) -> list[Vector]:
-        return [f(a)[self.index] for a in self.cases]
-
-    def picked(self, vectors: list[Vector]) -> list[Vector]:
-        return [v[self.index] for v in vectors]
+ASKED = {"update.momentum-missing", "update.momentum-dampened", "update.decay-missing"}
+ASKED |= {"update.decay-decoupled", "update.decay-twice", "update.lr-ignored"}
+"""Departures from the settings that were asked for, which a replayed base would hide."""
 
 
-@dataclass(frozen=True)
-class Option:
-    """One way to do a part of the base step."""
-
-    label: str
-    codes: tuple[str, ...]
-    value: Any = field(compare=False)
-
-
-def gradients(m: Moves) -> Iterator[Option]:
-    """What is used as the gradient."""
-    yield Option("g", (), m.last)
-    if any(len(a.seen.points) > 1 for a in m.cases):
-        yield Option("g0", ("update.uses-first-gradient",), m.first)
-        total = [a + b for a, b in zip(m.first, m.last)]
-        yield Option("g0 + g", ("update.gradients-added",), total)
-        yield Option("(g0 + g) / 2", ("update.gradients-averaged",), [0.5 * v for v in total])
-    yield Option("-g", ("update.ascends",), [-v for v in m.last])
-    yield Option(
-        "the last step's g", ("update.stale-gradient",), [np.zeros_like(m.last[0]), *m.last[:-1]]
-    )
-    yield Option(
-        "the last step's g, in the first step g",
-        ("update.stale-gradient",),
-        [m.last[0], *m.last[:-1]],
-    )
-
-
-def bases(m: Moves) -> Iterator[Option]:
-    """Where the base step starts from."""
-    yield Option("w", (), m.w)
-    yield Option("w + eps", ("restore.not-undone",), m.last_point)
-    yield Option(
-        "w - eps",
-        ("restore.undone-twice",),
-        [2 * w - q for w, q in zip(m.w, m.last_point)],
-    )
-    for code, point in recomputed(m):
-        yield Option("w + eps - eps'", (code,), point)
-    if any((p != w).any() for p, w in zip(m.first_point, m.w)):
-        draws = [p - w for p, w in zip(m.first_point, m.w)]
-        removed = ("noise.not-removed",)
-        yield Option("w + D", removed, m.first_point)
-        yield Option("w - D", removed, [w - d for w, d in zip(m.w, draws)])
-        kept = ("restore.not-undone", "noise.not-removed")
-        yield Option("w + eps + D", kept, [q + d for q, d in zip(m.last_point, draws)])
-        undone = ("restore.undone-twice",)
-        yield Option("w + eps - D", undone, [q - d for q, d in zip(m.last_point, draws)])
+def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
+    """The explanation of where the weights went in all steps that departs least."""
+    formula = judge_base_step(cases, tolerance)
+    if _weight(formula) == 0:
+        return formula
+    verdicts = [formula]
+    replay = own.judge_replay(cases, tolerance)
+    if replay is not None and replay.best is not None:
+        replay = _with_rates(replay, cases)
+        if not _hides(formula, cases):
+            verdicts.append(replay)
+            if _weight(replay) == 0:
+                return replay
+    if formula.best is None or len(formula.best.codes) > 1:
+        mixed = judge_base_step(cases, tolerance, more=mixtures)
+        mixed.expected_error = formula.expected_error
+        verdicts.append(_cut_or_normalised(mixed, cases))
+    if min(map(_weight, verdicts)) > 1 and not _base_known(cases):
+        verdicts.append(_family(cases, tolerance))
+    if min(map(_weight, verdicts)) > 1:
+        verdicts.append(judge_tensors(cases, tolerance))
+    best = min(verdicts, key=_weight)
+    if best.best is None and not _base_known(cases):
+        return _not_judged(cases, best)
+    return best
 
 
-def recomputed(m: Moves) -> Iterator[tuple[str, list[Vector]]]:
-    """The perturbed weights less an eps that was computed from the second gradient."""
-    for with_draw in (False, True):
-        points = []
-        for a, g in zip(m.cases, m.full_last):
-            v = a.hyper.lam * g + a.draw if with_draw else g
-            eps = a.rho * v / (np.linalg.norm(v) + 1e-300)
-            points.append((a.seen.last - eps)[m.index])
-        if not with_draw or any(a.draw.any() for a in m.cases):
-            yield "restore.recomputed", points
+def _weight(verdict: Verdict) -> float:
+    """How far an explanation departs; a note counts little."""
+    if verdict.best is None:
+        return np.inf
+    notes = [FINDINGS[code].note for code in verdict.best.codes if code in FINDINGS]
+    return len(verdict.best.codes) - 0.9 * sum(notes)
 
 
-def decays(m: Moves) -> Iterator[Option]:
-    """Where weight decay acts: None for the place the base step starts from."""
-    yield Option("", (), "base")
-    yield Option("no weight decay", ("update.decay-missing",), "none")
-    yield Option("weight decay twice", ("update.decay-twice",), "twice")
-    yield Option("decoupled weight decay", ("update.decay-decoupled",), "decoupled")
-    yield Option("weight decay at w + eps", ("update.decay-at-perturbed",), m.last_point)
-    if any((p != w).any() for p, w in zip(m.first_point, m.w)):
-        yield Option("weight decay at w + D", ("update.decay-at-perturbed",), m.first_point)
-    yield Option("weight decay at w", ("update.decay-at-perturbed",), m.w)
+def _base_known(cases: list[Case]) -> bool:
+    """Whether it is known what the base step should have been."""
+    return own.Fed(cases).base is not None
 
 
-MOMENTA = [
-    Option("", (), "plain"),
-    Option("no momentum", ("update.momentum-missing",), "none"),
-    Option("(1 - momentum) g", ("update.momentum-dampened",), "dampened"),
-    Option("(1 - momentum) g, but g at first", ("update.momentum-dampened",), "torch dampened"),
-    Option("Nesterov", ("update.nesterov",), "nesterov"),
-    Option("lr in the velocity", ("update.lr-in-velocity",), "lr inside"),
-    Option("g0 and g into the velocity", ("update.momentum-twice",), "twice"),
-    Option("two base steps", ("update.two-steps",), "two steps"),
-    Option("two base steps, the first at w + D", ("update.two-steps",), "two steps there"),
-    Option("up the velocity", ("update.ascends",), "up"),
-    Option("Adam", ("update.adam",), "adam"),
-]
+def _hides(formula: Verdict, cases: list[Case]) -> bool:
+    """Whether a replay would take settings that were not asked for as the base's own."""
+    if formula.best is None or cases[0].seen.base.base is None:
+        return False
+    return cases[0].seen.base.base.name == "SGD" and bool(ASKED & set(formula.best.codes))
 
 
-def simulate(
-    m: Moves,
-    gradient: Any,
-    base: list[Vector],
-    decay: Any,
-    momentum: str,
-    lr0: float | None,
-) -> list[Vector]:
-    """Where the weights are after every step.
-
-    ``gradient`` may be a pair: what goes into the velocity, and what is stepped by besides.
-    """
-    ends: list[Vector] = []
-    besides: list[Vector] | None = None
-    if isinstance(gradient, tuple):
-        gradient, besides = gradient
-    velocity = np.zeros_like(m.w[0])
-    square = np.zeros_like(velocity)
-    fresh, count = True, 0
-    for t, hyper in enumerate(m.hypers):
-        lr, mu, wd = (hyper.lr if lr0 is None else lr0), hyper.momentum, hyper.weight_decay
-        w = base[t]
-        g = gradient[t]
-
-        def decayed(g: Vector, w: Vector, t: int = t, wd: float = wd) -> Vector:
-            if isinstance(decay, list):
-                return g + wd * decay[t]
-            factor = {"base": 1.0, "none": 0.0, "twice": 2.0, "decoupled": 0.0}[decay]
-            return g + factor * wd * w
-
-        if decay == "decoupled":
-            w = w - lr * wd * w
-        if momentum in ("twice", "two steps", "two steps there"):
-            at = m.first_point[t] if momentum == "two steps there" else m.w[t]
-            velocity = mu * velocity + decayed(m.first[t], at)
-            if momentum != "twice":
-                w = w - lr * velocity
-        g = decayed(g, w)
-        if momentum == "none":
-            step = lr * g
-        elif momentum == "adam":
-            count += 1
-            velocity = 0.9 * velocity + 0.1 * g
-            square = 0.999 * square + 0.001 * g * g
-            root = np.sqrt(square / (1 - 0.999**count)) + 1e-8
-            step = lr * velocity / (1 - 0.9**count) / root
-        elif momentum == "lr inside":
-            velocity = mu * velocity + lr * g
-            step = velocity
-        else:
-            dampened = momentum == "dampened" or (momentum == "torch dampened" and not fresh)
-            velocity = mu * velocity + (1 - mu if dampened else 1) * g
-            step = lr * (g + mu * velocity if momentum == "nesterov" else velocity)
-        fresh = False
-        if besides is not None:
-            step = step + lr * besides[t]
-        ends.append(w + step if momentum == "up" else w - step)
-    return ends
+def _with_rates(replay: Verdict, cases: list[Case]) -> Verdict:
+    """A replay in which changes of the learning rate did not reach the base says so."""
+    rates = [{group.get("lr") for group in a.seen.base.settings} for a in cases]
+    asked = [a.hyper.lr for a in cases]
+    steady = len(set(map(frozenset, rates))) == 1 and len(rates[0]) == 1
+    if replay.best is not None and steady and len(set(asked)) > 1:
+        codes = (*replay.best.codes, "update.lr-ignored")
+        replay.best = Hypothesis(codes, replay.best.predict, replay.best.label)
+    return replay
 
 
-def explanations(m: Moves, more: list[Option] | None = None) -> Iterator[Hypothesis]:
-    """All combinations; with ``more``, of these gradients only."""
-    number = {id(a): t for t, a in enumerate(m.cases)}
-    rates: list[Option] = [Option("", (), None)]
-    if len({h.lr for h in m.hypers}) > 1:
-        rates.append(Option("the first lr", ("update.lr-ignored",), m.hypers[0].lr))
-    for g in more if more is not None else gradients(m):
-        for base in bases(m):
-            for decay in decays(m):
-                if isinstance(decay.value, list) and _same(decay.value, base.value):
+def _cut_or_normalised(mixed: Verdict, cases: list[Case]) -> Verdict:
+    """A gradient that is shortened where it is long, and left where it is short, is clipped."""
+    if mixed.best is None or "update.normalised-gradient" not in mixed.best.codes:
+        return mixed
+    if mixed.best.label.startswith("g cut"):
+        codes = tuple(c.replace("normalised-gradient", "clipped") for c in mixed.best.codes)
+        mixed.best = Hypothesis(codes, mixed.best.predict, mixed.best.label)
+        mixed.ties = []
+    return mixed
+
+
+def _family(cases: list[Case], tolerance: float) -> Verdict:
+    """Whether a published rule explains the moves, fed with one of the gradients at w."""
+    m = sgd.Moves(cases)
+    fed = own.Fed(cases)
+    hints = cases[0].seen.base.hints
+    rates, decay = [h.lr for h in m.hypers], m.hypers[0].weight_decay
+    limit = max(tolerance, CLOSE)
+    sizes = [float(np.linalg.norm(end - w)) + 1e-300 for end, w in zip(m.after, m.w)]
+    nearest = ("", np.inf)
+    for label, codes, full in own.gradients(fed):
+        gradients = m.picked(full)
+        for family in families.families(m.hypers[0].momentum, hints):
+            for kind in families.DECAYS if decay else families.DECAYS[:1]:
+                arguments = (family, m.w, gradients, rates, decay, kind)
+                first = families.ends(family, m.w[:1], gradients[:1], rates[:1], decay, kind)
+                if np.linalg.norm(first[0] - m.after[0]) > limit * sizes[0]:
                     continue
-                for momentum in MOMENTA:
-                    for rate in rates:
-                        parts = (g, base, decay, momentum, rate)
-                        codes = tuple(
-                            dict.fromkeys(
-                                code for p in (base, g, decay, momentum, rate) for code in p.codes
-                            )
-                        )
-                        ends: list[list[Vector]] = []
-
-                        def predict(
-                            a: Case, parts: Any = parts, ends: list[list[Vector]] = ends
-                        ) -> Vector:
-                            if not ends:
-                                ends.append(simulate(m, *(p.value for p in parts)))
-                            return ends[0][number[id(a)]]
-
-                        label = ", ".join(p.label for p in parts if p.label)
-                        yield Hypothesis(codes, predict, label)
-
-
-def _same(a: list[Vector], b: list[Vector]) -> bool:
-    return all(np.array_equal(x, y) for x, y in zip(a, b))
+                predicted = families.ends(*arguments)
+                error = max(
+                    float(np.linalg.norm(p - end)) / size
+                    for p, end, size in zip(predicted, m.after, sizes)
+                )
+                name = f"{label}, w, {family.label}, weight decay {kind}"
+                if error < nearest[1]:
+                    nearest = (name, error)
+                if error <= limit:
+                    found = Hypothesis(
+                        ("update.own-base", *codes), partial(_at, predicted, cases), name
+                    )
+                    return Verdict(found, error, error, low_precision=error > tolerance)
+    step = _own_step_size(m, limit)
+    if step is not None:
+        label, error, predicted = step
+        found = Hypothesis(("update.own-step-size",), partial(_at, predicted, cases), label)
+        return Verdict(found, error, error, low_precision=error > tolerance)
+    return Verdict(None, np.inf, np.inf, nearest=nearest if nearest[0] else None)
 
 
-def judge_base_step(
-    cases: list[Case],
-    tolerance: float = EXACT,
-    *,
-    more: Callable[[Moves], list[Option]] | None = None,
-) -> Verdict:
-    """Which explanation fits where the weights went in all steps."""
-    m = Moves(cases)
-    number = {id(a): t for t, a in enumerate(cases)}
-    sizes = [float(np.linalg.norm(end - w)) for end, w in zip(m.after, m.w)]
-    return choose(
-        list(explanations(m, None if more is None else more(m))),
-        cases,
-        lambda a: m.after[number[id(a)]],
-        lambda a: sizes[number[id(a)]],
-        tolerance,
-    )
-
-
-def mixtures(m: Moves) -> list[Option]:
-    """Gradients that are combinations of g0 and g, with the weights of each told by the first step.
-
-    Its velocity is the gradient itself, so G = (base - w') / lr - weight_decay w is seen there; for
-    every place to start from and every reading of decay there is one pair of weights.
-    """
-    found: dict[tuple[float, float], Option] = {}
-    hyper = m.hypers[0]
-    for base in bases(m):
-        for decay in decays(m):
-            factor = {"base": 1.0, "none": 0.0, "twice": 2.0, "decoupled": 1.0}
-            decayed = (
-                decay.value[0]
-                if isinstance(decay.value, list)
-                else factor[decay.value] * base.value[0]
+def _own_step_size(m: sgd.Moves, limit: float) -> tuple[str, float, list[Vector]] | None:
+    """Whether every move is the gradient times a number of that step's own."""
+    for label, share in (("g + weight_decay w", 1.0), ("g", 0.0)):
+        worst, numbers, predicted = 0.0, [], []
+        for g, w, end, hyper in zip(m.last, m.w, m.after, m.hypers):
+            along = g + share * hyper.weight_decay * w
+            size = float(along @ (w - end) / (along @ along + 1e-300))
+            worst = max(
+                worst,
+                float(np.linalg.norm(w - size * along - end))
+                / (float(np.linalg.norm(end - w)) + 1e-300),
             )
-            total = (base.value[0] - m.after[0]) / max(hyper.lr, 1e-300)
-            for share in (1.0, 1 + hyper.momentum):  # Nesterov's first step is larger
-                wanted = total / share - hyper.weight_decay * decayed
-                both = np.stack([m.first[0], m.last[0]], axis=1)
-                if np.array_equal(m.first[0], m.last[0]):
-                    both = both[:, 1:]
-                weights, *_ = np.linalg.lstsq(both, wanted, rcond=None)
-                rest = np.linalg.norm(both @ weights - wanted)
-                if rest > 3e-4 * np.linalg.norm(wanted):
-                    continue
-                a, b = (0.0, float(weights[0])) if len(weights) == 1 else map(float, weights)
-                key = round(a, 6), round(b, 6)
-                if key not in found:
-                    for option in _readings(m, a, b):
-                        found[(*key, option.label)] = option  # type: ignore[index]
-    return list(found.values())
+            numbers.append(size)
+            predicted.append(w - size * along)
+        if worst <= limit and min(numbers) > 0:
+            told = ", ".join(f"{n:.4g}" for n in numbers)
+            return f"{label}, w, times {told}", worst, predicted
+    return None
 
 
-def _readings(m: Moves, a: float, b: float) -> Iterator[Option]:
-    """What weights a of g0 and b of g in the first step may mean in the others."""
-    linear = [a * x + b * y for x, y in zip(m.first, m.last)]
-    if abs(a) < 1e-4:
-        yield Option(f"{b:.4g} g", ("update.scaled-gradient",), linear)
-        length = b * m.lengths[0]
-        fixed = [length * y / size for y, size in zip(m.last, m.lengths)]
-        yield Option(f"g brought to length {length:.4g}", ("update.normalised-gradient",), fixed)
-        clipped = [y * min(1.0, length / size) for y, size in zip(m.last, m.lengths)]
-        yield Option(f"g cut to length {length:.4g}", ("update.normalised-gradient",), clipped)
-        return
-    if abs(a + b - 1) < 1e-3 and b > 0:
-        gamma = b / (1 + b)
-        label = f"{a:.4g} g0 + {b:.4g} g (gamma {gamma:.4g})"
-        yield Option(label, ("algorithm.wsam",), linear)
-        apart = [b * (y - x) for x, y in zip(m.first, m.last)]
-        yield Option(f"{label}, g - g0 past the momentum", ("algorithm.wsam",), (m.first, apart))
+def _at(predicted: list[Vector], cases: list[Case], a: Any) -> Vector:
+    return predicted[next(t for t, case in enumerate(cases) if case is a)]
+
+
+def _not_judged(cases: list[Case], nearest: Verdict) -> Verdict:
+    """The step of an unknown base: not judged, if the gradient may at least have led it.
+
+    At the first step, without a history, a move goes down the gradient's sign in every weight.
+    """
+    m = sgd.Moves(cases[:1])
+    move = m.w[0] - m.after[0]
+
+    def agreement(g: Vector) -> float:
+        clear = np.abs(g) > 2 * m.hypers[0].weight_decay * np.abs(m.w[0])
+        return float(np.mean(np.sign(g[clear]) == np.sign(move[clear]))) if clear.any() else 0.0
+
+    down, first = agreement(m.last[0]), agreement(m.first[0])
+    if down > 0.99:
+        code = "update.not-judged"
+    elif first > 0.99 and down < 0.97:
+        code = "update.uses-first-gradient"
     else:
-        yield Option(f"{a:.4g} g0 + {b:.4g} g", ("update.gradients-mixed",), linear)
-    if a < 0:
-        parted = [
-            (g + a * (g0 - (g0 @ g) / (g @ g) * g))[m.index]
-            for g0, g in zip(m.full_first, m.full_last)
-        ]
-        yield Option(f"g less {-a:.4g} of g0 across g", ("algorithm.gsam",), parted)
+        return nearest
+    label = f"{down:.0%} of the weights move down the sign of g, {first:.0%} down that of g0"
+    found = Hypothesis((code,), partial(_at, m.after, cases[:1]), label)
+    return Verdict(found, np.nan, nearest.expected_error, nearest=nearest.nearest)

@@ -23,6 +23,10 @@ class BrokenError(Exception):
     """The implementation cannot be judged. The message says what it did, and where."""
 
 
+class NotSavedError(BrokenError):
+    """The state cannot be copied, or there is no way to save it: nothing is told of resuming."""
+
+
 class RaisedError(BrokenError):
     """The implementation itself raised something."""
 
@@ -50,6 +54,8 @@ class Step:
     after: np.ndarray = field(default_factory=lambda: np.empty(0))
     base: BaseSeen = field(default_factory=BaseSeen)
     """What is known of the base optimizer."""
+    returned: Any = None
+    """What the step gave back to its caller, where that may be a loss."""
 
 
 class Subject(Protocol):
@@ -153,7 +159,7 @@ class Seen:
         """The gradient at the i-th point, on the batch that was used there."""
         i %= len(self.points)
         if i not in self._gradients:
-            found = self.problem.loss_and_grad(self.points[i], *self.batches[i])
+            found = self.problem.loss_and_grad(self.points[i], *self.batches[i], self.number)
             self._gradients[i] = found[1]
         return self._gradients[i]
 

@@ -56,6 +56,8 @@ class Hyper(Mapping[str, float]):
 
 
 STEPS = 6
+SHORT_STEP, SHORT = 4, 0.04
+"""The step whose loss, and with it the gradient, is so much smaller than that of the others."""
 
 
 def schedule(hyper: Hyper, steps: int = STEPS) -> list[Hyper]:
@@ -137,15 +139,29 @@ class Problem:
         return self._batches[step]
 
     def loss_and_grad(
-        self, w: np.ndarray, step: int, rows: frozenset[int] | None = None
+        self,
+        w: np.ndarray,
+        step: int,
+        rows: frozenset[int] | None = None,
+        taken_in: int | None = None,
     ) -> tuple[float, np.ndarray]:
-        """The mean loss of a step's batch, or of some of its rows, at the flat weights w (P,)."""
+        """The mean loss of a step's batch, or of some of its rows, at the flat weights w (P,).
+
+        ``taken_in`` is the step that uses the batch, where that is another.
+        """
         x, y = self.batch(step)
         if rows is not None:
             x, y = x[sorted(rows)], y[sorted(rows)]
         with use_backend("numpy"):
             loss, gradient = objective(self.model, x, y)(w)
-        return self.scale * float(loss), self.scale * gradient
+        scale = self.scale_at(step if taken_in is None else taken_in)
+        return scale * float(loss), scale * gradient
+
+    def scale_at(self, step: int) -> float:
+        """What a step's loss is multiplied by. One step's gradient is far shorter than the others':
+        a length that is cut, floored or brought to a constant shows there.
+        """
+        return self.scale * (SHORT if step == SHORT_STEP else 1.0)
 
     def parts(self, w: np.ndarray) -> Weights:
         """The flat vector's parts in the shapes of the parameters: views."""

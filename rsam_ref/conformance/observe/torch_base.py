@@ -166,7 +166,8 @@ def _copied(optimizer: Any, parameters: list[Any]) -> tuple[Any, list[Any]]:
     """A copy of an optimizer, on copies of the parameters."""
     copies = [torch.nn.Parameter(p.detach().clone()) for p in parameters]
     memo: dict[int, Any] = {id(p): q for p, q in zip(parameters, copies)}
-    made = type(optimizer).__new__(type(optimizer))
+    kind: Any = type(optimizer)
+    made = kind.__new__(kind)
     kept = {k: v for k, v in vars(optimizer).items() if not k.startswith("_optimizer_")}
     kept.pop("_zero_grad_profile_name", None)
     made.__dict__.update(copy.deepcopy(kept, memo))

@@ -17,11 +17,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from rsam_ref.conformance.ascent.judge import group_rhos
+from rsam_ref.conformance.ascent.case import group_rhos
 from rsam_ref.conformance.observe import torch_base
 from rsam_ref.conformance.observe.base import Settings
 from rsam_ref.conformance.observe.construct import ALIASES, BASES, construct
-from rsam_ref.conformance.observe.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
+from rsam_ref.conformance.observe.observer import (
+    MOST_EVALUATIONS,
+    BrokenError,
+    Evaluation,
+    NotSavedError,
+    Step,
+)
 from rsam_ref.conformance.observe.problem import CHANNELS, CLASSES, Hyper, Problem
 from rsam_ref.conformance.observe.torch_base import TorchBase, find_base, given_base, hints_of
 
@@ -125,7 +131,6 @@ class _TorchSubject:
     def _begin(self, number: int) -> None:
         self.number, self.runs, self.unseen = number, [], False
         self.net.passes = 0
-        self._settings = self.base_seen.begin() if self.base_seen else []
 
     def _end(self, seen: Step) -> None:
         """Add the runs that a backward pass went through, in the order of the runs."""
@@ -178,7 +183,8 @@ class _TorchSubject:
         return torch.from_numpy(x).to(self.dtype), torch.from_numpy(y)
 
     def _loss(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        loss = self.problem.scale * nn.functional.cross_entropy(output, target)
+        scale = self.problem.scale_at(self.number)
+        loss = scale * nn.functional.cross_entropy(output, target)
         if torch.is_grad_enabled() and loss.requires_grad and not self._comes_from_a_run(loss):
             loss.register_hook(self._differentiates_unseen)
         return loss
@@ -232,7 +238,7 @@ class OptimizerSubject(_TorchSubject):
         adaptive: bool = False,
         dtype: str = "float64",
         net: Net | None = None,
-        grouped: bool = False,
+        grouped: bool | list[dict[str, Any]] = False,
         contract: str | None = None,
         parts: int = 1,
     ) -> None:
@@ -240,7 +246,7 @@ class OptimizerSubject(_TorchSubject):
         self.make, self.adaptive, self.grouped, self.parts = make, adaptive, grouped, parts
         self.options: dict[str, Any] = {"adaptive": adaptive, "dtype": dtype, "parts": parts}
         self.made = construct(
-            make, self._params(hyper), hyper, self.net, adaptive=adaptive, grouped=grouped
+            make, self._params(hyper), hyper, self.net, adaptive=adaptive, grouped=bool(grouped)
         )
         self.optimizer = self.made.optimizer
         self.base_seen = find_base(self.optimizer, self.judged)
@@ -300,12 +306,19 @@ class OptimizerSubject(_TorchSubject):
     def _params(self, hyper: Hyper) -> list[Any]:
         if not self.grouped:
             return list(self.net.parameters())
-        half = group_of(self.problem)
-        members: list[list[Any]] = [[], []]
-        for p, at in zip(self.judged, self.problem.slices):
-            members[half[at.start]].append(p)
+        members = self.members()
+        if isinstance(self.grouped, list):
+            return [{"params": ps, **own} for ps, own in zip(members, self.grouped)]
         rhos = group_rhos(hyper)
         return [{"params": ps, "rho": float(rho)} for ps, rho in zip(members, rhos)]
+
+    def members(self) -> list[list[Any]]:
+        """The parameters of each of two groups."""
+        half = group_of(self.problem)
+        found: list[list[Any]] = [[], []]
+        for p, at in zip(self.judged, self.problem.slices):
+            found[half[at.start]].append(p)
+        return found
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -330,6 +343,8 @@ class OptimizerSubject(_TorchSubject):
         return hints_of(*self.groups[:1], self.optimizer, getattr(self.optimizer, "defaults", {}))
 
     def _set(self, hyper: Hyper) -> None:
+        if isinstance(self.grouped, list):
+            return  # each group has its own settings, from the start
         for setting in ("rho", "sigma", "lam"):
             for name in ALIASES[setting]:
                 if isinstance(getattr(self.optimizer, name, None), float):
@@ -346,6 +361,7 @@ class OptimizerSubject(_TorchSubject):
     def step(self, number: int, hyper: Hyper, seen: Step) -> None:
         self._begin(number)
         self._set(hyper)
+        self._settings = self.base_seen.begin() if self.base_seen else []
         x, y = self._batch(number)
         optimizer = self.optimizer
 
@@ -371,7 +387,7 @@ class OptimizerSubject(_TorchSubject):
             if self.contract == "backward-first":
                 self.net.zero_grad()
                 backward()
-            optimizer.step(closure)
+            seen.returned = optimizer.step(closure)
         self._end(seen)
 
     def _call(self, name: str) -> None:
@@ -384,8 +400,7 @@ class OptimizerSubject(_TorchSubject):
             self.net.zero_grad()
 
     def resumed(self, hyper: Hyper) -> OptimizerSubject:
-        keeper = _state_keeper(self.optimizer)
-        state = copy.deepcopy(keeper.state_dict())
+        state = _saved(_state_keeper(self.optimizer))
         other = OptimizerSubject(
             self.make, self.problem, hyper, contract=self.contract, **self.options
         )
@@ -409,6 +424,17 @@ def _state_keeper(optimizer: Any) -> Any:
     """Whose state_dict its users save: its own, or where it has none that of its base."""
     owners = (optimizer, *(getattr(optimizer, name, None) for name in BASES))
     return next((owner for owner in owners if hasattr(owner, "state_dict")), optimizer)
+
+
+def _saved(keeper: Any) -> Any:
+    """A copy of its state_dict, as a file would hold it."""
+    if not hasattr(keeper, "state_dict"):
+        raise NotSavedError(f"{type(keeper).__name__} has no state_dict to save")
+    state = keeper.state_dict()
+    try:
+        return copy.deepcopy(state)
+    except Exception as error:
+        raise NotSavedError(f"its state_dict cannot be copied: {error}") from None
 
 
 def group_of(problem: Problem) -> np.ndarray:
@@ -471,8 +497,11 @@ class LoopSubject(_TorchSubject):
         self._begin(number)
         for group in self.optimizer.param_groups:
             group["lr"] = hyper.lr
+        self._settings = self.base_seen.begin() if self.base_seen else []
         batch = self._batch(number)
-        self.train_step(self.net, self.optimizer, self._loss, batch, **self._arguments(hyper))
+        seen.returned = self.train_step(
+            self.net, self.optimizer, self._loss, batch, **self._arguments(hyper)
+        )
         self._end(seen)
 
     def resumed(self, hyper: Hyper) -> LoopSubject:
