@@ -92,7 +92,46 @@ def asam_directions() -> Iterator[Direction]:
         yield Direction(f"T g0, {label}", wrong, once)
         yield Direction(f"T^2 g0, norm of it, {label}", wrong, twice, norms="one")
         yield Direction(f"T^2 g0, norm of g0, {label}", wrong, twice, first, norms="one")
+    for label, reach in wrong_reaches():
+        yield Direction(f"T^2 g0, {label}", wrong, stretched(reach, 2), stretched(reach, 1))
+    inside = ("ascent.decay-inside",)
+    for label, codes, reach in [
+        *((label, (*reading, *inside), reach) for label, reading, reach in reaches()[:2]),
+        ("T = w + eta", (*inside, *wrong), wrong_reaches()[0][1]),
+    ]:
+        twice, once = stretched(reach, 2, of=with_decay), stretched(reach, 1, of=with_decay)
+        yield Direction(f"T^2 (g0 + weight_decay w), {label}", codes, twice, once)
     yield Direction("g0", ("algorithm.sam",), first)
+
+
+def left_out_directions(cases: list[Case], own: Direction) -> Iterator[Direction]:
+    """The own direction without the tensors that stay where they are in all steps."""
+    problem = cases[0].problem
+    out = [
+        not any(a.eps[at].any() for a in cases) and any(a.first[at].any() for a in cases)
+        for at in problem.slices
+    ]
+    if not any(out) or all(out):
+        return
+    names = [name for name, gone in zip(problem.names, out) if gone]
+    here = problem.per_tensor(np.array(out, float)) > 0
+    if np.array_equal(here, problem.one_axis):
+        return  # biases and all else that has one axis: told apart
+    scales = {
+        name.rpartition(".")[0]
+        for name, shape in zip(problem.names, problem.shapes)
+        if len(shape) == 1 and name.rpartition(".")[2] != "bias"
+    }
+    norm_layers = all(name.rpartition(".")[0] in scales for name in names)
+    code = "ascent.norm-layers-left-out" if norm_layers else "ascent.tensor-left-out"
+    whole = own.measured or own.vector
+
+    def without(f: Callable[[Case], Vector]) -> Callable[[Case], Vector]:
+        return lambda a: np.where(here, 0, f(a))
+
+    for measured, said in ((without(whole), ""), (whole, ", the norm with them")):
+        label = f"{own.label} without {', '.join(names)}{said}"
+        yield Direction(label, (code,), without(own.vector), measured, norms="one")
 
 
 def with_decay(a: Case) -> Vector:
@@ -104,10 +143,13 @@ def first(a: Case) -> Vector:
 
 
 def stretched(
-    reach: Callable[[Case], Vector], power: int, sign: int = 1
+    reach: Callable[[Case], Vector],
+    power: int,
+    sign: int = 1,
+    of: Callable[[Case], Vector] = first,
 ) -> Callable[[Case], Vector]:
     """The gradient times a power of T."""
-    return lambda a: sign * reach(a) ** power * a.first
+    return lambda a: sign * reach(a) ** power * of(a)
 
 
 def reaches() -> list[tuple[str, tuple[str, ...], Callable[[Case], Vector]]]:
@@ -122,6 +164,22 @@ def reaches() -> list[tuple[str, tuple[str, ...], Callable[[Case], Vector]]]:
         ("T = |w|", other, lambda a: np.abs(a.w)),
         ("T = |w| + eta, 1 for biases", other, weights_only(lambda a: a.hyper.eta)),
         ("T = |w|, 1 for biases", other, weights_only(lambda a: 0.0)),
+    ]
+
+
+def wrong_reaches() -> list[tuple[str, Callable[[Case], Vector]]]:
+    """What is taken for T and is no reading of it."""
+    return [
+        ("T = w + eta, without the absolute value", lambda a: a.w + a.hyper.eta),
+        ("T^2 = w^2 + eta", lambda a: np.sqrt(a.w**2 + a.hyper.eta)),
+        ("T = sqrt(|w|)", lambda a: np.sqrt(np.abs(a.w))),
+        ("T of the first step's weights", lambda a: a.history[0].reach),
+        ("T = ||w|| of each filter", lambda a: a.scale + a.hyper.eta),
+        (
+            "T = ||w|| of each filter, |w| for biases",
+            lambda a: np.where(a.problem.one_axis, np.abs(a.w), a.scale) + a.hyper.eta,
+        ),
+        ("T = ||w|| of each tensor", lambda a: a.by_tensor(norm, a.w) + a.hyper.eta),
     ]
 
 

@@ -85,6 +85,16 @@ FINDINGS: dict[str, Entry] = {
         "the radius shrinks with the gradient and vanishes as training ends",
         "divide by the norm over all parameters",
     ),
+    "ascent.partly-normalised": Entry(
+        "the gradient is divided by its norm in part: eps = rho (a + b / norm) v",
+        "between SAM and unnormalised SAM: the radius shrinks with the gradient, but not to 0",
+        "divide by the norm over all parameters",
+    ),
+    "ascent.bounded-radius": Entry(
+        "the perturbation's length has a floor or a cap: max(norm, c), min(rho, c) and the like",
+        "the radius is another one in the steps where the bound bites",
+        "||eps|| = rho in every step; a constant of 1e-12 or so is enough against a norm of 0",
+    ),
     "ascent.squared-norm": Entry(
         "the gradient is divided by its squared norm",
         "the radius grows as the gradient shrinks, and training breaks near its end",
@@ -93,6 +103,11 @@ FINDINGS: dict[str, Entry] = {
     "ascent.norm-per-tensor": Entry(
         "each tensor's gradient is divided by its own norm",
         "the radius is rho times the root of the number of tensors, shared out alike",
+        "one norm over all parameters together",
+    ),
+    "ascent.norm-per-module": Entry(
+        "each module's gradient (weight and bias together) is divided by its own norm",
+        "the radius is rho times the root of the number of modules, shared out alike",
         "one norm over all parameters together",
     ),
     "ascent.norm-per-filter": Entry(
@@ -104,6 +119,11 @@ FINDINGS: dict[str, Entry] = {
         "each parameter group's gradient is divided by its own norm",
         "the radius grows with the number of groups",
         "one norm over all groups together; rho alone may differ between them",
+    ),
+    "ascent.norm-of-one-group": Entry(
+        "the norm of a single parameter group divides all of them",
+        "the radius is too large, by a factor that depends on the groups",
+        "add up the squares over all groups before taking the root",
     ),
     "ascent.sum-of-norms": Entry(
         "the tensors' norms are added up instead of their squares",
@@ -144,6 +164,16 @@ FINDINGS: dict[str, Entry] = {
     "ascent.biases-left-out": Entry(
         "1-D parameters are not perturbed",
         "the ascent is in a subspace; some call this a feature, the paper does not do it",
+        "perturb all parameters",
+    ),
+    "ascent.norm-layers-left-out": Entry(
+        "the norm layers' scales and shifts are not perturbed",
+        "the ascent is in a subspace; some call this a feature, the paper does not do it",
+        "perturb all parameters",
+    ),
+    "ascent.tensor-left-out": Entry(
+        "some tensors are not perturbed",
+        "the ascent is in a subspace",
         "perturb all parameters",
     ),
     "ascent.masked": Entry(
@@ -191,13 +221,18 @@ FINDINGS: dict[str, Entry] = {
         "the radius is not the one that was asked for",
         "||eps|| = rho",
     ),
+    "ascent.radius-scheduled": Entry(
+        "the perturbation's length is rho times a number that changes from step to step",
+        "the radius follows a schedule that was not asked for",
+        "||eps|| = rho; a schedule belongs to whoever sets rho",
+    ),
     "ascent.relative-radius": Entry(
         "the radius is rho times the norm of the weights",
         "the radius grows with the weights",
         "||eps|| = rho",
     ),
     "ascent.one-rho-for-all-groups": Entry(
-        "all parameter groups get the first group's rho",
+        "all parameter groups get the rho of one of them",
         "a group's own rho has no effect",
         "multiply each group by its own rho",
     ),

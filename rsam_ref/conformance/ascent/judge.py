@@ -12,27 +12,37 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.ascent.case import Case, Vector, norm
+from rsam_ref.conformance.ascent.case import Case, Vector
 from rsam_ref.conformance.ascent.directions import (
     STALE,
     Direction,
     asam_directions,
+    left_out_directions,
     named_directions,
     rsam_directions,
     sam_directions,
 )
+from rsam_ref.conformance.ascent.length import judge_length
 from rsam_ref.conformance.ascent.norms import norms, radii
 from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
 
 
-def explanations(algorithm: str, noisy: bool, grouped: bool) -> Iterator[Hypothesis]:
-    """All combinations of direction, norm, radius and start."""
+def directions_of(cases: list[Case], algorithm: str, noisy: bool) -> list[Direction]:
+    """All that eps may point along in these steps."""
     if noisy:
-        directions = list(rsam_directions())
+        known = [*rsam_directions()]
     elif algorithm == "asam":
-        directions = list(asam_directions())
+        known = [*asam_directions()]
     else:
-        directions = [*sam_directions(), *named_directions()]
+        known = [*sam_directions(), *named_directions()]
+    return [*known, *left_out_directions(cases, known[0])]
+
+
+def explanations(
+    cases: list[Case], algorithm: str, noisy: bool, grouped: bool
+) -> Iterator[Hypothesis]:
+    """All combinations of direction, norm, radius and start."""
+    directions = directions_of(cases, algorithm, noisy)
     starts: list[tuple[str, tuple[str, ...], Callable[[Case], Any]]] = [("", (), lambda a: 0.0)]
     if noisy:
         starts.append((", from w + D", ("direction.measured-from-noise",), lambda a: a.draw))
@@ -69,7 +79,7 @@ def judge_ascent(
     """Which explanation fits the observed eps of all steps."""
     grouped = cases[0].groups is not None
     return choose(
-        list(explanations(algorithm, noisy, grouped)),
+        list(explanations(cases, algorithm, noisy, grouped)),
         cases,
         lambda a: a.eps,
         lambda a: float(np.linalg.norm(a.eps)),
@@ -77,8 +87,10 @@ def judge_ascent(
     )
 
 
-def judge_direction(cases: list[Case], algorithm: str, noisy: bool, tolerance: float) -> Verdict:
-    """Which direction fits, whatever the length."""
+def judge_direction(
+    cases: list[Case], algorithm: str, noisy: bool, tolerance: float
+) -> tuple[Verdict, list[tuple[str, dict[str, Any]]]]:
+    """Which direction fits, whatever the length; and all that is found of direction and length."""
     starts = [()] if not noisy else [(), ("direction.measured-from-noise",)]
 
     def along(a: Case, d: Direction, start: tuple[str, ...]) -> Vector:
@@ -89,37 +101,24 @@ def judge_direction(cases: list[Case], algorithm: str, noisy: bool, tolerance: f
         back = a.draw if start else 0.0
         return back + np.linalg.norm(eps) * v / (np.linalg.norm(v) + 1e-300)
 
-    directions = list(rsam_directions()) if noisy else list(sam_directions())
-    if algorithm == "asam" and not noisy:
-        directions = list(asam_directions())
-    return choose(
+    known = {
+        (d.label, start): d for d in directions_of(cases, algorithm, noisy) for start in starts
+    }
+    verdict = choose(
         [
-            Hypothesis((*start, *d.codes), partial(along, d=d, start=start), d.label)
-            for d in directions
-            for start in starts
+            Hypothesis((*start, *d.codes), partial(along, d=d, start=start), label)
+            for (label, start), d in known.items()
         ],
         cases,
         lambda a: a.eps,
         lambda a: float(np.linalg.norm(a.eps)),
         tolerance,
     )
-
-
-def judge_length(cases: list[Case], start: bool) -> tuple[str, dict[str, Any]]:
-    """What is wrong with a length, where the direction is right."""
-    lengths = np.array([norm(a.eps - a.draw if start else a.eps) for a in cases])
-    rhos = np.array([a.hyper.rho for a in cases])
-    sizes = np.array([norm(a.first) for a in cases])
-    evidence = {"||eps|| / rho": [round(float(r), 6) for r in lengths / rhos]}
-
-    def steady(v: Vector) -> bool:
-        return float(np.ptp(v)) < 1e-4 * float(np.abs(v).max())
-
-    if steady(lengths) and not steady(rhos):
-        return "ascent.radius-ignored", {"||eps||": float(lengths[0]), **evidence}
-    if steady(lengths / rhos):
-        return "ascent.wrong-radius", evidence
-    constants = sizes * (rhos / lengths - 1)
-    if steady(constants) and constants[0] > 0:
-        return "ascent.epsilon-too-large", {"the constant": float(constants[0]), **evidence}
-    return "ascent.wrong-radius", evidence
+    if verdict.best is None:
+        return verdict, []
+    found = [(code, verdict.evidence()) for code in verdict.best.codes]
+    start = verdict.best.codes[:1] if verdict.best.codes[:1] in starts else ()
+    d = known[verdict.best.label, start]
+    judged = [a for a in cases if a.before is not None or d.codes[:1] not in STALE]
+    found.append(judge_length(judged, bool(start), d.vector, d.measured, tolerance))
+    return verdict, found

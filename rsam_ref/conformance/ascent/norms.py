@@ -7,9 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.ascent.case import Case, Vector, norm
+from rsam_ref.conformance.ascent.case import Case, Vector, group_rhos, norm
 
 TINY = 1e-12
+
+
+def modules(a: Case) -> list[list[slice]]:
+    """The tensors of each module: those whose names are alike up to the last dot."""
+    found: dict[str, list[slice]] = {}
+    for name, at in zip(a.problem.names, a.problem.slices):
+        found.setdefault(name.rpartition(".")[0], []).append(at)
+    return list(found.values())
+
 
 Norm = tuple[str, tuple[str, ...], Callable[[Case, Vector], Any]]
 
@@ -23,6 +32,21 @@ def norms(grouped: bool) -> list[Norm]:
             out[at] = norm(v[at])
         return out
 
+    def per_module(a: Case, v: Vector) -> Vector:
+        out = np.empty_like(v)
+        for parts in modules(a):
+            squares = sum(float(v[at] @ v[at]) for at in parts)
+            for at in parts:
+                out[at] = squares**0.5 + 1e-300
+        return out
+
+    def of_tensors(a: Case, v: Vector) -> list[float]:
+        return [norm(v[at]) for at in a.problem.slices]
+
+    def of_group(a: Case, v: Vector, i: int) -> float:
+        assert a.groups is not None
+        return norm(v[a.groups == (i if i >= 0 else a.groups.max())])
+
     def per_group(a: Case, v: Vector) -> Vector:
         assert a.groups is not None
         return np.array([norm(v[a.groups == i]) for i in range(a.groups.max() + 1)])[a.groups]
@@ -34,6 +58,7 @@ def norms(grouped: bool) -> list[Norm]:
         ("nothing", ("ascent.not-normalised",), lambda a, v: 1.0),
         ("the squared norm", ("ascent.squared-norm",), lambda a, v: v @ v + TINY),
         ("the tensors' norms", ("ascent.norm-per-tensor",), lambda a, v: a.by_tensor(norm, v)),
+        ("the modules' norms", ("ascent.norm-per-module",), per_module),
         ("the filters' norms", ("ascent.norm-per-filter",), per_filter),
         (
             "the sum of norms",
@@ -42,6 +67,9 @@ def norms(grouped: bool) -> list[Norm]:
         ),
         ("the last tensor's norm", one, lambda a, v: norm(v[a.problem.slices[-1]])),
         ("the first tensor's norm", one, lambda a, v: norm(v[a.problem.slices[0]])),
+        ("the root of the sum of norms", other, lambda a, v: sum(of_tensors(a, v)) ** 0.5),
+        ("the mean of the tensors' norms", other, lambda a, v: float(np.mean(of_tensors(a, v)))),
+        ("the largest tensor's norm", other, lambda a, v: max(of_tensors(a, v))),
         ("the largest entry", other, lambda a, v: np.abs(v).max()),
         ("the sum of absolute values", other, lambda a, v: np.abs(v).sum()),
         ("the root mean square", other, lambda a, v: norm(v) / v.size**0.5),
@@ -53,7 +81,12 @@ def norms(grouped: bool) -> list[Norm]:
         ),
     ]
     if grouped:
-        known.append(("the groups' norms", ("ascent.norm-per-group",), per_group))
+        one_group = ("ascent.norm-of-one-group",)
+        known += [
+            ("the groups' norms", ("ascent.norm-per-group",), per_group),
+            ("the first group's norm", one_group, lambda a, v: of_group(a, v, 0)),
+            ("the last group's norm", one_group, lambda a, v: of_group(a, v, -1)),
+        ]
     return known
 
 
@@ -69,7 +102,9 @@ def radii(grouped: bool) -> list[Radius]:
         ("rho ||w||", ("ascent.relative-radius",), lambda a: a.rho * norm(a.w)),
     ]
     if grouped:
-        known.append(
-            ("the first group's rho", ("ascent.one-rho-for-all-groups",), lambda a: a.hyper.rho)
-        )
+        one = ("ascent.one-rho-for-all-groups",)
+        known += [
+            ("the first group's rho", one, lambda a: group_rhos(a.hyper)[0]),
+            ("the last group's rho", one, lambda a: group_rhos(a.hyper)[-1]),
+        ]
     return known
