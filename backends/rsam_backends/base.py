@@ -48,6 +48,7 @@ class Missing:
         self.namespace = SimpleNamespace(**dict.fromkeys(names, self._fail))
 
     def activate(self) -> None:
+        """Nothing: the first use of anything says what is wrong."""
         pass
 
     def _fail(self, *_: Any, **__: Any) -> Any:

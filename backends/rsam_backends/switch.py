@@ -131,6 +131,14 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
 
     Arrays do not move by themselves: what was made under one backend is given to another with
     `to_host` and `to_device`.
+
+    Raises ValueError for a name or a kind of kernels that there is not, `BackendError` for a
+    backend that cannot work here.
+
+    >>> from rsam_backends import use_backend, xp
+    >>> with use_backend("numpy", kernels="plain") as backend:
+    ...     print(backend.name, xp.arange(3))
+    numpy [0 1 2]
     """
 
     def __init__(self, name: str, device: int = 0, kernels: str | None = None) -> None:

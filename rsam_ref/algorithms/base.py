@@ -50,6 +50,12 @@ class SGD(_Base):
     """Stochastic gradient descent, as in PyTorch.
 
     The update is `sgd_update`. Nesterov's momentum needs momentum > 0 and no dampening.
+
+    >>> import numpy as np
+    >>> w = np.array([1.0, 2.0])
+    >>> trace = SGD(lr=0.5).step(lambda w: (w @ w / 2, 1 * w), w)
+    >>> print(trace.loss, trace.gradient, w)
+    2.5 [1. 2.] [0.5 1. ]
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class SGD(_Base):
         self.velocity: Array | None = None
 
     def move(self, w: Array, gradient: Array) -> None:
+        """Change w (P,) in place by `sgd_update`, with the gradient clipped."""
         self.velocity = sgd_update(
             w,
             self.clip(gradient),
@@ -85,10 +92,12 @@ class SGD(_Base):
         )
 
     def state_dict(self) -> dict[str, Any]:
+        """The steps taken, and a copy of the velocity (P,); None before the first step."""
         velocity = None if self.velocity is None else self.velocity.copy()
         return {"steps": self.steps, "velocity": velocity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state; its velocity may lie on the host."""
         super().load_state_dict(state)
         self.velocity = (
             None if state["velocity"] is None else xp.array(to_device(state["velocity"]))
@@ -135,6 +144,12 @@ class AdamW(_Base):
         v <- beta2 v + (1 - beta2) g^2        the running mean of g^2
         w <- w - lr weight_decay w
         w <- w - lr m' / (sqrt(v') + eps)     with m' = m / (1 - beta1^t), v' = v / (1 - beta2^t)
+
+    >>> import numpy as np
+    >>> w = np.array([1.0, 2.0])
+    >>> trace = AdamW(lr=0.1, weight_decay=0.0).step(lambda w: (w @ w / 2, 1 * w), w)
+    >>> print(w.round(3))  # the first step is as long for all weights
+    [0.9 1.9]
     """
 
     def __init__(
@@ -155,6 +170,7 @@ class AdamW(_Base):
         self.square: Array | None = None
 
     def move(self, w: Array, gradient: Array) -> None:
+        """Change w (P,) in place by the class's equations, with the gradient clipped."""
         g = self.clip(gradient)
         lr, t = self.lr_now(), self.steps + 1
         beta1, beta2 = self.betas
@@ -169,11 +185,13 @@ class AdamW(_Base):
         w -= lr / (1 - beta1**t) * m / (root + self.eps)  # w <- w - lr m' / (sqrt(v') + eps)
 
     def state_dict(self) -> dict[str, Any]:
+        """The steps taken, and copies of both running means (P,); None before the first step."""
         moments = {"mean": self.mean, "square": self.square}
         copies = {name: None if m is None else m.copy() for name, m in moments.items()}
         return {"steps": self.steps, **copies}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state; its means may lie on the host."""
         super().load_state_dict(state)
         for name in ("mean", "square"):
             moment = state[name]

@@ -53,4 +53,5 @@ class Optimizer(ABC):
         return {"steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
         self.steps = int(state["steps"])

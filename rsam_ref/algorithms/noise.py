@@ -61,6 +61,7 @@ def ball_noise(w: Array, *, sigma: float, stream: Stream) -> Array:
 
 
 def check_sigma(sigma: float) -> None:
+    """Raise ValueError for a noise scale below 0 or not finite."""
     if not 0 <= sigma < float("inf"):
         raise ValueError(f"sigma scales the noise and must be a finite number >= 0, not {sigma}")
 

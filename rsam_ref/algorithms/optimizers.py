@@ -58,6 +58,13 @@ class SAM(_Wrapper):
     """Sharpness-aware minimization around a base optimizer (see `sam_gradient`).
 
     ``adaptive`` makes it ASAM, with ``eta`` (see `asam_gradient`).
+
+    >>> import numpy as np
+    >>> from rsam_ref import SAM, SGD
+    >>> w = np.array([3.0, 4.0])
+    >>> trace = SAM(SGD(lr=0.5), rho=1.0).step(lambda w: (w @ w / 2, 1 * w), w)
+    >>> print(trace.gradient.round(3), w.round(3))  # from w, by the gradient at w + eps
+    [3.6 4.8] [1.2 1.6]
     """
 
     def __init__(
@@ -79,6 +86,7 @@ class SAM(_Wrapper):
         self.eta = float(eta)
 
     def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        """The gradient at w + eps, by `sam_gradient` or `asam_gradient`."""
         rho = at(self.rho, self.steps)
         if self.adaptive:
             return asam_gradient(loss_and_grad, w, rho=rho, eta=self.eta)
@@ -124,6 +132,14 @@ class RSAM(_Noisy):
 
     ``variant`` chooses another reading of the name that is found in public code: ``stacked``,
     ``gradient`` (both in variants.py, without lam) or ``ball`` (in noise.py).
+
+    >>> import numpy as np
+    >>> from rsam_ref import RSAM, SGD
+    >>> w = np.array([3.0, 4.0])
+    >>> optimizer = RSAM(SGD(lr=0.5), rho=1.0, sigma=0.01, seed=0, shapes=[w.shape])
+    >>> trace = optimizer.step(lambda w: (w @ w / 2, 1 * w), w)
+    >>> print(round(float(np.linalg.norm(trace.perturbation)), 6), trace.noise.shape)
+    1.0 (2,)
     """
 
     VARIANTS = ("rsam", "stacked", "gradient", "ball")
@@ -147,6 +163,7 @@ class RSAM(_Noisy):
         self.variant = variant
 
     def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        """The gradient at w + eps, by `rsam_gradient` or the reading that ``variant`` names."""
         rho, noise = at(self.rho, self.steps), self.draw(loss_and_grad, w)
         if self.variant == "stacked":
             return stacked_rsam_gradient(loss_and_grad, w, noise, rho=rho)
@@ -156,7 +173,16 @@ class RSAM(_Noisy):
 
 
 class NoiseOnly(_Noisy):
-    """Random smoothing without an ascent: the gradient at w + noise (see `noise_gradient`)."""
+    """Random smoothing without an ascent: the gradient at w + noise (see `noise_gradient`).
+
+    >>> import numpy as np
+    >>> from rsam_ref import SGD, NoiseOnly
+    >>> w = np.array([3.0, 4.0])
+    >>> optimizer = NoiseOnly(SGD(lr=0.5), sigma=0.01, seed=0, shapes=[w.shape])
+    >>> trace = optimizer.step(lambda w: (w @ w / 2, 1 * w), w)
+    >>> print((trace.gradient - trace.noise).round(3))
+    [3. 4.]
+    """
 
     def __init__(
         self, base: Optimizer, sigma: Number = 5e-4, seed: int = 0, shapes: Shapes | None = None
@@ -164,4 +190,5 @@ class NoiseOnly(_Noisy):
         super().__init__(base, sigma, seed, shapes)
 
     def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
+        """The gradient at w + D."""
         return noise_gradient(loss_and_grad, w, self.draw(loss_and_grad, w))

@@ -23,7 +23,9 @@ class Stepwise(Protocol):
     shapes: Shapes
     """The parameters' shapes, in the order in which they lie in w."""
 
-    def __call__(self, w: Any) -> tuple[Any, Any]: ...
+    def __call__(self, w: Any) -> tuple[Any, Any]:
+        """The loss at w, and its gradient."""
+        ...
 
     def begin_step(self) -> None:
         """The next call is the first pass of a new step."""

@@ -46,6 +46,11 @@ def sam_gradient(
 
     ``rho`` is the radius of the ascent, in units of the weights. ``ascent_steps`` = k climbs in k
     steps of rho / k each and costs k + 1 gradients.
+
+    >>> import numpy as np
+    >>> trace = sam_gradient(lambda w: (w @ w / 2, w), np.array([3.0, 4.0]), rho=1.0)
+    >>> print(trace.perturbation.round(3), trace.gradient.round(3))
+    [0.6 0.8] [3.6 4.8]
     """
     check_step(rho=rho, ascent_steps=ascent_steps)
     radius = rho / ascent_steps
@@ -72,6 +77,12 @@ def rsam_gradient(
     ``noise`` is the draw D around w (see noise.py). The paper's reason for it: smoothed by random
     draws the loss is less rugged, so a gradient says better where it rises. ``lam`` weighs the
     gradient against the draw itself. The perturbation is measured from w, not from w + D.
+
+    >>> import numpy as np
+    >>> w, noise = np.array([3.0, 2.0]), np.array([0.0, 1.0])
+    >>> trace = rsam_gradient(lambda w: (w @ w / 2, w), w, noise, rho=1.0, lam=1.0)
+    >>> print(trace.ascent_gradient, trace.perturbation.round(3), trace.gradient.round(3))
+    [3. 3.] [0.6 0.8] [3.6 2.8]
     """
     check_step(rho=rho, lam=lam)
     loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)

@@ -16,6 +16,11 @@ def asam_gradient(loss_and_grad: LossAndGrad, w: Vector, *, rho: float, eta: flo
     ``eps = rho T^2 g0 / ||T g0||`` with ``T = |w| + eta``. It does not change when a layer is
     scaled up and the next one down. Its radii are larger than SAM's (the paper's are about ten
     times as large).
+
+    >>> import numpy as np
+    >>> trace = asam_gradient(lambda w: (w @ w / 2, w), np.array([3.0, 4.0]), rho=1.0, eta=0.0)
+    >>> print(trace.perturbation.round(2))
+    [1.47 3.49]
     """
     check_step(rho=rho)
     check_eta(eta)

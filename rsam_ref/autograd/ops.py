@@ -39,24 +39,28 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 
 @op
 def add(x: Array, y: Array) -> Result:
+    """``x + y``."""
     sx, sy = shape_of(x), shape_of(y)
     return x + y, (lambda g: unbroadcast(g, sx), lambda g: unbroadcast(g, sy))
 
 
 @op
 def sub(x: Array, y: Array) -> Result:
+    """``x - y``."""
     sx, sy = shape_of(x), shape_of(y)
     return x - y, (lambda g: unbroadcast(g, sx), lambda g: unbroadcast(-g, sy))
 
 
 @op
 def mul(x: Array, y: Array) -> Result:
+    """``x * y``, element by element."""
     sx, sy = shape_of(x), shape_of(y)
     return x * y, (lambda g: unbroadcast(g * y, sx), lambda g: unbroadcast(g * x, sy))
 
 
 @op
 def div(x: Array, y: Array) -> Result:
+    """``x / y``, element by element."""
     sx, sy = shape_of(x), shape_of(y)
     value = x / y
     return value, (lambda g: unbroadcast(g / y, sx), lambda g: unbroadcast(-g * value / y, sy))
@@ -98,6 +102,7 @@ def where(condition: Array, x: Array, y: Array) -> Result:
 
 @op
 def neg(x: Array) -> Result:
+    """``-x``."""
     return -x, (lambda g: -g,)
 
 
@@ -111,17 +116,20 @@ def power(x: Array, *, exponent: float) -> Result:
 
 @op
 def exp(x: Array) -> Result:
+    """``e ** x``."""
     value = xp.exp(x)
     return value, (lambda g: g * value,)
 
 
 @op
 def log(x: Array) -> Result:
+    """The natural logarithm."""
     return xp.log(x), (lambda g: g / x,)
 
 
 @op
 def sqrt(x: Array) -> Result:
+    """The square root; at 0 its gradient is infinite."""
     value = xp.sqrt(x)
     return value, (lambda g: g / (2 * value),)
 
@@ -134,6 +142,7 @@ def absolute(x: Array) -> Result:
 
 @op
 def tanh(x: Array) -> Result:
+    """The hyperbolic tangent."""
     value = xp.tanh(x)
     return value, (lambda g: g * (1 - value * value),)
 
@@ -166,6 +175,7 @@ def _spread(g: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
 
 @op(remedy=AXES)
 def sum(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
+    """The sum over these axes, or over all."""
     shape, axes = x.shape, _axes(axis, x.ndim)
     return x.sum(axis=axes, keepdims=keepdims), (
         lambda g: xp.broadcast_to(_spread(g, shape, axes), shape),
@@ -174,6 +184,7 @@ def sum(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
 
 @op(remedy=AXES)
 def mean(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
+    """The mean over these axes, or over all."""
     shape, axes = x.shape, _axes(axis, x.ndim)
     value = x.mean(axis=axes, keepdims=keepdims)
     count = x.size // value.size
@@ -201,12 +212,14 @@ def _extreme(x: Array, value: Array, axes: tuple[int, ...], keepdims: bool) -> t
 
 @op(remedy=AXES)
 def amax(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
+    """The largest value over these axes; the gradient of a tie is shared out evenly."""
     axes = _axes(axis, x.ndim)
     return _extreme(x, x.max(axis=axes, keepdims=True), axes, keepdims)
 
 
 @op(remedy=AXES)
 def amin(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
+    """The smallest value over these axes; the gradient of a tie is shared out evenly."""
     axes = _axes(axis, x.ndim)
     return _extreme(x, x.min(axis=axes, keepdims=True), axes, keepdims)
 
@@ -216,6 +229,7 @@ def amin(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
 
 @op(remedy="give a shape of as many elements")
 def reshape(x: Array, *, shape: tuple[int, ...]) -> Result:
+    """The same elements in another shape; one size may be -1."""
     before = x.shape
     return x.reshape(shape), (lambda g: g.reshape(before),)
 
@@ -230,6 +244,7 @@ def transpose(x: Array, *, axes: tuple[int, ...] | None = None) -> Result:
 
 @op
 def broadcast_to(x: Array, *, shape: tuple[int, ...]) -> Result:
+    """``x`` repeated along axes that it lacks, or has at size 1."""
     before = x.shape
     return xp.broadcast_to(x, shape), (lambda g: unbroadcast(g, before),)
 

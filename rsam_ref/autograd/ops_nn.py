@@ -77,12 +77,14 @@ def _log_softmax(x: Array, axis: int) -> Array:
 
 @op
 def softmax(x: Array, *, axis: int = -1) -> Result:
+    """exp(x) / sum(exp(x)) along an axis."""
     p = _softmax(x, axis)
     return p, (lambda g: _softmax_vjp(g, p, axis),)
 
 
 @op
 def log_softmax(x: Array, *, axis: int = -1) -> Result:
+    """log(softmax(x)) along an axis, right where softmax itself would be 0."""
     value = _log_softmax(x, axis)
     return value, (lambda g: g - xp.exp(value) * g.sum(axis=axis, keepdims=True),)
 

@@ -72,6 +72,7 @@ class Leaf(Node):
         self.total: Array | None = None
 
     def keep(self, grad: Array) -> None:
+        """Take a gradient from `backward`, and add it to those before."""
         if self.buffer is not None:
             if self.written:
                 self.buffer += grad
@@ -96,6 +97,12 @@ class Tensor:
         Whether `backward` shall find the gradient with respect to this tensor.
     dtype:
         Convert to this type; gradients need a floating one.
+
+    >>> from rsam_ref import Tensor
+    >>> x = Tensor([1.0, 2.0], requires_grad=True)
+    >>> (x * x).sum().backward()
+    >>> x.grad.tolist()
+    [2.0, 4.0]
     """
 
     __slots__ = ("_data", "node")
@@ -130,22 +137,27 @@ class Tensor:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The length of every axis; () for a scalar."""
         return self._data.shape
 
     @property
     def ndim(self) -> int:
+        """The number of axes."""
         return self._data.ndim
 
     @property
     def size(self) -> int:
+        """The number of elements."""
         return self._data.size
 
     @property
     def dtype(self) -> Any:
+        """The elements' type, as the backend has it."""
         return self._data.dtype
 
     @property
     def requires_grad(self) -> bool:
+        """Whether `backward` goes on to this tensor, or through it."""
         return self.node is not None
 
     @property
@@ -293,7 +305,14 @@ tape = _Tape()
 
 
 class no_grad:  # noqa: N801 - used as a block, `with no_grad():`
-    """Inside this block ops leave nothing on the tape (evaluation, running statistics)."""
+    """Inside this block ops leave nothing on the tape (evaluation, running statistics).
+
+    >>> from rsam_ref import Tensor, no_grad
+    >>> x = Tensor([1.0], requires_grad=True)
+    >>> with no_grad():
+    ...     (x * x).requires_grad
+    False
+    """
 
     def __init__(self) -> None:
         self._before: list[bool] = []

@@ -1,5 +1,6 @@
-"""The command line, one module a command; ``terminal.py`` is what they
-share, ``main.py`` the program.
+"""The command line, one module a command.
+
+``main.py`` is the program, ``terminal.py`` what the commands share.
 
 May import everything. Imported by: nothing.
 """

@@ -48,6 +48,7 @@ class Feed:
         self._next: tuple[int, Future[tuple[Any, Any]]] | None = None
 
     def prepare(self, step: int) -> tuple[Any, Any]:
+        """The batch of a step: inputs (N, C, H, W), augmented, and labels (N,), on the host."""
         epoch, i = divmod(step, self.per_epoch)
         index = self._order(epoch)[i]
         x = self.samples.take(index, Stream("augment", self.seed, epoch, i))
@@ -63,4 +64,5 @@ class Feed:
         return batch
 
     def close(self) -> None:
+        """Stop the thread that prepares."""
         self._worker.shutdown(cancel_futures=True)

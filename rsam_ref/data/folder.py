@@ -39,6 +39,8 @@ class FolderSamples(Images):
         self._folder, self._files, self._size = folder, files, size
 
     def pixels(self, index: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
+        """Parts of the pictures, without draws their middle, decoded a thread each."""
+
         def one(i: int) -> np.ndarray:
             image = decode(self._folder / self._files[index[i]])
             width, height = image.size

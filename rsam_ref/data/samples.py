@@ -68,6 +68,7 @@ class Images(Samples):
         """Images as uint8 (n, C, H, W); with draws (n, TRIES + 1, 2), random parts of them."""
 
     def take(self, index: np.ndarray, stream: Stream | None = None) -> np.ndarray:
+        """As every `Samples` does it: float32 (n, C, H, W), normalised, with a stream augmented."""
         index, n = np.asarray(index), len(index)
         if stream is None or self._augment == "none":
             return self._normalised(self.pixels(index, None))
@@ -105,6 +106,7 @@ class ArraySamples(Images):
             pillow()  # it is missed here rather than in the first batch
 
     def pixels(self, index: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
+        """Parts of the arrays, or the arrays as they are, brought to the size."""
         images = self._images[index]
         n, c, h, w = images.shape
         if draws is None and self._size is None:

@@ -16,6 +16,11 @@ def mlp(sizes: Sequence[int], *, seed: int = 0, dtype: Any = "float32") -> Modul
 
     Inputs (..., sizes[0]), outputs (..., sizes[-1]). PyTorch's counterpart is
     ``nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 10))``, with the same state_dict.
+
+    >>> from rsam_ref import models
+    >>> model = models.mlp([64, 256, 10], seed=0)
+    >>> model.weights.flat.shape, model.weights.names
+    ((19210,), ['0.weight', '0.bias', '2.weight', '2.bias'])
     """
     if len(sizes) < 2 or any(n < 1 for n in sizes):
         raise ValueError(f"mlp: give at least two sizes >= 1, inputs to outputs, not {list(sizes)}")

@@ -70,6 +70,8 @@ class Mlp(Module):
 
 
 class Block(Module):
+    """Attention, then two layers on every token: (N, L, D) -> (N, L, D)."""
+
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         self.norm1 = LayerNorm(width, eps=1e-6)
         self.attn = Attention(width, heads, dropout)
@@ -82,6 +84,8 @@ class Block(Module):
 
 
 class VisionTransformer(Module):
+    """Patch tokens, blocks, a head: images (N, C, H, W) to scores (N, classes)."""
+
     def __init__(
         self,
         width: int,

@@ -1,5 +1,4 @@
-"""Networks: layers, the one flat vector of their weights, and how a model becomes
-``loss_and_grad(w)``.
+"""Networks: layers, their weights in one flat vector, and the way to ``loss_and_grad(w)``.
 
 May import: `rsam_ref.autograd` and `rsam_backends`. Imported by: models, training and all above.
 """

@@ -181,6 +181,8 @@ class Dropout(Module):
 
 
 class ReLU(Module):
+    """max(x, 0), on any shape."""
+
     def forward(self, x: Tensor) -> Tensor:
         return ops_nn.relu(x)
 
@@ -198,11 +200,18 @@ class GELU(Module):
 
 
 class Tanh(Module):
+    """The hyperbolic tangent, on any shape."""
+
     def forward(self, x: Tensor) -> Tensor:
         return ops.tanh(x)
 
 
 class MaxPool2d(Module):
+    """The largest value of every window: (N, C, H, W) -> (N, C, Ho, Wo).
+
+    Without a stride the windows lie side by side.
+    """
+
     def __init__(self, window: int, stride: int | None = None, padding: int = 0) -> None:
         self.window, self.stride, self.padding = window, stride, padding
 

@@ -34,9 +34,11 @@ class Module:
     _passes = 0  # forward passes in training that no objective asked for
 
     def forward(self, *inputs: Any) -> Tensor:
+        """What this module makes of its inputs; a subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} has to define forward")
 
     def __call__(self, *inputs: Any) -> Tensor:
+        """`forward` of tensors, or of arrays made tensors; the whole model is built if need be."""
         if not self._built:
             _refuse_latecomer(self)
             self.build()
@@ -87,6 +89,7 @@ class Module:
         return self._weights
 
     def children(self) -> Iterator[tuple[str, Module]]:
+        """The modules right within this one, by the names that they have here."""
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 yield name, value

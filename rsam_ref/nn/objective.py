@@ -80,6 +80,7 @@ class Objective:
         self._statistics = []
 
     def __call__(self, w: Array) -> LossAndGradient:
+        """The loss at w (P,), a scalar on the device, and its gradient, a new vector (P,)."""
         if (step := step_under_way()) is not None and step is not self._under:
             raise RuntimeError(
                 "objective: called by a function that does not pass on where a step begins, so "
@@ -148,5 +149,15 @@ def objective(
         batch (`ops_nn.cross_entropy`).
     seed:
         Names the dropout masks: step t of this objective draws from ``Stream("dropout", seed, t)``.
+
+    Raises ShapeError where inputs and targets are not as many, or none.
+
+    >>> import numpy as np
+    >>> from rsam_ref import models, objective
+    >>> model = models.mlp([2, 8, 3], seed=0)
+    >>> loss_and_grad = objective(model, np.ones((4, 2), "float32"), np.array([0, 1, 2, 0]))
+    >>> loss, gradient = loss_and_grad(model.weights.flat)
+    >>> loss.shape, gradient.shape
+    ((), (51,))
     """
     return Objective(model, x, y, loss, seed)

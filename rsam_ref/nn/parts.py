@@ -48,20 +48,25 @@ class Accumulated(Objective):
         return [self.model] * k
 
     def begin_step(self) -> None:
+        """A new step begins, for every part."""
         for part in self.parts:
             part.begin_step()
 
     def abandon_step(self) -> None:
+        """The step failed: all parts are as they were when it began."""
         for part in self.parts:
             part.abandon_step()
 
     def results(self, w: Array) -> Iterable[LossAndGradient]:
+        """Every part's loss and gradient (P,) at w, multiplied by its share."""
         return (part(w) for part in self.parts)
 
     def __call__(self, w: Array) -> LossAndGradient:
+        """Loss and gradient (P,) of the whole mini-batch at w."""
         return added_up(self.results(w))
 
     def first_not_finite(self, w: Array) -> str | None:
+        """As of an `Objective`: of the first part that has such a value."""
         return next(filter(None, (part.first_not_finite(w) for part in self.parts)), None)
 
 
@@ -73,6 +78,7 @@ class Sharded(Accumulated):
     """
 
     def models(self, k: int) -> Sequence[Module]:
+        """The model and its replicas, in the model's mode and with its buffers."""
         weights, replicas = _replicas.get(self.model, (None, []))
         if weights is not self.model.weights:  # no replicas yet, or the model was built anew
             replicas = []
@@ -86,6 +92,8 @@ class Sharded(Accumulated):
         return [self.model, *replicas[: k - 1]]
 
     def results(self, w: Array) -> Iterable[LossAndGradient]:
+        """Every part's loss and gradient (P,) at w, all computed at once."""
+
         def work(part: Objective, shard: Shard) -> LossAndGradient:
             part.shard = shard
             return part(w)

@@ -56,6 +56,7 @@ class ThreadShard(Shard):
         self.table, self.rank, self.share = table, rank, share
 
     def all_reduce(self, array: Array) -> Array:
+        """The sum of the arrays that all shards' threads hand in; waits for the last of them."""
         self.table.arrays[self.rank] = array
         self.table.barrier.wait()  # all are there
         total = sum(self.table.arrays[1:], start=self.table.arrays[0])

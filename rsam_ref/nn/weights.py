@@ -28,6 +28,7 @@ class Parameter(Tensor):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """The shape that it was declared with, before and after the model is built."""
         return self.declared
 
 

@@ -17,6 +17,7 @@ class Estimate:
 
     @classmethod
     def of(cls, values: Iterable[float]) -> Estimate:
+        """The estimate from independent values; ValueError where there are none."""
         values = list(values)
         n = len(values)
         if n == 0:

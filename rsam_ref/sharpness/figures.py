@@ -34,8 +34,10 @@ LEVELS = (0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # of the rise, in the plan
 
 
 def flatness_figure(rows: list[Row]) -> Figure:
-    """A panel for each measure that was taken, a colour for each model; the plane and the inner
-    maximum have figures of their own."""
+    """A panel for each measure that was taken, a colour for each model.
+
+    The plane and the inner maximum have figures of their own.
+    """
     rows = [row for row in rows if row["value"] is not None]
     panels = [name for name in PANELS if any(row["measure"] == name for row in rows)]
     models = list(dict.fromkeys(row["model"] for row in rows))

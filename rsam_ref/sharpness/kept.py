@@ -35,6 +35,7 @@ class Kept:
         return self._rows.get(fingerprint)
 
     def add(self, fingerprint: str, rows: list[Row]) -> None:
+        """Keep rows under a fingerprint, safe on the disk before this returns."""
         rows = [finite(row) for row in rows]
         line = json.dumps({"fingerprint": fingerprint, "rows": rows}) + "\n"
         with self.path.open("a+b") as file:

@@ -105,9 +105,11 @@ class Subject:
 
     @property
     def w(self) -> Array:
+        """The trained weights (P,)."""
         return self.trained.model.weights.flat
 
     def stream(self, name: str, *key: int) -> Stream:
+        """The draws of this name, as the seed of the settings has them."""
         return Stream(name, self.settings.seed, *key)
 
     def evaluation(self) -> Landscape:

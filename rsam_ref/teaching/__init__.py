@@ -1,5 +1,4 @@
-"""One step, told: its quantities in numbers (``step.py``), its stages, its picture, a page to
-hand out.
+"""One step, told: in numbers, in stages, as a picture, and as a page to hand out.
 
 May import: algorithms, nn, training, figures, and the checker's catalogue. Imported by: commands.
 """

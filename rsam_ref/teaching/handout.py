@@ -174,10 +174,12 @@ def source(name: str) -> str:
 
 
 def signed(text: str) -> str:
+    """Hyphens as minus signs."""
     return text.replace("-", "−")
 
 
 def sentence(text: str) -> str:
+    """A phrase as a sentence, typeset; nothing stays nothing."""
     return typeset(text[:1].upper() + text[1:] + ".") if text else ""
 
 

@@ -40,6 +40,7 @@ class Metrics:
         return json.dumps(row) + "\n"
 
     def add(self, row: Row) -> None:
+        """Write a row, safe on the disk before this returns."""
         with self.path.open("a", encoding="utf-8") as file:
             file.write(self._line(row))
             file.flush()
@@ -47,6 +48,7 @@ class Metrics:
         self.rows.append(row)
 
     def write_csv(self) -> None:
+        """Write all rows so far to metrics.csv."""
         text = io.StringIO()
         if self.rows:
             writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")

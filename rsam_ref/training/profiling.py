@@ -110,6 +110,7 @@ class Clock:
         self._since = 0.0
 
     def __call__(self, label: Label, work: Work) -> Any:
+        """What ``work()`` gives; its time counts for ``label``."""
         self._wait()
         now = time.perf_counter()
         if self._running:

@@ -173,10 +173,12 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def write(recipe: Recipe) -> bytes:
+    """The recipe as the bytes of a TOML file."""
     return tomli_w.dumps(recipe.settings).encode()
 
 
 def presets() -> list[str]:
+    """The names of the presets that come with the package."""
     return sorted(path.stem for path in PRESETS.glob("*.toml"))
 
 

@@ -50,6 +50,7 @@ class Store:
                 yield record
 
     def add(self, trial: Trial, record: dict[str, Any]) -> None:
+        """Keep a finished trial's record, as a line at the end of the file."""
         line = json.dumps({"settings": self.fingerprint, **record}) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
             file.write("\n" + line if self._cut else line)
