@@ -17,7 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.observe.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
+from rsam_ref.conformance.observe.observer import (
+    MOST_EVALUATIONS,
+    BrokenError,
+    Evaluation,
+    NotSavedError,
+    Step,
+)
 from rsam_ref.conformance.observe.problem import Hyper, Problem, Weights
 
 TrainStep = Callable[..., Any]
@@ -75,7 +81,12 @@ class FunctionSubject:
         """Another with these weights and a copy of the state: what is kept elsewhere is not."""
         other = copy.copy(self)
         other.parts = [part.copy() for part in self.parts]
-        other.state = copy.deepcopy(self.state)
+        try:
+            other.state = copy.deepcopy(self.state)
+        except Exception as error:
+            raise NotSavedError(
+                f"the state that train_step returned cannot be copied: {error}"
+            ) from None
         return other
 
     def _checked(self, weights: Any, doing: str) -> Weights:

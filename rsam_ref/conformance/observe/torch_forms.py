@@ -38,19 +38,13 @@ class Net(nn.Module):
 
     Parameters
     ----------
-    normalised:
-        Batch norm after the convolution.
     extra_in:
         A further parameter of the outputs takes part in the passes of these numbers, from 0.
     """
 
-    def __init__(
-        self, *, normalised: bool = False, extra_in: tuple[int, ...] | None = None
-    ) -> None:
+    def __init__(self, *, extra_in: tuple[int, ...] | None = None) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(CHANNELS, 6, 3)]
-        if normalised:
-            layers.append(nn.BatchNorm2d(6))
         layers += [nn.Tanh(), nn.Flatten(), nn.Linear(96, 24), nn.Tanh()]
         layers += [nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 24), nn.Tanh()]
         layers.append(nn.Linear(24, CLASSES))
@@ -509,33 +503,3 @@ class LoopSubject(_TorchSubject):
         other.net.load_state_dict(self.net.state_dict())
         other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
         return other
-
-
-def statistics_moves(train_step: Callable[..., Any], problem: Problem, hyper: Hyper) -> list[str]:
-    """Which passes moved batch norm's running mean in one step: any of "first" and "second"."""
-    subject = LoopSubject(train_step, problem, hyper, net=Net(normalised=True))
-    norm = next(m for m in subject.net.modules() if isinstance(m, nn.BatchNorm2d))
-    means: list[torch.Tensor] = []
-
-    def look(module: nn.Module, inputs: Any, output: Any) -> None:
-        if torch.is_grad_enabled():
-            means.append(inputs[0].detach().mean(dim=(0, 2, 3)))
-
-    norm.register_forward_hook(look)
-    before = norm.running_mean.clone()  # type: ignore[union-attr]
-    subject.step(0, hyper, Step(0, hyper, subject.weights()))
-    after = norm.running_mean
-    means = [mean for mean, run in zip(means, subject.runs) if run.used]
-    outcomes: list[tuple[list[str], torch.Tensor]] = [([], before)]
-    first, last = means[0], means[-1]
-
-    def moved(mean: torch.Tensor, by: torch.Tensor) -> torch.Tensor:
-        return 0.9 * mean + 0.1 * by
-
-    outcomes.append((["first"], moved(before, first)))
-    outcomes.append((["second"], moved(before, last)))
-    outcomes.append((["first", "second"], moved(moved(before, first), last)))
-    distances = [float((after - mean).norm()) for _, mean in outcomes]  # type: ignore[operator]
-    best = min(range(len(outcomes)), key=lambda i: distances[i])
-    scale = float((outcomes[1][1] - before).norm())
-    return outcomes[best][0] if distances[best] < 1e-3 * scale else ["other"]

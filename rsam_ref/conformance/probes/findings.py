@@ -35,6 +35,68 @@ FINDINGS: dict[str, Entry] = {
         "the network is tested with the statistics it was made with",
         "let the first pass move them",
     ),
+    "batch-norm.momentum-left": Entry(
+        "after a step batch norm's momentum is another than before",
+        "from then on the running statistics move at another pace",
+        "put the momentum back as it was, in every layer",
+    ),
+    "dropout.masks-differ": Entry(
+        "the second pass has other dropout masks than the first",
+        "the gradients of both passes are those of two different networks",
+        "keep the generator's state before the first pass, and set it before the second",
+        note=True,
+    ),
+    "dropout.restored-wrongly": Entry(
+        "the generator is set before the second pass, and yet that has other dropout masks",
+        "the gradients of both passes are those of two different networks",
+        "keep the generator's state before the first pass, not after it",
+    ),
+    "contract.eval-in-pass": Entry(
+        "a gradient is taken in eval mode",
+        "it is the gradient of another network: running statistics, no dropout",
+        "run both passes in training mode; let batch norm's momentum be 0 in the second",
+    ),
+    "contract.eval-left-on": Entry(
+        "a step leaves the network in eval mode",
+        "from then on it is trained without dropout, with running statistics that stand still",
+        "put the mode back as it was",
+    ),
+    "contract.reseeds-generator": Entry(
+        "a step seeds a generator that others draw from, too",
+        "dropout masks and the order of the data repeat",
+        "draw from a generator of your own",
+    ),
+    "contract.perturbed-loss": Entry(
+        "the loss that is returned is that at the perturbed weights",
+        "loss curves are those of w + eps, above those of the network that is trained",
+        "return the first pass's loss",
+    ),
+    "update.one-lr-for-all-groups": Entry(
+        "all parameter groups are stepped with one group's learning rate",
+        "the learning rates of the other groups have no effect",
+        "read lr from each group",
+    ),
+    "update.one-decay-for-all-groups": Entry(
+        "all parameter groups decay by one group's weight decay",
+        "what should not decay (biases, norm layers) does",
+        "read weight_decay from each group",
+    ),
+    "noise.one-sigma-for-all-groups": Entry(
+        "all parameter groups draw with one group's sigma",
+        "the sigmas of the other groups have no effect",
+        "read sigma from each group",
+    ),
+    "direction.one-lam-for-all-groups": Entry(
+        "all parameter groups weigh the gradient with one group's lam",
+        "the weights of the other groups have no effect",
+        "read lam from each group",
+    ),
+    "limits.added-group": Entry(
+        "a parameter group that is added later is not trained like the others",
+        "layers that are unfrozen later stay as they are, silently",
+        "let the base optimizer have the same list of groups, or refuse to add one",
+        note=True,
+    ),
     "limits.rho-zero": Entry(
         "with rho = 0 a step is not the base optimizer's",
         "comparisons with the base optimizer are not fair",

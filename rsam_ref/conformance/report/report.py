@@ -17,6 +17,7 @@ STAGES = {
     "update": "update",
     "resume": "save and resume",
     "batch-norm": "batch norm",
+    "dropout": "dropout",
     "limits": "limits",
     "precision": "precision",
     "cost": "cost",
@@ -37,6 +38,11 @@ AROUND = (
     "batch-norm.moved-twice",
     "batch-norm.moved-by-second-pass",
     "batch-norm.frozen",
+    "batch-norm.momentum-left",
+    "dropout.restored-wrongly",
+    "contract.eval-left-on",
+    "contract.reseeds-generator",
+    "contract.perturbed-loss",
 )
 """Divergences that leave the step itself, with usual inputs, as it should be."""
 

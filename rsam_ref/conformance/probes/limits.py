@@ -1,0 +1,120 @@
+"""The limits that must hold: lr = 0, rho = 0, sigma = 0, no gradient, hardly any gradient."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.base_step import judge as base_step
+from rsam_ref.conformance.diagnosis import diagnose
+from rsam_ref.conformance.observe.observer import Seen, watch
+from rsam_ref.conformance.observe.problem import Problem
+from rsam_ref.conformance.probes.setting import (
+    Setting,
+    SkippedError,
+    cases_of,
+    is_finite,
+    is_note,
+    where_not_finite,
+)
+from rsam_ref.conformance.report.report import Finding
+
+STEPS = 3
+"""Momentum and moments of the base show from the second step on."""
+
+
+def no_learning_rate(s: Setting) -> list[Finding]:
+    """With lr = 0 the weights come back as they were, bit for bit, in float64 and float32.
+
+    Where they move by more than rounding, the step's size is not lr's affair, and nothing is told.
+    """
+    if any(
+        (f.stage in ("restore", "update") and not f.note) or f.code == "noise.not-removed"
+        for f in s.main.findings
+    ):
+        raise SkippedError("the step diverges already")
+    for dtype in ("float32",) if s.main.single else ("float32", "float64"):
+        step = s.one_step(s.hyper.but(lr=0.0), dtype=dtype)
+        moved = float(np.abs(step.after - step.before).max())
+        rounding = 2.0**-12 * float(np.abs(step.before).max())
+        if moved > rounding:
+            raise SkippedError("the weights move at lr = 0: lr does not decide the step's size")
+        if moved > 0:
+            return [Finding("restore.by-subtraction", {"in": dtype, "weights move by": moved})]
+    return []
+
+
+def zero_gradient(s: Setting) -> list[Finding]:
+    """A gradient of 0 (and no draw) gives eps = 0, never NaN."""
+    hyper = s.hyper.but(sigma=0.0)
+    step = watch(s.maker(Problem(s.seed, 0.0), hyper), [hyper])[0]
+    if not is_finite(step):
+        return [Finding("ascent.nan-at-zero-gradient", {"not finite": where_not_finite(step)})]
+    return []
+
+
+def tiny_gradient(s: Setting) -> list[Finding]:
+    """With the loss times 1e-12 the constant beside the norm can be seen."""
+    if s.algorithm == "rsam":
+        raise SkippedError("the draw keeps R-SAM's norm away from 0")
+    s.need_conformance()
+    if any(f.code == "ascent.asam-reading" for f in s.main.findings):
+        raise SkippedError("ASAM's T is read in another way")
+    problem = Problem(s.seed, 1e-12)
+    step = watch(s.maker(problem, s.hyper), [s.hyper])[0]
+    seen = Seen(problem, step)
+    seen.forget_looks()
+    if not np.isfinite(seen.last).all():
+        return [Finding("ascent.nan-at-zero-gradient", {"loss": "times 1e-12"})]
+    if len(seen.points) < 2:
+        return [Finding("precision.epsilon", {"||eps||": 0.0, "loss": "times 1e-12"})]
+    a = Case(problem, seen, None)
+    measured = a.reach * a.first if s.algorithm == "asam" else a.first
+    along = a.reach * measured if s.algorithm == "asam" else measured
+    size = float(np.linalg.norm(measured))
+    wanted = s.hyper.rho * float(np.linalg.norm(along))
+    constant = wanted / max(float(np.linalg.norm(a.eps)), 1e-300) - size
+    if abs(constant - 1e-12) > 2e-13:
+        return [Finding("precision.epsilon", {"constant": constant, "expected": 1e-12})]
+    return []
+
+
+def no_radius(s: Setting) -> list[Finding]:
+    """With rho = 0 a step is the base optimizer's own, with the gradient at w."""
+    s.need_conformance()
+    hyper = s.hyper.but(rho=0.0)
+    problem = Problem(s.seed)
+    steps = watch(s.maker(problem, hyper), [hyper] * STEPS)
+    for step in steps:
+        if not is_finite(step):
+            return [Finding("limits.rho-zero", {"not finite": where_not_finite(step)})]
+    cases = cases_of(problem, steps)
+    away = max(float(np.linalg.norm(a.eps)) / s.hyper.rho for a in cases)
+    if away > max(1e-6, s.main.tolerance):
+        return [Finding("limits.rho-zero", {"||eps|| / the usual rho": away})]
+    if s.main.update is None or s.main.update.best is None:
+        raise SkippedError("the base step is not understood")
+    verdict = base_step.judge(cases, s.main.tolerance)
+    if verdict.best is None:
+        return [Finding("limits.rho-zero", {"differs": "the base step", **verdict.evidence()})]
+    if wrong := [code for code in verdict.best.codes if not is_note(code)]:
+        evidence = {"the base step": verdict.best.label, "looks like": wrong[0]}
+        return [Finding("limits.rho-zero", evidence)]
+    return []
+
+
+def no_noise(s: Setting) -> list[Finding]:
+    """With sigma = 0 a step of R-SAM is one of SAM."""
+    if s.algorithm != "rsam":
+        raise SkippedError("there is no sigma")
+    s.need_conformance()
+    hyper = s.hyper.but(sigma=0.0)
+    problem = Problem(s.seed)
+    steps = watch(s.maker(problem, hyper), [hyper] * STEPS)
+    for step in steps:
+        if not is_finite(step):
+            return [Finding("limits.sigma-zero", {"not finite": where_not_finite(step)})]
+    found = diagnose(problem, steps, "sam").findings
+    if wrong := [f for f in found if not f.note]:
+        return [Finding("limits.sigma-zero", {"looks like": wrong[0].code, **wrong[0].evidence})]
+    return []

@@ -1,0 +1,82 @@
+"""Saving and going on: a run that was interrupted is the run that was not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.ascent.judge import judge_ascent
+from rsam_ref.conformance.base_step import judge as base_step
+from rsam_ref.conformance.hypotheses import Verdict
+from rsam_ref.conformance.observe.observer import BrokenError, Step, watch
+from rsam_ref.conformance.observe.problem import Hyper
+from rsam_ref.conformance.probes.setting import (
+    Setting,
+    SkippedError,
+    cases_of,
+    is_finite,
+    is_note,
+    where_not_finite,
+)
+from rsam_ref.conformance.report.report import Finding
+
+
+def save_and_resume(s: Setting) -> list[Finding]:
+    """A run that was saved and loaded half-way goes on as if nothing had happened.
+
+    The base step is judged as in the main run: by formula, or by its own base, replayed from the
+    first step on. What then fits the second half from a fresh base alone has lost its state.
+    """
+    if isinstance(s.resumed, BrokenError):
+        raise SkippedError(str(s.resumed))
+    if isinstance(s.resumed, Exception):
+        return [Finding("resume.fails", {"error": f"{type(s.resumed).__name__}: {s.resumed}"})]
+    update = s.main.update
+    if update is None or update.best is None or "update.not-judged" in update.best.codes:
+        raise SkippedError("the base step is not understood")
+    problem, half = s.main.cases[0].problem, len(s.steps) // 2
+    rest = watch(s.resumed, [step.hyper for step in s.steps[half:]], half)
+    for step in rest:
+        if not is_finite(step):
+            return [Finding("resume.hidden-state", {"not finite": where_not_finite(step)})]
+    cases = cases_of(problem, [*s.steps[:half], *rest])
+    verdict = _judged(cases, s)
+    if verdict.best is not None and _divergences(verdict) == _divergences(update):
+        return _ascent(s, cases)
+    afresh = _judged(cases_of(problem, rest), s)
+    if afresh.best is not None:
+        changed = set(afresh.best.codes) - set(update.best.codes)
+        changed = {code for code in changed if not is_note(code)}
+        if changed <= {"update.lr-ignored"}:
+            lr_lost = "changes of lr no longer reach the base optimizer"
+            if changed and not _remembers(s.hyper, update.best.codes, s.steps[0]):
+                return [Finding("resume.hidden-state", {"differs": lr_lost})]
+            evidence: dict[str, Any] = {"error, from a fresh base optimizer": afresh.error}
+            if changed:
+                evidence["besides"] = lr_lost
+            return [Finding("resume.momentum-lost", evidence)]
+    return [Finding("resume.hidden-state", {"differs": "the base step"})]
+
+
+def _judged(cases: list[Case], s: Setting) -> Verdict:
+    return base_step.judge(cases, s.main.tolerance)
+
+
+def _divergences(verdict: Verdict) -> set[str]:
+    assert verdict.best is not None
+    return {code for code in verdict.best.codes if not is_note(code)}
+
+
+def _ascent(s: Setting, cases: list[Case]) -> list[Finding]:
+    if s.conforms and len(cases[0].seen.points) == 2:
+        ascent = judge_ascent(cases, s.algorithm, s.algorithm == "rsam", s.main.tolerance)
+        if ascent.best is None or not all(map(is_note, ascent.best.codes)):
+            return [Finding("resume.hidden-state", {"differs": "the ascent"})]
+    return []
+
+
+def _remembers(hyper: Hyper, codes: tuple[str, ...], first: Step) -> bool:
+    """Whether the base step has a state that could be lost."""
+    without = hyper.momentum == 0 or "update.momentum-missing" in codes
+    other = first.base.base is not None and first.base.base.name != "SGD"
+    return other or "update.adam" in codes or not without
