@@ -43,6 +43,7 @@ check: $(VENV)/test ## lint, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.toml
 
 format: $(VENV)/test ## put the code in form
 	$(BIN)/ruff check --fix .

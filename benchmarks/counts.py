@@ -129,7 +129,7 @@ def _count_products() -> Flops:
         flops.add(a, b, result)
         return result
 
-    np.matmul = matmul  # type: ignore[assignment, misc]
+    np.matmul = matmul  # type: ignore[assignment]
     vars(builtins)["__product__"] = flops.product
     sys.meta_path.insert(0, _Finder())
     return flops

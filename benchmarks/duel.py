@@ -218,11 +218,11 @@ def results_table(results: dict[Case, Result], title: str) -> Table:
     table = Table(
         Column("step", no_wrap=True),
         "against",
-        Column("ours (ms)", **right),  # type: ignore[arg-type]
-        Column("(ms)", **right),  # type: ignore[arg-type]
-        Column("ratio", **right),  # type: ignore[arg-type]
+        Column("ours (ms)", **right),
+        Column("(ms)", **right),
+        Column("ratio", **right),
         Column("quartiles", no_wrap=True),
-        Column("memory", **right),  # type: ignore[arg-type]
+        Column("memory", **right),
         title=title,
     )
     for case, r in results.items():

@@ -64,7 +64,9 @@ def measure(model: Any, x: Any, y: Any, settings: compare.Experiment, where: Row
                 stream=Stream("inner", seed, where["epoch"], i),
             )
             worst_start = min(history[-1] for history in found.ascent.histories)
-            shares = {("maximum", None, found.ascent.gradients): (1.0, found.rise)}
+            shares: dict[tuple, tuple[float, float]] = {
+                ("maximum", None, found.ascent.gradients): (1.0, found.rise)
+            }
             shares["worst start", None, None] = worst_start / found.rise, worst_start
             shares |= {
                 (r.method, r.sigma, r.gradients): (found.share(r), r.rise) for r in found.reached

@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -84,10 +86,7 @@ def test_all_measures_of_two_models(runs, tmp_path):
     assert list(table[0]) == list(survey.COLUMNS)
     assert [row["measure"] for row in table] == [row["measure"] for row in rows]
     assert float(table[0]["value"]) == rows[0]["value"]
-    count = {}
-    for row in rows:
-        key = row["model"], row["measure"]
-        count[key] = count.get(key, 0) + 1
+    count = Counter((row["model"], row["measure"]) for row in rows)
     inner = 2 * 2 * (1 + 4 + 3 * 2 + 4)  # batches, radii; maximum, SAM, draws by sigma, ascent
     for model in ("mlp-sam", "cnn-rsam"):
         counts = {name: count[model, name] for name in survey.MEASURES}
@@ -102,7 +101,7 @@ def test_all_measures_of_two_models(runs, tmp_path):
         }
     shares = [row["value"] for row in rows if row["method"] in ("sam", "ascent")]
     assert all(0 < share <= 1 for share in shares)
-    maxima = {}
+    maxima: dict[tuple, float] = {}
     for row in rows:
         if row["measure"] == "inner":
             key = row["model"], row["draw"], row["rho"]
@@ -329,7 +328,8 @@ def test_figures_show_what_they_are_given():
         row | {"method": "rsam", "sigma": s, "value": 1 - s} for row in own for s in (0.2, 0.4, 0.8)
     ]
     axes = plot_sharpness.inner_figure(rows).axes[0]
-    heights = {c.get_label(): list(c.lines[0].get_ydata()) for c in axes.containers}
+    drawn: Any = axes.containers
+    heights = {c.get_label(): list(c.lines[0].get_ydata()) for c in drawn}
     np.testing.assert_allclose(heights["SAM, 1 gradient"], [90, 90])
     np.testing.assert_allclose(heights["projected ascent, 5 gradients"], [100, 100])
     np.testing.assert_allclose(heights["R-SAM, 1 gradient, sigma 0.4"], [60, 60])

@@ -10,6 +10,7 @@ import sys
 import zlib
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +38,7 @@ from tests.helpers.files import SHARED, cifar_bytes, idx_bytes, noise_images
 def write_idx_set(folder, train=30, test=10, shape=(5, 4), pack=bytes, end=""):
     folder.mkdir(exist_ok=True)
     for part, n in (("train", train), ("t10k", test)):
-        images = noise_images(n, 1, *shape, seed=n)[:, 0]
+        images = noise_images(n, 1, shape[0], shape[1], seed=n)[:, 0]
         labels = (np.arange(n) % 10).astype(np.uint8)
         (folder / f"{part}-images-idx3-ubyte{end}").write_bytes(pack(idx_bytes(images)))
         (folder / f"{part}-labels-idx1-ubyte{end}").write_bytes(pack(idx_bytes(labels)))
@@ -79,7 +80,7 @@ def write_pictures(folder, held_out="val", size=(40, 30)):
     for part, n in (("train", 3), (held_out, 2)):
         for key in ("n02", "n01"):
             for i in range(n):
-                image = smooth_image(*size, seed=i)
+                image = smooth_image(size[0], size[1], seed=i)
                 save(folder / part / key / f"{key}_{i}.JPEG", image, quality=95)
     return folder
 
@@ -245,7 +246,8 @@ def test_image_folders_are_read(tmp_path, held_out):
 
 def test_val_goes_before_test(tmp_path):
     write_pictures(write_pictures(tmp_path, "test"), "val")
-    assert all(name.startswith("val/") for name in load_dataset(tmp_path).test._files)
+    held_out: Any = load_dataset(tmp_path).test
+    assert all(name.startswith("val/") for name in held_out._files)
 
 
 RED = (200, 30, 90)
@@ -276,7 +278,7 @@ def test_every_kind_of_image_becomes_rgb(tmp_path, mode, suffix):
     image, expected = colour(mode)
     folder = write_pictures(tmp_path)
     save(folder / "train" / "n01" / f"a.{suffix}", image)
-    data = load_dataset(folder, image_size=8)
+    data: Any = load_dataset(folder, image_size=8)
     index = list(data.train._files).index(f"train/n01/a.{suffix}")
     x = data.train.take(np.array([index]))[0]
     pixels = x * np.array(IMAGENET_STD)[:, None, None] + np.array(IMAGENET_MEAN)[:, None, None]
@@ -317,7 +319,8 @@ def test_label_noise_changes_its_share_of_training_labels_and_no_test_label():
 def test_a_limit_keeps_random_samples_with_their_labels(tmp_path, kind):
     folder = WRITERS[kind](tmp_path / "set")
     size = {"image_size": 8} if kind == "images" else {}
-    whole, part = load_dataset(folder, **size), load_dataset(folder, limit=5, seed=2, **size)
+    whole: Any = load_dataset(folder, **size)
+    part: Any = load_dataset(folder, limit=5, seed=2, **size)
     assert (len(part.train), len(part.test)) == (5, len(whole.test))
     if kind == "idx":  # statistics are those of what is trained on
         kept = [bytes(image) for image in part.train._images]
@@ -426,7 +429,7 @@ def test_crop_flip_gives_every_place_and_both_sides_equally_often():
     seen = samples.take(np.full(8000, 1), Stream("augment", 0))
     counts = Counter(views[view.tobytes()] for view in seen)
     for axis, ways in ((0, 9), (1, 9), (2, 2)):
-        share = Counter()
+        share: Counter[Any] = Counter()
         for key, count in counts.items():
             share[key[axis]] += count
         assert len(share) == ways
@@ -535,7 +538,7 @@ def test_a_random_part_is_that_part_of_the_image(tmp_path):
     own_map = np.stack([columns, rows, 0 * rows], axis=-1).astype(np.uint8)
     folder = write_pictures(tmp_path)
     save(folder / "train" / "n01" / "a.png", Image.fromarray(own_map))
-    data = load_dataset(folder, image_size=10, augment="inception")
+    data: Any = load_dataset(folder, image_size=10, augment="inception")
     i = list(data.train._files).index("train/n01/a.png")
     x = data.train.take(np.full(300, i), Stream("augment", 0))
     across, down = (
@@ -572,7 +575,7 @@ def test_an_image_of_extreme_aspect_needs_no_huge_intermediate():
 
 
 def test_arrays_are_resized_to_the_size_that_is_asked_for():
-    digits = load_dataset(image_size=16)
+    digits: Any = load_dataset(image_size=16)
     assert digits.shape == (1, 16, 16)
     x = digits.test.take(np.arange(3))
     assert x.shape == (3, 1, 16, 16)
@@ -929,7 +932,7 @@ def shared(name):
 
 
 def test_fashion_mnist_is_the_published_one():
-    data = load_dataset(shared("fashion-mnist"))
+    data: Any = load_dataset(shared("fashion-mnist"))
     assert (data.name, data.shape) == ("fashion-mnist", (1, 28, 28))
     assert np.bincount(data.train.labels).tolist() == [6000] * 10
     assert np.bincount(data.test.labels).tolist() == [1000] * 10
@@ -943,7 +946,7 @@ def test_fashion_mnist_is_the_published_one():
 
 
 def test_cifar10_rows_are_the_published_ones():
-    data = load_dataset(shared("cifar-10-lossless"))
+    data: Any = load_dataset(shared("cifar-10-lossless"))
     assert (data.name, len(data.train), len(data.test)) == ("cifar10", 4000, 1000)
     assert data.classes[0] == "airplane"
     assert data.classes[9] == "truck"
@@ -959,7 +962,7 @@ def test_cifar10_rows_are_the_published_ones():
 
 
 def test_the_imagenet_like_folder_is_whole():
-    data = load_dataset(shared("imagenet-like"), image_size=64)
+    data: Any = load_dataset(shared("imagenet-like"), image_size=64)
     assert np.bincount(data.train.labels).tolist() == [60] * 10
     assert np.bincount(data.test.labels).tolist() == [20] * 10
     assert data.classes[0] == "goldfish, Carassius auratus"

@@ -9,7 +9,9 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib.util
+from inspect import unwrap
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,8 +65,13 @@ def batch_norm_net():
     ).build(seed=1)
 
 
+def mlp_of_images():
+    mlp: Any = models.mlp([64, 8, 10], seed=1)
+    return nn.Sequential(nn.Flatten(), *mlp.layers).build(1)
+
+
 MODELS = {
-    "mlp": lambda: nn.Sequential(nn.Flatten(), *models.mlp([64, 8, 10], seed=1).layers).build(1),
+    "mlp": mlp_of_images,
     "cnn": lambda: models.cnn(size=8, width=2, seed=1),
     "batch norm": batch_norm_net,
     "cifar resnet": lambda: models.cifar_resnet(8, channels=1, seed=1),
@@ -124,7 +131,7 @@ EVERY += [("cnn", o) for o in OPTIMIZERS if o not in ("sgd", "rsam")]
 
 @pytest.mark.parametrize(("model", "optimizer"), EVERY)
 def test_a_step_is_the_same_on_the_double_and_stays_there(model, optimizer, plain_double):
-    seen = []
+    seen: list[tuple[int, int, int]] = []
     losses, state = five_steps(MODELS[model], OPTIMIZERS[optimizer], seen)
     uploads = {step[0] for step in seen}
     assert len(uploads) == 1, f"uploads differ from step to step: {seen}"
@@ -375,7 +382,7 @@ SHAPES = [(3, 5), (4,), (2, 3, 2, 2), (1, 7), (1,)]
 
 def test_the_filter_kernels_are_the_definition(double):
     w = Stream("w", 0).normal(15 + 4 + 24 + 7 + 1, "float64")
-    kernel, definition = filter_scale(w, SHAPES), filter_scale.__wrapped__(w, SHAPES)
+    kernel, definition = filter_scale(w, SHAPES), unwrap(filter_scale)(w, SHAPES)
     np.testing.assert_allclose(to_host(kernel), to_host(definition), rtol=1e-14)
     with pytest.raises(ValueError, match="hold 51 weights, the vector 50"):
         filter_scale(w[:50], SHAPES)
@@ -389,7 +396,7 @@ def test_the_sgd_kernel_is_the_definition(momentum, nesterov, dampening, weight_
     settings = {"lr": 0.3, "momentum": momentum, "nesterov": nesterov and momentum > 0}
     settings |= {"dampening": dampening, "weight_decay": weight_decay}
     results = []
-    for update in (sgd_update, sgd_update.__wrapped__):
+    for update in (sgd_update, unwrap(sgd_update)):
         stream = Stream("w", 1)
         w, velocity = stream.normal(300, "float64"), None
         for _ in range(3):
@@ -483,7 +490,8 @@ def test_memory_stays_constant_over_a_thousand_steps(gpu):
 
 @pytest.mark.gpu
 def test_running_out_of_memory_is_clear_and_leaves_the_pool_usable(gpu):
-    total = current_backend().cupy.cuda.Device().mem_info[1]
+    backend: Any = current_backend()
+    total = backend.cupy.cuda.Device().mem_info[1]
     before = memory_used()
     big = Tensor(xp.zeros(1, "float32"))
     with pytest.raises(MemoryError, match=r"[Oo]ut of memory"):

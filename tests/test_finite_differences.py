@@ -41,7 +41,7 @@ def batch_norm(x, gamma, beta):
 
 PAIR, IMAGES = ((2, 3, 4), (3, 1)), (2, 4, 5, 6)
 MASK = np.array([[True, False, True], [False, True, True]])
-AXES = {}, {"axis": -1}, {"axis": (0, 2), "keepdims": True}
+AXES: tuple[dict, ...] = {}, {"axis": -1}, {"axis": (0, 2), "keepdims": True}
 
 CASES = {  # the function, or functions, and the inputs
     "add": (ops.add, *normal(1, *PAIR)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import xml.etree.ElementTree as ET
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_an_equation_is_the_same_as_tex_and_as_mathml(step):
 def test_a_slide_adds_to_the_one_before_and_moves_nothing(step):
     figures = picture.stage_figures(step)
     assert len(figures) == len(NAMES[step.algorithm])
-    before = {}
+    before: dict[str, Any] = {}
     for figure in figures:
         now = labels(figure)
         assert before.items() <= now.items()
@@ -71,7 +72,8 @@ def test_a_slide_adds_to_the_one_before_and_moves_nothing(step):
 @both
 def test_arrows_are_where_the_numbers_are(step):
     figure = picture.step_figure(step)
-    arrows = [(t.xy, t.xyann) for t in figure.axes[0].texts if getattr(t, "arrow_patch", None)]
+    texts: Any = figure.axes[0].texts
+    arrows = [(t.xy, t.xyann) for t in texts if getattr(t, "arrow_patch", None)]
     w, eps = step.w, step.trace.perturbation
 
     def drawn(start, end):

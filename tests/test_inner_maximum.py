@@ -1,6 +1,7 @@
 """The benchmark of the inner maximum: it measures what it says, and pairs by seed."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,8 @@ def test_a_run_is_measured_at_its_epochs(monkeypatch):
     assert all(0 < r["value"] <= 1 for r in rows if r["method"] in ("sam", "ascent", "worst start"))
     panels = inner_maximum.figure(rows).axes
     assert len(panels) == 3
-    lines = {c.get_label(): list(c.lines[0].get_ydata()) for c in panels[2].containers}
+    drawn: Any = panels[2].containers
+    lines = {c.get_label(): list(c.lines[0].get_ydata()) for c in drawn}
     sam = [r["value"] for r in rows if (r["method"], r["gradients"], r["epoch"]) == ("sam", 1, 2)]
     assert lines["SAM, 1 gradient"][1] == pytest.approx(100 * sum(sam) / 2)
 

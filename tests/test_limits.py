@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,7 +115,7 @@ def test_no_noise_is_sam_to_rounding_for_any_lam(lam):
 
 @pytest.mark.parametrize("wrapper", ["rsam", "noise"])
 def test_no_noise_moves_the_running_statistics_like_sam(wrapper):
-    other = WRAPPERS[wrapper](SGD(0.1), 0.3)
+    other: Any = WRAPPERS[wrapper](SGD(0.1), 0.3)
     other.sigma, other.lam = 0.0, 1.0
     states = []
     for optimizer in (other, SAM(SGD(0.1), 0.3)):

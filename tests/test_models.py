@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from rsam_backends import Stream
 from rsam_ref import RSAM, SGD, ShapeError, models, nn, no_grad, objective
 from rsam_ref.algorithms.noise import filter_scale
 from rsam_ref.autograd.ops import Tensor
+from rsam_ref.nn.passes import passing
 from tests.helpers import torch_models as theirs_by
 from tests.helpers.oracle import assert_close, normal
 from tests.helpers.torch_models import basic, bottleneck
@@ -119,8 +121,9 @@ def twins(name):
 @pytest.fixture
 def same_masks(monkeypatch):
     """Both models' dropout draws from streams of the same key."""
-    monkeypatch.setattr(nn.current_pass, "stream", Stream("dropout", 3))
     monkeypatch.setattr(theirs_by.Dropout, "stream", Stream("dropout", 3))
+    with passing(stream=Stream("dropout", 3)):
+        yield
 
 
 def assert_relatively_close(label, found, expected, tolerance=1e-10):
@@ -293,7 +296,7 @@ def test_filters_of_a_vision_transformer():
 
 # By name
 
-SHALLOW = {name: {"depth": 1} for name in ("vit_tiny", "vit_small", "vit_base")}
+SHALLOW: dict[str, Any] = {name: {"depth": 1} for name in ("vit_tiny", "vit_small", "vit_base")}
 SHALLOW["mlp"] = {"hidden": [16]}
 SHALLOW["wrn28_10"] = {"dropout": 0.1}
 SHALLOW["wide_resnet"] = {"depth": 10, "width": 2}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -621,7 +622,7 @@ def test_what_is_no_module_may_lie_anywhere():
 
 
 def test_a_module_that_comes_after_the_building_is_refused():
-    model = nn.Sequential(nn.Linear(3, 3)).build()
+    model: Any = nn.Sequential(nn.Linear(3, 3)).build()
     model.layers.append(nn.Linear(3, 2))
     with pytest.raises(RuntimeError, match="this Linear was no part of the Sequential when"):
         model(np.ones((2, 3), "float32"))
@@ -642,7 +643,7 @@ def test_a_whole_model_may_be_used_inside_another():
 
 
 def test_an_input_that_passes_through_keeps_its_gradient():
-    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 3)).build().eval()
+    model: Any = nn.Sequential(nn.Dropout(0.5), nn.Linear(3, 3)).build().eval()
     model.layers.pop()
     x = Tensor(np.ones((2, 3), "float32"), requires_grad=True)
     model(x).sum().backward()
@@ -650,7 +651,7 @@ def test_an_input_that_passes_through_keeps_its_gradient():
 
 
 def test_a_part_has_no_flat_vector_of_its_own():
-    model = models.mlp([3, 4, 2])
+    model: Any = models.mlp([3, 4, 2])
     with pytest.raises(AttributeError, match="part of a larger model"):
         model.layers[0].weights  # noqa: B018
     with pytest.raises(NotImplementedError, match="Module"):

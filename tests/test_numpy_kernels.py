@@ -314,7 +314,7 @@ def test_blas_has_its_threads_back_afterwards(failing):
 def test_every_piece_is_worked_on_once():
     for n in (1, 2, 3, 7):
         threads.set_threads(n)
-        done = []
+        done: list[int] = []
         threads.share_out(done.append, range(5))
         assert sorted(done) == [0, 1, 2, 3, 4]
 

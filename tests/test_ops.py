@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -26,7 +28,7 @@ PRODUCTS = hnp.mutually_broadcastable_shapes(
 
 # Elementwise
 
-BINARY = {
+BINARY: dict[str, tuple[Any, ...]] = {
     "add": (ops.add, torch.add, normal),
     "sub": (ops.sub, torch.sub, normal),
     "mul": (ops.mul, torch.mul, normal),
@@ -78,7 +80,7 @@ def test_where(shapes, seed):
     compare("where", ops.where, torch.where, np.asarray(condition > 0), x, y)
 
 
-UNARY = {
+UNARY: dict[str, tuple[Any, ...]] = {
     "neg": (ops.neg, torch.neg, normal),
     "-x": (*[lambda x: -x] * 2, normal),
     "exp": (ops.exp, torch.exp, normal),

@@ -234,8 +234,8 @@ def test_batch_norm(n, c, size, seed, eps):
     given = mean, np.abs(var)
     compare(
         "batch_norm by constants",
-        lambda x, *xs: ops_nn.batch_norm(
-            *(x, *xs),
+        lambda x, gamma, beta: ops_nn.batch_norm(
+            *(x, gamma, beta),
             **{key: to_device(a, x.dtype) for key, a in zip(("mean", "var"), given)},
             eps=eps,
             constant=True,
@@ -306,10 +306,11 @@ def test_attention(data, leading, seed):
         shape = data.draw(st.sampled_from([(keys,), (queries, keys), (*leading, queries, keys)]))
         mask = data.draw(hnp.arrays(bool, shape))
         mask[..., data.draw(st.integers(0, keys - 1))] = True  # every query sees some key
+    masks: tuple = () if mask is None else (mask,)
     compare(
         f"scaled_dot_product_attention, mask {mask}",
-        lambda *xs: ops_nn.scaled_dot_product_attention(*xs, *([] if mask is None else [mask])),
-        lambda *xs: F.scaled_dot_product_attention(
+        lambda *xs: ops_nn.scaled_dot_product_attention(*xs, *masks),
+        lambda *xs: F.scaled_dot_product_attention(  # type: ignore[call-arg]
             *xs, None if mask is None else torch.tensor(mask).expand(*leading, queries, keys)
         ),
         *normal(seed, (*leading, queries, d), (*leading, keys, d), (*leading, keys, e)),
@@ -462,7 +463,7 @@ COMPOSITIONS = {  # the fused op, its parts, the inputs' shapes
     ),
     "attention with a mask": (
         lambda *xs: ops_nn.scaled_dot_product_attention(*xs, MASK),
-        lambda *xs: attention(*xs, MASK),
+        lambda *xs: attention(*xs, mask=MASK),
         (2, 3, 4, 6),
         (2, 3, 5, 6),
         (2, 3, 5, 7),
@@ -546,8 +547,8 @@ def test_windows_strides_and_paddings_that_make_no_sense():
         with pytest.raises(ShapeError, match=r"conv2d: a window of .* at least 1"):
             ops_nn.conv2d(x, filters, **options)
     for name in ("max_pool2d", "avg_pool2d"):
-        for options in ({"stride": 0}, {"padding": (0, -1)}, {"window": 0}):
+        for wrong in ({"stride": 0}, {"padding": (0, -1)}, {"window": 0}):
             with pytest.raises(ShapeError, match=rf"{name}: a window of .* at least 1"):
-                getattr(ops_nn, name)(x, **{"window": 2, **options})
+                getattr(ops_nn, name)(x, **{"window": 2, **wrong})
         with pytest.raises(ShapeError, match="pad by half a window at most"):
             getattr(ops_nn, name)(x, window=2, padding=2)

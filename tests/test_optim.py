@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -235,7 +236,7 @@ def test_weight_decay_is_added_after_clipping():
 
 
 # Each base alone, and each wrapper around each base; with schedules.
-OPTIMIZERS = {
+OPTIMIZERS: dict[str, Any] = {
     **BASES,
     **{
         f"{name} of {base}": lambda wrapper=wrapper, base=base: wrapper(
@@ -287,8 +288,9 @@ def test_a_state_from_before_the_first_step_starts_anew(make):
 def test_the_bases_settings_may_change_in_the_middle_of_a_run():
     """As a sweep or a plateau schedule does it: the settings are plain attributes."""
     f, w = points()
-    optimizer = SAM(SGD(0.1), 0.3)
-    optimizer.base.lr, optimizer.rho = 0.0, 0.0
+    base = SGD(0.1)
+    optimizer = SAM(base, 0.3)
+    base.lr, optimizer.rho = 0.0, 0.0
     before = w.tobytes()
     trace = optimizer.step(f, w)
     assert w.tobytes() == before

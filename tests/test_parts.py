@@ -1,6 +1,7 @@
 """A mini-batch in parts: the same loss, gradient and statistics as in one piece."""
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ def resnet(dtype="float64", dropout=0.0):
     return models.wide_resnet(depth=10, width=1, seed=0, dtype=dtype, dropout=dropout)
 
 
-def batch(n, dtype="float64"):
+def batch(n, dtype="float64") -> tuple[Any, Any]:
     rng = np.random.default_rng(0)
     return rng.standard_normal((n, 3, 8, 8)).astype(dtype), rng.integers(0, 10, n)
 
@@ -166,11 +167,11 @@ def test_an_error_in_one_shard_is_raised_and_nobody_waits_for_ever():
 
 def test_shards_run_on_the_backend_of_their_caller():
     name = current_backend().name
-    seen = run_in_threads([lambda group: current_backend().name] * 3, [1 / 3] * 3)
+    seen: list = run_in_threads([lambda group: current_backend().name] * 3, [1 / 3] * 3)
     assert seen == [name] * 3
     with use_backend(name, kernels="plain"):
-        seen = run_in_threads([lambda group: in_force.kernels] * 2, [0.5, 0.5])
-    assert seen == [{}, {}]
+        kernels = run_in_threads([lambda group: in_force.kernels] * 2, [0.5, 0.5])
+    assert kernels == [{}, {}]
 
 
 def test_all_reduce_is_the_sum_in_the_order_of_the_shards():

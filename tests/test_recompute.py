@@ -1,6 +1,7 @@
 """Recomputed blocks: the same bits in less memory."""
 
 import tracemalloc
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ NETS = {
 }
 
 
-def batch(n=6):
+def batch(n=6) -> tuple[Any, Any]:
     rng = np.random.default_rng(0)
     return rng.standard_normal((n, 3, 8, 8), "float32"), rng.integers(0, 10, n)
 

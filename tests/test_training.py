@@ -1,6 +1,7 @@
 """The training loop: it learns, it repeats, and it explains what went wrong and where."""
 
 from contextlib import nullcontext
+from typing import Any
 
 import numpy as np
 import pytest
@@ -131,7 +132,7 @@ def test_evaluation_leaves_no_trace():
 
 
 def test_evaluation_leaves_frozen_parts_frozen():
-    model = Sequential(Conv2d(1, 2, 3), BatchNorm2d(2), Flatten(), Linear(72, 10)).build(0)
+    model: Any = Sequential(Conv2d(1, 2, 3), BatchNorm2d(2), Flatten(), Linear(72, 10)).build(0)
     model.layers[1].eval()
     evaluate(model, np.zeros((2, 1, 8, 8), "float32"), np.zeros(2, int))
     assert [layer.training for layer in model.layers] == [True, False, True, True]

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
@@ -235,8 +236,9 @@ def test_the_list_names_every_tutorial():
 
 
 def test_a_notebook_displays_a_figure_and_a_script_does_not(style, monkeypatch):
-    shown = []
-    python, display = types.ModuleType("IPython"), types.ModuleType("IPython.display")
+    shown: list[Any] = []
+    python: Any = types.ModuleType("IPython")
+    display: Any = types.ModuleType("IPython.display")
     python.version_info = (9, 0)  # Matplotlib looks
     display.Image = lambda data, width: data
     display.display = shown.append

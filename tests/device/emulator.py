@@ -62,11 +62,10 @@ KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\) \{(.*?)\n\}', 
 
 def declarations() -> dict[str, list[tuple[str, str]]]:
     """Every kernel's arguments as (type, name)."""
-    found = {}
-    for name, arguments, _ in KERNEL.findall(SOURCE.read_text()):
-        pairs = [re.fullmatch(r"\s*(.*?)\s*(\w+)\s*", a).groups() for a in arguments.split(",")]
-        found[name] = pairs
-    return found
+    return {
+        name: re.findall(r"(?:^|,)\s*([^,]*?)\s*(\w+)\s*(?=,|$)", arguments)
+        for name, arguments, _ in KERNEL.findall(SOURCE.read_text())
+    }
 
 
 class Emulator:

@@ -1,6 +1,6 @@
 """Write ``cupy_surface.json``: what CuPy offers, read off CuPy itself (no GPU is needed).
 
-    python tests/device/make_surface.py
+    python -m tests.device.make_surface
 
 The device double offers exactly these names, keywords and array members.
 """
@@ -30,7 +30,7 @@ def signature(function: Any) -> list[Any] | None:
     ]
 
 
-def functions(module: Any, ufunc: type) -> dict[str, Any]:
+def functions(module: Any, ufunc: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in sorted(vars(module)):
         value = getattr(module, name)

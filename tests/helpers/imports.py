@@ -106,9 +106,9 @@ def wrong_imports(
             elif room(other) != here and not {room(other), other} & {*allowed}:
                 wrong.append(f"{name} imports {other}: {here} may import {' '.join(allowed)}")
             elif room(other) == here and here in order and name != f"rsam_ref.{here}":
-                files = order[here].split()
+                listed = order[here].split()
                 mine, its = (each.rpartition(".")[2] for each in (name, other))
-                if mine in files and its not in files[: files.index(mine)]:
+                if mine in listed and its not in listed[: listed.index(mine)]:
                     wrong.append(f"{name} imports {other}: the order is {order[here]}")
     for here, files in order.items():
         there = {name.rpartition(".")[2] for name in known if name.startswith(f"rsam_ref.{here}.")}

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 TABLE = Path(__file__).with_suffix(".json")
-MODULES = ("rsam_ref", "rsam_ref.models", "rsam_ref.data", "rsam_ref.sharpness")
-MODULES += ("rsam_ref.conformance", "rsam_backends")
+MODULES = (
+    *("rsam_ref", "rsam_ref.models", "rsam_ref.data", "rsam_ref.sharpness"),
+    *("rsam_ref.conformance", "rsam_backends"),
+)
 
 
 def signature(value: Any) -> str:
@@ -63,7 +65,7 @@ def commands() -> dict[str, dict[str, str]]:
 
     def told(command: Any, prefix: str) -> dict[str, dict[str, str]]:
         if hasattr(command, "commands"):
-            found = {}
+            found: dict[str, dict[str, str]] = {}
             for name, inner in command.commands.items():
                 found |= told(inner, f"{prefix} {name}".strip())
             return found

@@ -8,6 +8,7 @@ attention spelled out.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -17,7 +18,7 @@ from torch import nn
 class Dropout(nn.Module):
     """Dropout whose masks are drawn by ``stream``, in the order of the calls."""
 
-    stream = None
+    stream: Any = None
 
     def __init__(self, p):
         super().__init__()

@@ -98,7 +98,8 @@ def asam(probe, rho, eta):
 
 
 def noise_only(probe, noise):
-    return Step(*probe(noise), noise)
+    loss, gradient = probe(noise)
+    return Step(loss, gradient, noise)
 
 
 def rsam(probe, noise, rho, lam):
