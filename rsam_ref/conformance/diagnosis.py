@@ -13,6 +13,7 @@ import numpy as np
 
 from rsam_ref.conformance.ascent import judge as perturbation
 from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.ascent.others import judge_others
 from rsam_ref.conformance.base_step import judge as base_step
 from rsam_ref.conformance.draw.judge import judge_draw
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
@@ -90,6 +91,8 @@ class _Diagnosing:
                 self._draws(cases)
             self._ascent(cases, noisy)
         update = self._update(cases)
+        if self.asked == "rsam" and not noisy and min(counts) > 1:
+            self._undrawn()
         self._name()
         return Diagnosis(
             self.algorithm, self.findings, cases, update, self.mixed, self.single, self.tolerance
@@ -231,25 +234,18 @@ class _Diagnosing:
         verdict = perturbation.judge_ascent(cases, self.asked, noisy, self.tolerance)
         if verdict.best is not None:
             self.add_verdict(verdict)
-            if not noisy and self.asked == "rsam" and not _named(verdict):
-                self.algorithm = "sam"
-                self._first("algorithm.sam", {"||D||": 0.0})
             return
-        along = perturbation.judge_direction(cases, self.asked, noisy, self.tolerance)
+        along, found = perturbation.judge_direction(cases, self.asked, noisy, self.tolerance)
         if along.best is not None:
-            for code in along.best.codes:
-                self.add(code, along.evidence())
-            from_noise = "direction.measured-from-noise" in along.best.codes
-            self.add(*perturbation.judge_length(cases, from_noise))
-            if not noisy and self.asked == "rsam":
-                self.algorithm = "sam"
-                self._first("algorithm.sam", {"||D||": 0.0})
+            for code, evidence in found:
+                self.add(code, evidence)
             return
         if self._after_a_base_step(cases):
             return
-        if self.asked == "rsam" and self._hidden_draw(cases, noisy):
-            return
-        if noisy and self._proportion(cases):
+        others = judge_others(cases, self.asked, noisy, self.tolerance)
+        if others is not None:
+            for code, evidence in others:
+                self.add(code, evidence)
             return
         self.algorithm = None
         cosine = [
@@ -278,49 +274,6 @@ class _Diagnosing:
         self.add("update.two-steps", {"the ascent starts": "after a base step with g0"})
         return True
 
-    def _proportion(self, cases: list[Case]) -> bool:
-        """Whether eps lies in the plane of g0 and D, in another proportion."""
-        proportions = []
-        for a in cases:
-            plane = np.stack([a.first, a.draw], axis=1)
-            weights, *_ = np.linalg.lstsq(plane, a.eps, rcond=None)
-            rest = np.linalg.norm(plane @ weights - a.eps) / np.linalg.norm(a.eps)
-            if rest > max(1e-6, self.tolerance) or weights[1] == 0:
-                return False
-            proportions.append(round(float(weights[0] / weights[1]), 4))
-        lams = [a.hyper.lam for a in cases]
-        steady = np.ptp(proportions) < 1e-3 * abs(proportions[0])
-        code = "direction.lam-ignored" if steady and np.ptp(lams) else "direction.wrong-weights"
-        self.add(code, {"weight of g0 / weight of D": proportions, "lam": lams})
-        return True
-
-    def _hidden_draw(self, cases: list[Case], noisy: bool) -> bool:
-        """Whether eps holds a draw that no gradient was taken at."""
-        sizes: dict[str, list[float]] = {"in the direction": [], "after": []}
-        for a in cases:
-            g = a.first
-            size = a.hyper.sigma * a.scale
-            share = float(a.eps @ g / (g @ g))
-            if share <= 0:
-                return False
-            inside = a.hyper.lam * (a.eps / share - g)
-            after = a.eps - a.hyper.rho * g / np.linalg.norm(g)
-            sizes["in the direction"].append(float(np.sqrt(np.mean((inside / size) ** 2))))
-            sizes["after"].append(float(np.sqrt(np.mean((after / size) ** 2))))
-        lengths = [float(np.linalg.norm(a.eps)) / a.hyper.rho for a in cases]
-        at_radius = max(abs(length - 1) for length in lengths) < 1e-4
-        kind = "in the direction" if at_radius else "after"
-        if max(abs(np.log(size)) for size in sizes[kind]) > 0.3:
-            return False
-        evidence = {"size of the unseen draw / (sigma s)": float(np.mean(sizes[kind]))}
-        if not at_radius:
-            self.add("noise.added-after-ascent", evidence)
-        elif noisy:
-            self.add("direction.fresh-draw", evidence)
-        else:
-            self.add("direction.gradient-at-w", evidence)
-        return True
-
     def _update(self, cases: list[Case]) -> Verdict | None:
         moved = [not np.array_equal(a.seen.after, a.w) for a in cases]
         if not any(moved):
@@ -338,6 +291,14 @@ class _Diagnosing:
         if verdict.low_precision and not self.single:
             self.add("precision.low", {"error": verdict.error})
         return verdict
+
+    def _undrawn(self) -> None:
+        """R-SAM without a draw at the first gradient: SAM, if nothing else is wrong with it."""
+        wrong = [f.code for f in self.findings if not f.note]
+        if not wrong:
+            self._first("algorithm.sam", {"||D||": 0.0})
+        elif not any(code.startswith(("algorithm.", "noise.", "direction.")) for code in wrong):
+            self._first("noise.missing", {"||D||": 0.0})
 
     def _first(self, code: str, evidence: dict[str, Any]) -> None:
         self.findings = [f for f in self.findings if f.code != code]
@@ -366,11 +327,6 @@ def _order(finding: Finding) -> tuple[bool, int]:
     """Divergences before notes, in the order of a step."""
     stage = "restore" if finding.code in LATE else finding.code.split(".")[0]
     return finding.note, ORDER.index(stage) if stage in ORDER else len(ORDER)
-
-
-def _named(verdict: Verdict) -> bool:
-    assert verdict.best is not None
-    return any(code.startswith("algorithm.") for code in verdict.best.codes)
 
 
 def _along(eps: np.ndarray, before: Case) -> bool:

@@ -186,6 +186,31 @@ FINDINGS: dict[str, Entry] = {
         "the ascent leaves out the filters' means",
         "use the gradient as it is in the ascent",
     ),
+    "ascent.clipped-gradient": Entry(
+        "the ascent's gradient is clipped entry by entry, or filter by filter",
+        "the perturbation points elsewhere: its largest parts are cut",
+        "clip nothing before the ascent (its length does not matter), or the base step's gradient",
+    ),
+    "ascent.rescaled-gradient": Entry(
+        "tensors, filters or entries of the ascent's gradient are scaled against each other",
+        "the perturbation points elsewhere",
+        "eps = rho g0 / ||g0||: one factor for all",
+    ),
+    "ascent.noisy-gradient": Entry(
+        "random numbers are added to the ascent's gradient",
+        "the perturbation points elsewhere, at random",
+        "use the gradient as it is in the ascent",
+    ),
+    "ascent.kept-perturbation": Entry(
+        "the perturbation holds a share of the last step's",
+        "perturbations add up from step to step",
+        "eps = rho g0 / ||g0||, from w, in every step",
+    ),
+    "ascent.stale-weights": Entry(
+        "a gradient is taken around the weights of an earlier step",
+        "the step is taken with the gradient of another place",
+        "copy the weights into the perturbed network after the step, not before it",
+    ),
     "ascent.decay-inside": Entry(
         "weight decay is part of the ascent's gradient",
         "the perturbation grows the weights besides raising the loss",
@@ -197,8 +222,8 @@ FINDINGS: dict[str, Entry] = {
         "take the ascent gradient on the same batch, in the same step",
     ),
     "ascent.momentum-direction": Entry(
-        "the ascent uses the momentum buffer instead of the gradient",
-        "another method (momentum-SAM)",
+        "the ascent uses the momentum buffer, or a running mean, instead of the gradient",
+        "another method: the ascent goes where the weights came from",
         "perturb along the gradient",
     ),
     "ascent.radius-times-lr": Entry(
@@ -275,6 +300,16 @@ FINDINGS: dict[str, Entry] = {
         "this is ASAM: the radius is measured relative to |w|",
         "its radii are about ten times SAM's",
         "leave out the scaling by |w|",
+    ),
+    "algorithm.vasso": Entry(
+        "this is VaSSO: the ascent goes along a running mean of the first gradients",
+        "the perturbation depends less on the mini-batch",
+        "perturb along the gradient itself",
+    ),
+    "algorithm.rwp": Entry(
+        "this is random weight perturbation: one gradient at w, one at w plus noise; no ascent",
+        "random smoothing, mixed with the base optimizer",
+        "take the second gradient at w + eps, eps along the first one",
     ),
     "algorithm.friendly-sam": Entry(
         "this is Friendly SAM: a running mean is taken from the ascent gradient",

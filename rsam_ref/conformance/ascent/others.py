@@ -1,0 +1,38 @@
+"""Ascents that no combination of a direction, a norm and a radius explains, in the order of trust.
+
+What fits exactly comes first: a plane, a memory, a factor for every weight. What can only look
+right, random numbers, comes last.
+"""
+
+from __future__ import annotations
+
+from rsam_ref.conformance.ascent.case import Case, Vector
+from rsam_ref.conformance.ascent.elementwise import judge_factors
+from rsam_ref.conformance.ascent.hidden import hidden_draw, noisy_gradient, random_perturbation
+from rsam_ref.conformance.ascent.history import judge_memory
+from rsam_ref.conformance.ascent.length import Found
+from rsam_ref.conformance.ascent.plane import judge_proportion
+
+
+def judge_others(
+    cases: list[Case], asked: str, noisy: bool, tolerance: float
+) -> list[Found] | None:
+    """What is found of an ascent that `judge_ascent` and `judge_direction` do not know."""
+    if noisy and (found := judge_proportion(cases, tolerance)):
+        return found
+    if found := judge_memory(cases, noisy, tolerance):
+        return found
+    if found := judge_factors(cases, "rsam" if noisy else asked, _own, tolerance):
+        return found
+    if not noisy and (evidence := random_perturbation(cases)):
+        return [("algorithm.rwp", evidence)]
+    if asked == "rsam" and (hidden := hidden_draw(cases, noisy)):
+        return [hidden]
+    if not noisy and (evidence := noisy_gradient(cases)):
+        return [("ascent.noisy-gradient", evidence)]
+    return None
+
+
+def _own(a: Case) -> Vector:
+    """What should be brought to the radius: g0 where nothing was drawn."""
+    return a.hyper.lam * a.first + a.draw if a.draw.any() else a.first
