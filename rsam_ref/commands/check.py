@@ -124,17 +124,22 @@ def _write(report: Any, target: str, plot: Path | None, html: Path | None, quiet
 
 
 def _tell(report: Any, target: str) -> None:
+    from rsam_ref.conformance.report.report import kind
+
     style = "bold green" if report.conforms else "bold red"
     console.print(Text(f"{target} {report.verdict}.", style), soft_wrap=True)
     for f in report.findings:
-        title = Text.assemble(("note " if f.note else "", "dim"), (f.code, "bold"))
+        prefix = kind(f)
+        title = Text.assemble((f"{prefix} " if prefix else "", "dim"), (f.code, "bold"))
         console.print(Text("\n"), title, sep="", end="\n")
         lines = [f"{f.what[:1].upper()}{f.what[1:]}."]
         if f.evidence:
             seen = "; ".join(f"{k}: {_shown(v)}" for k, v in f.evidence.items())
             where = f" (in {f.where})" if f.where != "training" else ""
             lines.append(f"Seen{where}: {seen}")
-        if not f.note:
+        if f.conditional:
+            lines.append("It may come from what could not be passed: alone it is no divergence.")
+        elif not f.note:
             lines += [f"Effect: {f.effect}.", f"To mend it: {f.remedy}."]
         for line in lines:
             console.print(Padding(Text(line), (0, 0, 0, 4)))

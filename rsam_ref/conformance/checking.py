@@ -98,7 +98,7 @@ def check(
         findings += fresh
         outcomes[name] = "findings" if fresh else "passed"
     tell("done", len(chosen) + 1, len(chosen) + 1)
-    findings.sort(key=lambda finding: finding.note)
+    findings.sort(key=lambda finding: (not finding.diverges, finding.note))
     return Report(
         algorithm,
         setting.main.algorithm,

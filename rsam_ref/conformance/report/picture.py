@@ -127,9 +127,10 @@ def _finding(finding: Finding) -> str:
         f"<tr><td>{html.escape(str(k))}</td><td>{html.escape(_shown(v))}</td></tr>"
         for k, v in finding.evidence.items()
     )
-    kind = "note" if finding.note else "divergence"
+    kind = "divergence" if finding.diverges else "note"
+    told = "may come from a setting not passed" if finding.conditional else kind
     return f"""<section class="{kind}">
-<h3><code>{finding.code}</code> ({kind}, {finding.stage})</h3>
+<h3><code>{finding.code}</code> ({told}, {finding.stage})</h3>
 <p>{html.escape(_sentence(finding.what))} Effect: {html.escape(finding.effect)}.
 To mend it: {html.escape(finding.remedy)}.</p>
 <table>{rows}</table></section>"""

@@ -55,6 +55,8 @@ class Finding:
     evidence: dict[str, Any] = field(default_factory=dict)
     where: str = "training"
     """The probe in which it showed."""
+    conditional: bool = False
+    """Whether it may come from a setting that could not be passed; then it alone is no divergence."""
 
     @property
     def stage(self) -> str:
@@ -64,6 +66,11 @@ class Finding:
     def note(self) -> bool:
         """Whether it is precision, style or cost, and no divergence."""
         return CATALOGUE[self.code].note
+
+    @property
+    def diverges(self) -> bool:
+        """Whether it makes an implementation another algorithm, whatever it could not be told."""
+        return not (self.note or self.conditional)
 
     @property
     def what(self) -> str:
@@ -101,8 +108,8 @@ class Report:
 
     @property
     def conforms(self) -> bool:
-        """Whether nothing but notes was found."""
-        return all(finding.note for finding in self.findings)
+        """Whether nothing was found but notes, and what may come from settings not passed."""
+        return not any(finding.diverges for finding in self.findings)
 
     @property
     def verdict(self) -> str:
@@ -110,7 +117,7 @@ class Report:
         name = NAMES[self.algorithm_asked]
         if self.conforms:
             return f"conforms to {name}"
-        if all(f.note or f.code in AROUND for f in self.findings):
+        if all(f.code in AROUND for f in self.findings if f.diverges):
             return f"makes {name}'s step, but has faults around it"
         return f"diverges from {name}"
 
@@ -120,6 +127,7 @@ class Report:
                 "code": f.code,
                 "stage": f.stage,
                 "note": f.note,
+                "conditional": f.conditional,
                 "what": f.what,
                 "effect": f.effect,
                 "remedy": f.remedy,
@@ -141,14 +149,22 @@ class Report:
     @classmethod
     def from_json(cls, text: str) -> Report:
         data = json.loads(text)
-        findings = [Finding(f["code"], f["evidence"], f["where"]) for f in data.pop("findings")]
+        findings = [
+            Finding(f["code"], f["evidence"], f["where"], f.get("conditional", False))
+            for f in data.pop("findings")
+        ]
         del data["conforms"], data["verdict"]
         return cls(findings=findings, **data)
 
     def __str__(self) -> str:
         lines = [self.verdict]
-        lines += [("note: " if f.note else "") + str(f) for f in self.findings]
+        lines += [f"{kind(f)}{': ' if kind(f) else ''}{f}" for f in self.findings]
         return "\n".join(lines)
+
+
+def kind(finding: Finding) -> str:
+    """ "note", "perhaps" for what may come from a setting that was not passed, or ""."""
+    return "note" if finding.note else "perhaps" if finding.conditional else ""
 
 
 def _number(value: Any) -> str:
