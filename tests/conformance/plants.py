@@ -1051,13 +1051,14 @@ compound("rsam-bias-unscaled-norm-only-not-undone", "rsam",
          )  # fmt: skip
 
 try:
+    from .plants_modes import PLANTS as _MODES
     from .plants_torch import COMPOUND as _COMPOUND
     from .plants_torch import PLANTS as _PLANTS
 except ModuleNotFoundError as missing:  # without PyTorch there are the NumPy forms
     if missing.name != "torch":
         raise
 else:
-    PLANTS += [Plant(*row) for row in _PLANTS]
+    PLANTS += [Plant(*row) for row in [*_PLANTS, *_MODES]]
     COMPOUND.update(_COMPOUND)
 
 from . import plants_more  # noqa: E402  (it changes the right step that stands above)

@@ -415,16 +415,18 @@ NOTED = [
     ),
 ]
 
-from .plants_more import NOTED_MORE  # noqa: E402  (rows of this form, on the plants' right step)
+from .plants import plants_more  # noqa: E402  (rows of this form, on the plants' right step)
 
-NOTED += [Right(*row) for row in NOTED_MORE]
+NOTED += [Right(*row) for row in plants_more.NOTED_MORE]
 
 try:
+    from .plants_modes import NOTED as _NOTED_MODES
+    from .plants_modes import RIGHT as _RIGHT_MODES
     from .right_torch import NOTED as _NOTED
     from .right_torch import RIGHT as _RIGHT
 except ModuleNotFoundError as missing:  # without PyTorch there are the NumPy forms
     if missing.name != "torch":
         raise
 else:
-    RIGHT += [Right(*row) for row in _RIGHT]
-    NOTED += [Right(*row) for row in _NOTED]
+    RIGHT += [Right(*row) for row in [*_RIGHT, *_RIGHT_MODES]]
+    NOTED += [Right(*row) for row in [*_NOTED, *_NOTED_MODES]]

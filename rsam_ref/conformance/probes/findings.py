@@ -67,9 +67,15 @@ FINDINGS: dict[str, Entry] = {
         "draw from a generator of your own",
     ),
     "contract.perturbed-loss": Entry(
-        "the loss that is returned is that at the perturbed weights",
+        "step(closure) returns the loss at the perturbed weights",
         "loss curves are those of w + eps, above those of the network that is trained",
         "return the first pass's loss",
+    ),
+    "contract.second-loss": Entry(
+        "the loss that the training step returns is that at the perturbed weights",
+        "if it is logged, the curve is that of w + eps, above that of the network that is trained",
+        "return the first pass's loss",
+        note=True,
     ),
     "update.one-lr-for-all-groups": Entry(
         "all parameter groups are stepped with one group's learning rate",

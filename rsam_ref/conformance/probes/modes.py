@@ -102,11 +102,13 @@ def _moved_by(a: Any) -> str:
     """The passes that explain where the running mean went: "first", "second", "both", "none"."""
     from rsam_ref.conformance.observe.modes import RATE
 
+    rate = a.momentum_before or RATE
+
     def moved(looks: list[Any]) -> np.ndarray:
         mean = a.mean_before
         for look in looks:
             if look.training["batch norm"]:
-                mean = (1 - RATE) * mean + RATE * look.mean.double().numpy()
+                mean = (1 - rate) * mean + rate * look.mean.double().numpy()
         return mean
 
     first, last = a.passes[0].looks, a.passes[-1].looks
@@ -114,7 +116,7 @@ def _moved_by(a: Any) -> str:
     ends = {"first": moved(first), "none": a.mean_before}
     if len(a.passes) > 1:
         ends |= {"second": moved(last), "both": moved(passes)}
-    size = float(np.linalg.norm(RATE * (first[0].mean.double().numpy() - a.mean_before)))
+    size = float(np.linalg.norm(rate * (first[0].mean.double().numpy() - a.mean_before)))
     errors = {name: float(np.linalg.norm(a.mean_after - end)) for name, end in ends.items()}
     best = min(errors, key=lambda name: errors[name])
     return best if errors[best] < CLOSE * size else "other"
