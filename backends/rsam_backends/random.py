@@ -8,6 +8,7 @@ draws are shared out among threads, whose number changes none of them.
 from __future__ import annotations
 
 import operator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,11 @@ class Stream:
         if wrong := [part for part in parts if not isinstance(part, str) and part < 0]:
             raise ValueError(f"a seed must be a whole number >= 0, not {wrong[0]}")
         # No two keys are written alike, so no two have the same number.
-        number = int.from_bytes(repr(parts).encode(), "little")
-        self._generator = np.random.default_rng(number)
+        self._number = int.from_bytes(repr(parts).encode(), "little")
+
+    @cached_property
+    def _generator(self) -> np.random.Generator:
+        return np.random.default_rng(self._number)  # 10 us; many a stream is never drawn from
 
     def normal(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Array:
         """Standard normal draws, N(0, 1), on the device."""

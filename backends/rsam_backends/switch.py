@@ -7,10 +7,12 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from rsam_backends.base import Array, Backend, BackendError, Kernel, Missing
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,7 +27,13 @@ _instances: dict[tuple[str, int], Backend] = {}
 
 def available_backends() -> dict[str, str]:
     """Every registered backend, by name: where its class is (``module:Class``)."""
-    return {entry.name: entry.value for entry in entry_points(group=ENTRY_POINTS)}
+    return {entry.name: entry.value for entry in _registered()}
+
+
+def _registered() -> EntryPoints:
+    from importlib.metadata import entry_points  # 10 ms to import, and numpy alone needs none
+
+    return entry_points(group=ENTRY_POINTS)
 
 
 def get_backend(name: str, device: int = 0) -> Backend:
@@ -40,7 +48,7 @@ def get_backend(name: str, device: int = 0) -> Backend:
 
             _instances[key] = NumpyBackend(device)
         else:
-            found = [entry for entry in entry_points(group=ENTRY_POINTS) if entry.name == name]
+            found = [entry for entry in _registered() if entry.name == name]
             if not found:
                 names = ", ".join(sorted({"numpy", *available_backends()}))
                 raise ValueError(f"unknown backend {name!r}: the registered ones are {names}")

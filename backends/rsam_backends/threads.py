@@ -11,12 +11,14 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from threadpoolctl import ThreadpoolController
+if TYPE_CHECKING:  # both are loaded where work is first shared out: 10 ms that most imports save
+    from concurrent.futures import ThreadPoolExecutor
+
+    from threadpoolctl import ThreadpoolController
 
 ENVIRONMENT = "RSAM_REF_THREADS"
 
@@ -84,6 +86,8 @@ def share_out(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
 
 @cache
 def _pool(n: int) -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor
+
     return ThreadPoolExecutor(n, "rsam_backends")
 
 
@@ -93,6 +97,8 @@ if hasattr(os, "register_at_fork"):  # a forked child has none of the threads
 
 @cache
 def _blas() -> ThreadpoolController:
+    from threadpoolctl import ThreadpoolController
+
     return ThreadpoolController().select(user_api="blas")
 
 

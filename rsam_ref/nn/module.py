@@ -31,6 +31,7 @@ class Module:
     buffers: tuple[str, ...] = ()  # names of arrays that are state, but not trained
     _weights: Weights | None = None
     _built = False
+    _has_buffers = True  # whether any module within has, as far as is known
     _passes = 0  # forward passes in training that no objective asked for
 
     def forward(self, *inputs: Any) -> Tensor:
@@ -67,6 +68,7 @@ class Module:
         for module in modules:
             module._built, module._weights, module._passes = True, None, 0
             module.reset(dtype)
+        self._has_buffers = any(module.buffers for module in modules)
         self._weights = Weights(self.parameters(), dtype)
         stream = Stream("weights", seed)
         for p in self._weights.parameters:
@@ -116,6 +118,8 @@ class Module:
 
     def buffer_values(self) -> list[tuple[Module, str, Array]]:
         """Every buffer as (module, name, array): what a pass may move, to put back."""
+        if not self._has_buffers:
+            return []
         modules = self.modules().values()
         return [(m, name, getattr(m, name)) for m in modules for name in m.buffers]
 

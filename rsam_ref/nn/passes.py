@@ -6,15 +6,13 @@ What holds is one `Pass`, this thread's own; `passing` changes it for a block, a
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from rsam_backends import Stream
 from rsam_ref.nn.shards import Shard
 
 
-@dataclass(frozen=True, slots=True)
-class Pass:
+class Pass(NamedTuple):
     """What layers ask of a forward pass."""
 
     move_statistics: bool = True
@@ -49,7 +47,7 @@ class passing:  # noqa: N801 - used as a block
 
     def __enter__(self) -> Pass:
         self._before = _here.now
-        _here.now = replace(self._before, **self._values)
+        _here.now = self._before._replace(**self._values)
         return _here.now
 
     def __exit__(self, *error: object) -> None:
