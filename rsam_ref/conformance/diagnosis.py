@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.ascent import judge as perturbation
+from rsam_ref.conformance.ascent import relatives
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.ascent.others import judge_others
 from rsam_ref.conformance.base_step import judge as base_step
@@ -72,13 +73,16 @@ class _Diagnosing:
                 self.add("precision.low", {"error": verdict.error})
 
     def carry_out(self) -> Diagnosis:
-        self._evaluations()
+        parted = self._parts()
+        self._evaluations(parted)
         counts = [len(seen.points) for seen in self.seen]
         cases: list[Case] = []
         for seen in self.seen:
             cases.append(Case(self.problem, seen, cases[-1] if cases else None, self.groups))
         noisy = any(a.draw.any() for a in cases)
-        if min(counts) < max(counts):
+        if parted:
+            pass
+        elif min(counts) < max(counts):
             self._now_and_then(counts, cases)
         elif max(counts) == 1:
             self._one_gradient(cases)
@@ -98,18 +102,31 @@ class _Diagnosing:
             self.algorithm, self.findings, cases, update, self.mixed, self.single, self.tolerance
         )
 
-    def _evaluations(self) -> None:
+    def _parts(self) -> bool:
+        """Whether each part of the mini-batch has its own ascent: their mean is the gradient."""
+        found = [relatives.per_part(seen) for seen in self.seen]
+        parts = [count for each in found if each is not None for count in each[:1]]
+        if len(parts) < len(self.seen) or self.asked == "rsam":
+            return False
+        for seen, each in zip(self.seen, found):
+            assert each is not None
+            seen.take_together(each[1])
+        self.add("algorithm.m-sam", {"parts of the mini-batch": parts[0]})
+        return True
+
+    def _evaluations(self, parted: bool) -> None:
         if any(not seen.points for seen in self.seen):
             number = next(seen.number for seen in self.seen if not seen.points)
             raise BrokenError(f"step {number + 1} never asked for a gradient")
-        repeated = sum(seen.repeated for seen in self.seen)
+        most = max(len(seen.points) for seen in self.seen)  # the others may need fewer
+        repeated = sum(seen.repeated for seen in self.seen if len(seen.points) == most)
         if repeated:
             self.add("cost.extra-evaluations", {"repeated evaluations": repeated})
         looks: dict[str, int] = {}
         for seen in self.seen:
             for kind, count in seen.forget_looks().items():
                 looks[kind] = looks.get(kind, 0) + count
-        for seen in self.seen:
+        for seen in [] if parted else self.seen:
             others = [batch for batch, _ in seen.batches if batch != seen.number]
             parts = [rows for _, rows in seen.batches]
             if others:
@@ -138,25 +155,33 @@ class _Diagnosing:
         return False
 
     def _now_and_then(self, counts: list[int], cases: list[Case]) -> None:
-        single = [a for a in cases if len(a.seen.points) == 1]
-        if all(a.before is not None and _along(a.eps, a.before) for a in single):
+        if found := relatives.memory_alone(cases):
             self.algorithm = None
-            self.add("ascent.stale-gradient", {"gradients a step": 1})
+            self.add(*found)
             return
-        evidence = {"gradients in each step": ", ".join(map(str, counts))}
-        period = counts[1:].index(max(counts)) + 1 if max(counts) in counts[1:] else len(counts)
+        evidence: dict[str, Any] = {"gradients in each step": ", ".join(map(str, counts))}
+        again = max(counts) in counts[1:]
+        period = counts[1:].index(max(counts)) + 1 if again else len(counts)
         regular = all((count == max(counts)) == (t % period == 0) for t, count in enumerate(counts))
-        if regular and self._reuses_the_ascent(counts):
+        evidence["period"] = period if again else f"at least {period}: so many steps were seen"
+        self.algorithm = None
+        if not regular:
+            del evidence["period"]
+        elif (look := self._reuses_the_ascent(cases)) is not None:
             self.algorithm = "looksam"
-            self.add("algorithm.looksam", {**evidence, "period": period})
-        else:
-            self.algorithm = None
-            self.add("ascent.skipped", evidence)
+            self.add("algorithm.looksam", {**evidence, "form": look})
+            return
+        self.add("ascent.skipped", evidence)
 
-    def _reuses_the_ascent(self, counts: list[int]) -> bool:
-        """Whether the steps with one gradient move by something else than that gradient."""
-        cases = [Case(self.problem, seen, None) for seen in self.seen]
-        return base_step.judge_base_step(cases, self.tolerance).best is None
+    def _reuses_the_ascent(self, cases: list[Case]) -> str | None:
+        """The form of LookSAM by which steps with one gradient use more than that gradient.
+
+        None where they use that gradient alone.
+        """
+        if base_step.judge(cases, self.tolerance).best is not None:
+            return None
+        verdict = base_step.judge_relatives(cases, relatives.looksam, self.tolerance)
+        return "not known" if verdict.best is None else verdict.best.label
 
     def _one_gradient(self, cases: list[Case]) -> None:
         draws = [a.eps for a in cases]
@@ -164,7 +189,8 @@ class _Diagnosing:
             self.algorithm = "base-optimizer"
             self.add("algorithm.base-optimizer", {"gradients a step": 1})
             return
-        if cases[0].eps.any() or self._random(draws, cases):
+        known = relatives.memory_alone(cases)
+        if not known and (cases[0].eps.any() or self._random(draws, cases)):
             self.algorithm = "noise-only"
             self.add("algorithm.noise-only", {"gradients a step": 1})
             for code, evidence in judge_draw(self.problem, self.seen, draws):
@@ -172,7 +198,7 @@ class _Diagnosing:
                     self.add(code, evidence)
             return
         self.algorithm = None
-        self.add("ascent.stale-gradient", {"gradients a step": 1})
+        self.add(*(known or ("ascent.stale-gradient", {"gradients a step": 1})))
 
     def _random(self, draws: list[np.ndarray], cases: list[Case]) -> bool:
         """Whether the offsets are unrelated to the gradients of the step before."""
@@ -234,6 +260,8 @@ class _Diagnosing:
         verdict = perturbation.judge_ascent(cases, self.asked, noisy, self.tolerance)
         if verdict.best is not None:
             self.add_verdict(verdict)
+            if "ascent.masked" in verdict.best.codes:
+                self._first("ascent.masked", relatives.describe_mask(cases))
             return
         along, found = perturbation.judge_direction(cases, self.asked, noisy, self.tolerance)
         if along.best is not None:

@@ -41,19 +41,6 @@ def _other_directions() -> Iterator[Direction]:
     yield Direction(
         "centred g0, norm of g0", ("ascent.centred-gradient",), centred, lambda a: a.first
     )
-    yield Direction(
-        "g0 without biases",
-        ("ascent.biases-left-out",),
-        lambda a: np.where(a.problem.one_axis, 0, a.first),
-        norms="one",
-    )
-    yield Direction(
-        "g0 without biases, norm of g0",
-        ("ascent.biases-left-out",),
-        lambda a: np.where(a.problem.one_axis, 0, a.first),
-        lambda a: a.first,
-        norms="one",
-    )
     for measured in (None, lambda a: a.first):
         yield Direction("part of g0", ("ascent.masked",), masked, measured, norms="one")
     yield Direction(
@@ -115,8 +102,6 @@ def left_out_directions(cases: list[Case], own: Direction) -> Iterator[Direction
         return
     names = [name for name, gone in zip(problem.names, out) if gone]
     here = problem.per_tensor(np.array(out, float)) > 0
-    if np.array_equal(here, problem.one_axis):
-        return  # biases and all else that has one axis: told apart
     scales = {
         name.rpartition(".")[0]
         for name, shape in zip(problem.names, problem.shapes)
@@ -124,6 +109,8 @@ def left_out_directions(cases: list[Case], own: Direction) -> Iterator[Direction
     }
     norm_layers = all(name.rpartition(".")[0] in scales for name in names)
     code = "ascent.norm-layers-left-out" if norm_layers else "ascent.tensor-left-out"
+    if np.array_equal(here, problem.one_axis):
+        code = "ascent.biases-left-out"
     whole = own.measured or own.vector
 
     def without(f: Callable[[Case], Vector]) -> Callable[[Case], Vector]:
@@ -131,7 +118,8 @@ def left_out_directions(cases: list[Case], own: Direction) -> Iterator[Direction
 
     for measured, said in ((without(whole), ""), (whole, ", the norm with them")):
         label = f"{own.label} without {', '.join(names)}{said}"
-        yield Direction(label, (code,), without(own.vector), measured, norms="one")
+        which = "one" if said else "all"
+        yield Direction(label, (code,), without(own.vector), measured, norms=which)
 
 
 def with_decay(a: Case) -> Vector:
@@ -301,11 +289,6 @@ def rsam_directions() -> Iterator[Direction]:
     yield Direction("a, norm of lam g0", without, own, lambda a: a.hyper.lam * a.first)
     for drawn in (0, 1):
         yield Direction("lam (g0 + weight_decay w) + D", ("ascent.decay-inside",), decayed(drawn))
-    yield Direction(
-        "a without biases",
-        ("ascent.biases-left-out",),
-        lambda a: np.where(a.problem.one_axis, 0, own(a)),
-    )
     yield Direction("sign(a)", ("ascent.sign",), lambda a: np.sign(own(a)), norms="none")
     yield Direction(
         "the last step's lam g0 + D",

@@ -169,9 +169,39 @@ def _by_weights(
         if len(known) < len(cases) or np.ptp(etas) > 1e-3 * (abs(etas[0]) + 1e-3):
             continue
         evidence = {"the gradient times": label, "eta": round(float(np.mean(etas)), 6)}
-        found: Found = (code, evidence)
+        biases = _biases(cases, own, known, root, of)
+        found: Found = (code, {**evidence, "biases": biases})
+        if biases == "not perturbed":
+            return [("ascent.biases-left-out", {**evidence, "biases": biases})]
+        if biases not in ("the same", "T = 1"):
+            found = ("ascent.wrong-scaling", {**evidence, "biases": biases})
         return [found, *_length_of_stretched(cases, own, known, "T^2" in label, limit)]
     return None
+
+
+def _biases(
+    cases: list[Case],
+    own: Callable[[Case], Vector],
+    lines: dict[int, tuple[float, float]],
+    root: Callable[[Vector], Vector],
+    of: Callable[[Vector], Vector],
+) -> str:
+    """What is done with the 1-D parameters, where that is known of all others."""
+    told = set()
+    for a in cases:
+        slope, eta = lines[a.seen.number]
+        factors, known = _factors(a, own)
+        here = known & a.problem.one_axis
+        if not here.any():
+            return "the same"
+        y = root(factors[here]) / slope
+        if not y.any():
+            told.add("not perturbed")
+        elif np.abs(y - (of(a.w[here]) + eta)).max() < 1e-4 * np.abs(y).max():
+            told.add("the same")
+        else:
+            told.add("T = 1" if np.abs(y - 1).max() < 1e-4 else "scaled in another way")
+    return told.pop() if len(told) == 1 else "scaled in another way"
 
 
 def _length_of_stretched(

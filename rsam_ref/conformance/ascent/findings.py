@@ -301,6 +301,16 @@ FINDINGS: dict[str, Entry] = {
         "its radii are about ten times SAM's",
         "leave out the scaling by |w|",
     ),
+    "algorithm.m-sam": Entry(
+        "this is m-SAM (m-sharpness): each part of the mini-batch has its own perturbation",
+        "a perturbation of fewer samples; as with several devices that do not share g0",
+        "add up the parts' first gradients before the ascent",
+    ),
+    "algorithm.momentum-sam": Entry(
+        "this is momentum SAM: the perturbation goes along the velocity, with one gradient a step",
+        "half the cost; the perturbation does not raise this batch's loss",
+        "take the ascent's gradient on the same batch, in the same step",
+    ),
     "algorithm.vasso": Entry(
         "this is VaSSO: the ascent goes along a running mean of the first gradients",
         "the perturbation depends less on the mini-batch",

@@ -100,6 +100,12 @@ FINDINGS: dict[str, Entry] = {
         "every step is equally long",
         "leave the gradient as it is, or clip it only if clipping was asked for",
     ),
+    "update.second-order": Entry(
+        "the second-order term is kept: the gradient is taken through the perturbation "
+        "(create_graph, or eps not detached)",
+        "another algorithm than the paper's, which leaves that term out; and it costs a third pass",
+        "detach eps: the gradient at w + eps, with eps as a constant",
+    ),
     "update.stale-gradient": Entry(
         "the base step uses the gradient of the step before",
         "the weights move by another batch at another point",

@@ -8,11 +8,13 @@ believed. Where no base is known and nothing fits, the step is not judged.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 
+from rsam_ref.conformance.ascent import relatives
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step import families, own, sgd
 from rsam_ref.conformance.base_step.findings import FINDINGS
@@ -20,7 +22,7 @@ from rsam_ref.conformance.base_step.sgd import judge_base_step, mixtures
 from rsam_ref.conformance.base_step.tensors import judge_tensors
 from rsam_ref.conformance.hypotheses import CLOSE, EXACT, Hypothesis, Verdict
 
-__all__ = ["judge", "judge_base_step", "mixtures"]
+__all__ = ["judge", "judge_base_step", "judge_relatives", "mixtures"]
 
 Vector = np.ndarray
 
@@ -46,6 +48,8 @@ def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
         mixed = judge_base_step(cases, tolerance, more=mixtures)
         mixed.expected_error = formula.expected_error
         verdicts.append(_cut_or_normalised(mixed, cases))
+    if min(map(_weight, verdicts)) > 1:
+        verdicts.append(judge_relatives(cases, relatives.second_order, tolerance))
     if min(map(_weight, verdicts)) > 1 and not _base_known(cases):
         verdicts.append(_family(cases, tolerance))
     if min(map(_weight, verdicts)) > 1:
@@ -54,6 +58,19 @@ def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
     if best.best is None and not _base_known(cases):
         return _not_judged(cases, best)
     return best
+
+
+def judge_relatives(
+    cases: list[Case],
+    gradients: Callable[[list[Case]], Iterable[relatives.Gradients]],
+    tolerance: float = EXACT,
+) -> Verdict:
+    """Whether SGD with another algorithm's gradients explains the moves."""
+
+    def options(m: sgd.Moves) -> list[sgd.Option]:
+        return [sgd.Option(label, codes, m.picked(full)) for label, codes, full in gradients(cases)]
+
+    return judge_base_step(cases, max(tolerance, 1e-7), more=options)
 
 
 def _weight(verdict: Verdict) -> float:

@@ -163,6 +163,12 @@ class Seen:
             self._gradients[i] = found[1]
         return self._gradients[i]
 
+    def take_together(self, gradient: np.ndarray) -> None:
+        """Several points, each of a part of the mini-batch, as one: the last, with a gradient."""
+        _, first = self.problem.loss_and_grad(self.w, self.number)
+        self.points, self.batches = [self.w, self.points[-1]], [(self.number, None)] * 2
+        self._gradients = {0: first, 1: gradient}
+
     @property
     def last(self) -> np.ndarray:
         """Where the last gradient was taken."""
