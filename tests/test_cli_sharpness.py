@@ -5,7 +5,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from typing import Any
@@ -24,7 +23,7 @@ from rsam_ref.sharpness.kept import Kept
 from rsam_ref.training import recipe
 from rsam_ref.training.run import Run
 from rsam_ref.training.trained import load_trained
-from tests.helpers.commands import called, command
+from tests.helpers.commands import called, command, started
 
 QUICK = {
     "rho": [0.05, 0.1],
@@ -226,17 +225,16 @@ def test_what_was_measured_is_kept_at_ctrl_c(runs, tmp_path, monkeypatch, capsys
 def test_ctrl_c_for_real(runs, tmp_path):
     arguments = ["--measure", "line", "--measure", "plane", "--points", "2001", "--samples", "9"]
     arguments += ["--directions", "1", "--out", str(tmp_path)]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "rsam_ref", "sharpness", str(runs / "cnn-rsam"), *arguments],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
+    outputs = {"stderr": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    process = started("sharpness", runs / "cnn-rsam", *arguments, **outputs)
     kept = tmp_path / "measured.jsonl"
     while process.poll() is None and not kept.exists():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)  # the plane of 4 million points is under way
-    message = process.communicate(timeout=300)[1]  # for one that hangs
+    try:
+        message = process.communicate(timeout=300)[1]  # for one that hangs
+    finally:
+        process.kill()
     assert process.returncode == 1
     assert "Traceback" not in message
     assert (tmp_path / "sharpness.csv").exists()

@@ -6,7 +6,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ import pytest
 from rsam_ref.training import comparison as c
 from rsam_ref.training.pool import carry_out
 from rsam_ref.training.store import Store, Trial
+from tests.helpers.commands import command, started
 
 TINY = c.Experiment(epochs=2, hidden=(8,), batch_size=256)
 
@@ -168,8 +168,8 @@ def test_results_are_written_whole(tmp_path):
     assert not list(tmp_path.glob("*.partial"))
 
 
-COMMAND = [sys.executable, "-m", "rsam_ref", "compare", "--method", "sgd"]
-COMMAND += ["--seeds", str(RUNS := 120)]  # so many that none is through before it is interrupted
+RUNS = 40  # so many that not all are through before it is interrupted
+COMMAND = ["compare", "--method", "sgd", "--seeds", str(RUNS)]
 COMMAND += ["--rho", "0.1", "--epochs", "5", "--jobs", "2", "--out"]
 
 
@@ -180,14 +180,9 @@ def lines(path):
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path, how):
     path = tmp_path / "runs.jsonl"
-    process = subprocess.Popen(
-        [*COMMAND, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    deadline = time.monotonic() + 120
+    outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = started(*COMMAND, tmp_path, **outputs, start_new_session=True)
+    deadline = time.monotonic() + 300  # for one that hangs
     while lines(path) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)
     os.killpg(process.pid, how)
@@ -199,7 +194,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path, how):
         assert "run the same command to go on" in errors
         assert "Traceback" not in errors
         assert process.returncode == 1
-    done = subprocess.run([*COMMAND, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = command(*COMMAND, str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert f"of {RUNS} runs were finished before and are kept" in done.stdout
     assert lines(path) - kept in (RUNS - kept, RUNS - kept + 1)  # at most one line was cut short

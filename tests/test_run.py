@@ -146,36 +146,52 @@ def go_on(run):
     return ("--resume", run) if (run / "recipe.toml").exists() else (*OFTEN, "--out", run)
 
 
+def newest(run):
+    """The step of the newest checkpoint, 0 if there is none."""
+    paths = checkpoint.newest_first(run / "checkpoints")
+    return int(paths[0].stem[5:]) if paths else 0
+
+
+def wait_for_a_checkpoint(run, process):
+    """Until the process has written one more than there were, or has ended."""
+    before = newest(run)
+    while process.poll() is None and newest(run) == before:
+        time.sleep(0.002)
+
+
 def test_killed_at_25_random_moments_it_ends_with_the_same_bits(tmp_path):
-    """Any moment: while loading, in a step, while a checkpoint or the metrics are written."""
+    """Any moment: while loading, in a step, while a checkpoint or the metrics are written.
+
+    Two in three come some time after the next checkpoint, however long that takes to be reached, so
+    the moments are spread over the run on a busy machine as on a quiet one.
+    """
     began = time.perf_counter()
     process = command(*OFTEN, "--out", tmp_path / "whole")
-    while process.poll() is None and not checkpoint.newest_first(tmp_path / "whole/checkpoints"):
-        time.sleep(0.01)
+    wait_for_a_checkpoint(tmp_path / "whole", process)
     loading = time.perf_counter() - began
     output, _ = process.communicate()
     assert process.returncode == 0, output
-    training = time.perf_counter() - began - loading
+    between = (time.perf_counter() - began - loading) / 20  # checkpoints, one every 3 epochs of 60
     draw = random.Random(25)
     run, reached = tmp_path / "run", []
     for _ in range(25):
         process = command(*go_on(run))
-        try:
-            delay = loading * draw.uniform(0.6, 1) + training * draw.uniform(0, 0.15)
-            output, _ = process.communicate(timeout=delay)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            output, _ = process.communicate()
+        if draw.random() < 1 / 3:
+            time.sleep(draw.uniform(0.4, 1) * loading)
+        else:
+            wait_for_a_checkpoint(run, process)
+            time.sleep(draw.uniform(0, between))
+        process.kill()
+        output, _ = process.communicate()
         assert "Traceback" not in output
         assert process.returncode in (0, -signal.SIGKILL), output
-        newest = checkpoint.newest_first(run / "checkpoints")
-        reached.append(int(newest[0].stem[5:]) if newest else 0)
+        reached.append(newest(run))
     process = command(*go_on(run))
     output, _ = process.communicate()
     assert process.returncode == 0, output
     same_as_whole(run, finished(tmp_path / "whole"))
     assert not list(run.rglob("*.partial"))
-    assert len(set(reached)) > 3, f"the kills came at too few places: {reached}"
+    assert len(set(reached)) > 10, f"the kills came at too few places: {reached}"
 
 
 def test_a_full_disk_stops_the_run_and_leaves_the_last_checkpoint(tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import subprocess
 import sys
 from subprocess import CompletedProcess
@@ -22,6 +23,17 @@ def command(*arguments, cwd=None, **environment) -> CompletedProcess[str]:
         check=False,
         cwd=cwd,
         env={**os.environ, "COLUMNS": "100", **environment},
+    )
+
+
+def started(*arguments, **options) -> subprocess.Popen[str]:
+    """A process that goes on beside the test. It hears Ctrl-C even where the tests run in a shell's
+    background, which has its jobs ignore it."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "rsam_ref", *map(str, arguments)],
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **options,
     )
 
 
