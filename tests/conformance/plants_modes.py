@@ -261,6 +261,48 @@ class ManagesStatistics(ForeachSam):
         return super().step(still)
 
 
+class FirstGroupOnly(ForeachSam):
+    """Its ascent is that of the first group: the others are stepped with their gradients at w."""
+
+    @torch.no_grad()
+    def step(self, closure):
+        others, self.param_groups = self.param_groups[1:], self.param_groups[:1]
+        loss = super().step(closure)
+        self.param_groups += others
+        return loss
+
+
+class SubtractsWhatIsInfinite(TwoStepSam):
+    """eps is subtracted: where the first gradient is infinite, the weights stay NaN."""
+
+    def climb(self, p, group, norm):
+        self.saved[p] = p.grad * (group["rho"] / (norm + 1e-12))
+        p.add_(self.saved[p])
+
+    def restore(self):
+        for p, eps in self.saved.items():
+            p.sub_(eps)
+        self.saved.clear()
+
+
+class SamForAWhile(ClosureSam):
+    """From the twelfth step on the radius is 0: it calls the closure once."""
+
+    steps = 0
+
+    def step(self, closure):
+        self.steps += 1
+        if self.steps < 12:
+            return super().step(closure)
+        with torch.enable_grad():
+            loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    self.move(p, group)
+        return loss
+
+
 class NotShared(TwoStepSam):
     """Its groups are a list of its own: what is added later never reaches the base optimizer."""
 
@@ -335,6 +377,7 @@ PLANTS = [
      "update.tensor-left-out"),
     ("modes-shared-moved-twice", "loop", "sam", loop(own_step=shared_weights_twice),
      "update.unknown"),
+    ("steps-sam-for-a-while", "optimizer", "sam", SamForAWhile, "ascent.skipped"),
     ("loss-perturbed", "optimizer", "sam", PerturbedLoss, "contract.perturbed-loss"),
     ("seeds-torch", "optimizer", "sam", SeedsEveryStep, "contract.reseeds-generator"),
     ("seeds-numpy", "function", "sam", seeds_numpy, "contract.reseeds-generator"),
@@ -362,6 +405,14 @@ RIGHT = [
 NOTED = [
     ("modes-other-masks", "loop", "sam", loop(before_second=leave), ("dropout.masks-differ",)),
     ("loss-second", "loop", "sam", loop(second_loss=True), ("contract.second-loss",)),
+    ("groups-first-only", "optimizer", "sam", FirstGroupOnly, ("limits.one-group",)),
+    (
+        "infinite-gradient-stays",
+        "optimizer",
+        "sam",
+        SubtractsWhatIsInfinite,
+        ("precision.overflow-stays", "restore.by-subtraction"),
+    ),
     ("groups-added-later", "optimizer", "sam", NotShared, ("limits.added-group",)),
 ]
 """Rows of right.py."""

@@ -97,6 +97,12 @@ FINDINGS: dict[str, Entry] = {
         "the weights of the other groups have no effect",
         "read lam from each group",
     ),
+    "limits.one-group": Entry(
+        "only the first parameter group is treated",
+        "the parameters of other groups are trained in another way, or not at all, silently",
+        "go through all groups, or refuse more than one",
+        note=True,
+    ),
     "limits.added-group": Entry(
         "a parameter group that is added later is not trained like the others",
         "layers that are unfrozen later stay as they are, silently",
@@ -139,6 +145,12 @@ FINDINGS: dict[str, Entry] = {
         "in float16 the norm overflows, and the perturbation becomes 0 or NaN",
         "with half precision SAM is off, silently",
         "compute the norm in float32",
+        note=True,
+    ),
+    "precision.overflow-stays": Entry(
+        "an infinite first gradient, as a gradient scaler meets it, leaves weights that are NaN",
+        "the scaler skips the step, and the weights are lost all the same",
+        "put the weights back from a copy, not by subtraction",
         note=True,
     ),
     "precision.float32": Entry(

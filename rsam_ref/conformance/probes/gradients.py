@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.diagnosis import diagnose
-from rsam_ref.conformance.observe.observer import BrokenError, watch
+from rsam_ref.conformance.observe.observer import BrokenError, Step, watch
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.probes.setting import Setting, SkippedError
 from rsam_ref.conformance.report.report import Finding
@@ -90,3 +90,38 @@ def accumulation(s: Setting) -> list[Finding]:
     found = diagnose(problem, watch(s.maker(problem, s.hyper, parts=2), plan), s.algorithm)
     wrong = [f for f in found.findings if not f.note]
     return [Finding("limits.accumulation", {"looks like": wrong[0].code})] if wrong else []
+
+
+def infinite_gradient(s: Setting) -> list[Finding]:
+    """Halves under a gradient scaler: the first pass overflows, and the step is skipped.
+
+    Gradients of 0 at lr = 0 stand for the step that is skipped: what is left is the way back. A
+    scaler takes no closure, so only halves can meet it.
+    """
+    if s.maker.contract != "two-step":
+        raise SkippedError("a gradient scaler takes no closure")
+    if any(f.stage == "restore" and not f.note for f in s.main.findings):
+        raise SkippedError("the step diverges already")
+    hyper = _still(s)
+    if hyper.lr:
+        raise SkippedError("the weights move at lr = 0")
+    subject = s.maker(Problem(s.seed), hyper)
+    for p in subject.judged:
+        p.register_hook(_overflowing())
+    step = Step(0, hyper, subject.weights())
+    subject.step(0, hyper, step)
+    after = subject.weights()
+    if np.isfinite(after).all():
+        return []
+    return [Finding("precision.overflow-stays", {"not finite": "the weights after the step"})]
+
+
+def _overflowing() -> Any:
+    """A hook that makes a tensor's first gradient infinite, and all others 0."""
+    calls: list[int] = []
+
+    def hook(g: Any) -> Any:
+        calls.append(1)
+        return g.new_full(g.shape, np.inf if len(calls) == 1 else 0.0)
+
+    return hook

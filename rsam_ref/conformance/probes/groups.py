@@ -68,6 +68,10 @@ def parameter_groups(s: Setting) -> list[Finding]:
     steps = watch(subject, [s.hyper] * STEPS)
     if not all(map(is_finite, steps)):
         return [Finding("ascent.unknown", {"not finite": "with two parameter groups"})]
+    if missing := _missing(steps, groups.of == 1):
+        s.one_group = True
+        s.need_conformance()
+        return [Finding("limits.one-group", {"the second group is never": missing})]
     cases = cases_of(problem, steps)
     if any(len(a.seen.points) != 2 for a in cases):
         raise SkippedError("a step takes another number of gradients than two")
@@ -76,7 +80,7 @@ def parameter_groups(s: Setting) -> list[Finding]:
         not f.note and f.stage in ("ascent", "algorithm", "noise") for f in s.main.findings
     )
     found = _draws(cases, groups) if s.algorithm == "rsam" and not ascent else []
-    found += _ascent(cases, groups, s, divergent=ascent)
+    found += _ascent(cases, groups, s)
     if s.conforms:
         found += _base_step(subject, cases, groups, s)
     return [f for f in found if f.code not in known]
@@ -148,7 +152,7 @@ def _norms(groups: Groups) -> Iterator[tuple[str, tuple[str, ...], Norm]]:
     )
 
 
-def _ascent(cases: list[Case], groups: Groups, s: Setting, divergent: bool) -> list[Finding]:
+def _ascent(cases: list[Case], groups: Groups, s: Setting) -> list[Finding]:
     """Which reading of rho, lam and the norm gives the eps of all steps."""
     lams: list[tuple[str, tuple[str, ...], Any]] = [("", (), 1.0)]
     if s.algorithm == "rsam":
@@ -182,7 +186,7 @@ def _ascent(cases: list[Case], groups: Groups, s: Setting, divergent: bool) -> l
             for code in verdict.best.codes
         ]
     reading = any(f.code == "ascent.asam-reading" for f in s.main.findings)
-    if divergent or reading:
+    if reading or not s.conforms:
         return []
     return [Finding("ascent.unknown", {"with": "two parameter groups", **verdict.evidence()})]
 
@@ -264,6 +268,8 @@ def added_group(s: Setting) -> list[Finding]:
     from rsam_ref.conformance.observe.torch_forms import group_of
 
     s.need_conformance()
+    if s.one_group:
+        raise SkippedError("only the first group is treated")
     problem = Problem(s.seed)
     names = _names_in_groups(s, problem)
     first, second = _settings_of_both(s, names)
@@ -276,18 +282,17 @@ def added_group(s: Setting) -> list[Finding]:
         raise SkippedError(f"a group cannot be added: {type(error).__name__}: {error}") from None
     if not all(map(is_finite, steps)):
         return [Finding("limits.added-group", {"not finite": "after a group was added"})]
-    late = group_of(problem) == 1
-    return _added(steps, late)
+    missing = _missing(steps, group_of(problem) == 1)
+    return [Finding("limits.added-group", {"it is never": missing})] if missing else []
 
 
-def _added(steps: list[Step], late: Vector) -> list[Finding]:
+def _missing(steps: list[Step], group: Vector) -> str:
+    """What is never done to a group's weights: "perturbed", "stepped", or both."""
     missing = []
-    if all(np.array_equal(step.after[late], step.before[late]) for step in steps):
-        missing.append("stepped")
     if all(
-        np.array_equal(e.at[late], step.before[late]) for step in steps for e in step.evaluations
+        np.array_equal(e.at[group], step.before[group]) for step in steps for e in step.evaluations
     ):
         missing.append("perturbed")
-    if missing:
-        return [Finding("limits.added-group", {"it is never": " nor ".join(missing)})]
-    return []
+    if all(np.array_equal(step.after[group], step.before[group]) for step in steps):
+        missing.append("stepped")
+    return " nor ".join(missing)

@@ -89,6 +89,10 @@ def no_radius(s: Setting) -> list[Finding]:
         if not is_finite(step):
             return [Finding("limits.rho-zero", {"not finite": where_not_finite(step)})]
     cases = cases_of(problem, steps)
+    for a in cases:  # all gradients are at w; one at the end is a look
+        while len(a.seen.points) > 1 and np.array_equal(a.seen.last, a.seen.after):
+            a.seen.forget(len(a.seen.points) - 1)
+        a.eps = a.seen.last - a.w
     away = max(float(np.linalg.norm(a.eps)) / s.hyper.rho for a in cases)
     if away > max(1e-6, s.main.tolerance):
         return [Finding("limits.rho-zero", {"||eps|| / the usual rho": away})]

@@ -9,7 +9,7 @@ from typing import Any
 
 from rsam_ref.conformance.observe.problem import Hyper, schedule
 from rsam_ref.conformance.probes.generators import reseeding
-from rsam_ref.conformance.probes.gradients import accumulation, missing_gradients
+from rsam_ref.conformance.probes.gradients import accumulation, infinite_gradient, missing_gradients
 from rsam_ref.conformance.probes.groups import added_group, parameter_groups
 from rsam_ref.conformance.probes.limits import (
     no_learning_rate,
@@ -18,6 +18,7 @@ from rsam_ref.conformance.probes.limits import (
     tiny_gradient,
     zero_gradient,
 )
+from rsam_ref.conformance.probes.long_run import longer_run
 from rsam_ref.conformance.probes.losses import returned_loss
 from rsam_ref.conformance.probes.modes import modes
 from rsam_ref.conformance.probes.saving import save_and_resume
@@ -36,6 +37,7 @@ ALL: dict[str, Probe] = {
     "types": kept_types,
     "float16": half_precision,
     "global generators": reseeding,
+    "24 steps": longer_run,
 }
 MUST_RUN = {
     "rho = 0": "limits.rho-zero",
@@ -53,6 +55,7 @@ OPTIMIZER: dict[str, Probe] = {
     "a group added later": added_group,
     "missing gradients": missing_gradients,
     "accumulation": accumulation,
+    "infinite gradient": infinite_gradient,
 }
 
 

@@ -41,7 +41,7 @@ def save_and_resume(s: Setting) -> list[Finding]:
             return [Finding("resume.hidden-state", {"not finite": where_not_finite(step)})]
     cases = cases_of(problem, [*s.steps[:half], *rest])
     verdict = _judged(cases, s)
-    if verdict.best is not None and _divergences(verdict) == _divergences(update):
+    if verdict.best is not None and set(verdict.best.codes) == set(update.best.codes):
         return _ascent(s, cases)
     afresh = _judged(cases_of(problem, rest), s)
     if afresh.best is not None:
@@ -60,11 +60,6 @@ def save_and_resume(s: Setting) -> list[Finding]:
 
 def _judged(cases: list[Case], s: Setting) -> Verdict:
     return base_step.judge(cases, s.main.tolerance)
-
-
-def _divergences(verdict: Verdict) -> set[str]:
-    assert verdict.best is not None
-    return {code for code in verdict.best.codes if not is_note(code)}
 
 
 def _ascent(s: Setting, cases: list[Case]) -> list[Finding]:

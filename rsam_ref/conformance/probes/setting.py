@@ -40,6 +40,8 @@ class Setting:
     """A subject that was saved and loaded after half of the main run."""
     outcomes: dict[str, str]
     """What could not be tried in the main run, and why."""
+    one_group: bool = False
+    """Found by a probe: only the first parameter group is treated."""
 
     @property
     def conforms(self) -> bool:
