@@ -15,6 +15,7 @@ from rsam_ref.conformance.ascent import judge as perturbation
 from rsam_ref.conformance.ascent import relatives
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.ascent.others import judge_others
+from rsam_ref.conformance.ascent.several import several_steps
 from rsam_ref.conformance.base_step import judge as base_step
 from rsam_ref.conformance.draw.judge import judge_draw
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
@@ -88,7 +89,7 @@ class _Diagnosing:
             self._one_gradient(cases)
         elif max(counts) > 2:
             self._many_gradients(cases, noisy)
-        elif self._no_ascent(cases):
+        elif self._no_ascent(cases) or self._older_weights(cases):
             pass
         else:
             if noisy:
@@ -150,9 +151,23 @@ class _Diagnosing:
     def _no_ascent(self, cases: list[Case]) -> bool:
         """Whether both points are one and the same place up to rounding: no ascent."""
         if all(np.linalg.norm(a.eps) < 1e-9 * np.linalg.norm(a.w) for a in cases):
+            if any(a.draw.any() for a in cases):
+                self.add("algorithm.rwp", {"the gradients are taken": "at w + D, then at w"})
+                return True
             self.add("ascent.missing", {"||eps||": 0.0})
             return True
         return False
+
+    def _older_weights(self, cases: list[Case]) -> bool:
+        """Whether the first gradient is taken at the weights of the step before."""
+        if len(cases) < 3 or not all(
+            a.before is not None and a.draw.any() and np.array_equal(a.seen.points[0], a.before.w)
+            for a in cases[1:]
+        ):
+            return False
+        self.algorithm = None
+        self.add("ascent.stale-weights", {"the first gradient is taken at": "the last step's w"})
+        return True
 
     def _now_and_then(self, counts: list[int], cases: list[Case]) -> None:
         if found := relatives.memory_alone(cases):
@@ -178,10 +193,11 @@ class _Diagnosing:
 
         None where they use that gradient alone.
         """
-        if base_step.judge(cases, self.tolerance).best is not None:
-            return None
-        verdict = base_step.judge_relatives(cases, relatives.looksam, self.tolerance)
-        return "not known" if verdict.best is None else verdict.best.label
+        plain = base_step.judge(cases, self.tolerance).best
+        look = base_step.judge_relatives(cases, relatives.looksam, self.tolerance).best
+        if look is not None and (plain is None or plain.codes):
+            return look.label
+        return "not known" if plain is None else None
 
     def _one_gradient(self, cases: list[Case]) -> None:
         draws = [a.eps for a in cases]
@@ -210,27 +226,13 @@ class _Diagnosing:
         return bool(max(cosines, default=0.0) < 0.5)
 
     def _many_gradients(self, cases: list[Case], noisy: bool) -> None:
-        k = len(self.seen[0].points) - 1
-        errors = {"rho / k": 0.0, "rho": 0.0}
-        for a in cases:
-            for label, radius in (("rho / k", a.hyper.rho / k), ("rho", a.hyper.rho)):
-                at = a.w.copy()
-                for i in range(k):
-                    g = a.seen.gradient(i)
-                    at = at + radius * g / (np.linalg.norm(g) + 1e-12)
-                    error = np.linalg.norm(at - a.seen.points[i + 1]) / a.hyper.rho
-                    errors[label] = max(errors[label], float(error))
-        evidence = {"ascent steps": k, "gradients a step": k + 1}
-        limit = max(self.tolerance, 1e-6)
-        if not noisy and min(errors.values()) < limit:
-            self.algorithm = "k-step-sam"
-            self.add("algorithm.k-step-sam", evidence)
-            if errors["rho"] < limit:
-                self.add("ascent.radius-each-step", {**evidence, "error": errors["rho"]})
-            return
-        if not self._ends_like_two(cases, noisy):
+        found = several_steps(cases, self.tolerance)
+        if isinstance(found, list) and not noisy:
+            for code, evidence in found:
+                self.add(code, evidence)
+        elif not self._ends_like_two(cases, noisy):
             self.algorithm = None
-            self.add("ascent.unknown", {**evidence, "errors as k-step SAM": str(errors)})
+            self.add("ascent.unknown", found if isinstance(found, dict) else {})
 
     def _ends_like_two(self, cases: list[Case], noisy: bool) -> bool:
         """Whether a pair of the points is an ascent, the others being left unused."""

@@ -318,9 +318,12 @@ def centred(a: Case) -> Vector:
 
 
 def masked(a: Case) -> Vector:
-    """g0 where the observed perturbation is not 0; nothing where that says nothing."""
+    """g0 where the observed perturbation is not 0; nothing where that says nothing: where only
+    whole tensors stay.
+    """
     zero = a.eps == 0
-    tells = 0.005 < zero.mean() < 0.995 and not np.array_equal(zero, a.problem.one_axis)
+    within = any(zero[at].any() and not zero[at].all() for at in a.problem.slices)
+    tells = 0.005 < zero.mean() < 0.995 and within
     return np.where(zero, 0, a.first) if tells else np.full_like(a.first, np.nan)
 
 

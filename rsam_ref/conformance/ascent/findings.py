@@ -311,6 +311,11 @@ FINDINGS: dict[str, Entry] = {
         "half the cost; the perturbation does not raise this batch's loss",
         "take the ascent's gradient on the same batch, in the same step",
     ),
+    "algorithm.bayesian-sam": Entry(
+        "this is Bayesian SAM: noise and perturbation are scaled by a running second moment",
+        "nothing is normalised; the scales follow the gradients, not the weights",
+        "D = sigma s z with the filters' norms, eps = rho a / ||a||",
+    ),
     "algorithm.vasso": Entry(
         "this is VaSSO: the ascent goes along a running mean of the first gradients",
         "the perturbation depends less on the mini-batch",

@@ -179,7 +179,12 @@ def _read_means(
             evidence = {"running mean of": of, "keeps": round(last[0], 5)}
             named = "ascent.momentum-direction" if noisy or of != "first gradients" else VASSO
         elif last[0] < 0 and 0 < keeps < 1 and of == "first gradients":
-            evidence = {"keeps": round(keeps, 5), "sigma": round(-last[0] / (1 - keeps), 4)}
+            share = -last[0]
+            evidence = {
+                "keeps": round(keeps, 5),
+                "sigma": round(share / (1 - keeps) / (keeps + share), 4),
+                "sigma, if this step is not in the mean yet": round(share / (1 - keeps), 4),
+            }
             named = "ascent.momentum-direction" if noisy else "algorithm.friendly-sam"
         else:
             continue

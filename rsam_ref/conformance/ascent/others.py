@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from rsam_ref.conformance.ascent.case import Case, Vector
 from rsam_ref.conformance.ascent.elementwise import judge_factors
-from rsam_ref.conformance.ascent.hidden import hidden_draw, noisy_gradient, random_perturbation
+from rsam_ref.conformance.ascent.hidden import (
+    bayesian,
+    hidden_draw,
+    noisy_gradient,
+    random_perturbation,
+)
 from rsam_ref.conformance.ascent.history import judge_memory
 from rsam_ref.conformance.ascent.length import Found
 from rsam_ref.conformance.ascent.plane import judge_proportion
@@ -18,6 +23,8 @@ def judge_others(
     cases: list[Case], asked: str, noisy: bool, tolerance: float
 ) -> list[Found] | None:
     """What is found of an ascent that `judge_ascent` and `judge_direction` do not know."""
+    if noisy and (evidence := bayesian(cases)):
+        return [("algorithm.bayesian-sam", evidence)]
     if noisy and (found := judge_proportion(cases, tolerance)):
         return found
     if found := judge_memory(cases, noisy, tolerance):

@@ -38,7 +38,7 @@ def _hessian_times(a: Case, v: Vector) -> Vector:
     at, samples = a.seen.points[0], a.seen.batches[0]
 
     def gradient(times: float) -> Vector:
-        return a.problem.loss_and_grad(at + times * h * v, *samples)[1]
+        return a.problem.loss_and_grad(at + times * h * v, *samples, a.seen.number)[1]
 
     near, far = gradient(1) - gradient(-1), gradient(2) - gradient(-2)
     return np.asarray((8 * near - far) / (12 * h))
@@ -137,7 +137,7 @@ def per_part(seen: Seen) -> tuple[int, Vector] | None:
     for i, (point, (batch, of)) in enumerate(zip(seen.points, seen.batches)):
         if of is None or np.array_equal(point, seen.w):
             continue
-        _, g = seen.problem.loss_and_grad(seen.w, batch, of)
+        _, g = seen.problem.loss_and_grad(seen.w, batch, of, seen.number)
         eps = seen.hyper.rho * g / norm(g)
         if rows & of or norm(point - seen.w - eps) > 1e-5 * norm(eps):
             return None

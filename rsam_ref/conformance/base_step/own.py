@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rsam_ref.conformance.ascent import relatives
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step.replay import replayed
 from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
@@ -63,6 +64,7 @@ def gradients(fed: Fed) -> Iterator[Option]:
     yield "the last step's g, in the first step g", stale, [fed.last[0], *fed.last[:-1]]
     moved = [g + wd * (q - w) for g, wd, q, w in zip(fed.last, fed.decays, fed.last_point, fed.w)]
     yield "g, weight decay at w + eps", ("update.decay-at-perturbed",), moved
+    yield from relatives.second_order(fed.cases)
 
 
 def clipped(fed: Fed) -> Iterator[Option]:
