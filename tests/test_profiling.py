@@ -1,7 +1,5 @@
 """The profile of a step: what it says adds up, and measuring changes nothing."""
 
-import time
-
 import pytest
 
 from rsam_ref import RSAM, SAM, SGD, models, objective
@@ -55,18 +53,26 @@ def test_measuring_changes_no_bit_and_leaves_nothing_behind():
     assert not seen
 
 
-def test_time_counts_for_the_innermost_label_only():
-    clock = Clock(lambda: None)
+def test_time_counts_for_the_innermost_label_only(monkeypatch):
+    """The time is one that the test itself lets pass."""
+    now = [0.0]
+
+    def passes(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(profiling.time, "perf_counter", lambda: now[0])
+    clock = Clock(lambda: passes(0.25))  # a device that is waited for, before and after
     outer, inner = ("outer", ""), ("inner", "")
 
     def work():
-        time.sleep(0.02)
-        clock(inner, lambda: time.sleep(0.05))
+        passes(2)
+        clock(inner, lambda: passes(5))
+        clock(inner, lambda: passes(10))
+        passes(1)
 
     clock(outer, work)
-    assert clock.seconds[inner] >= 0.05
-    assert 0.02 <= clock.seconds[outer] < clock.seconds[inner]
-    assert clock.calls == {outer: 1, inner: 1}
+    assert clock.seconds == {outer: 2 + 1 + 3 * 0.25, inner: 5 + 10 + 2 * 0.25}
+    assert clock.calls == {outer: 1, inner: 2}
 
 
 def test_the_command_prints_and_draws(tmp_path):
