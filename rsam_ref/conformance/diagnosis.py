@@ -39,22 +39,17 @@ class Diagnosis:
     tolerance: float = EXACT
 
 
-def diagnose(
-    problem: Problem, steps: list[Step], asked: str, groups: np.ndarray | None = None
-) -> Diagnosis:
+def diagnose(problem: Problem, steps: list[Step], asked: str) -> Diagnosis:
     """Judge the steps of a run as ``asked`` ("sam", "asam" or "rsam")."""
-    return _Diagnosing(problem, steps, asked, groups).carry_out()
+    return _Diagnosing(problem, steps, asked).carry_out()
 
 
 class _Diagnosing:
-    def __init__(
-        self, problem: Problem, steps: list[Step], asked: str, groups: np.ndarray | None
-    ) -> None:
+    def __init__(self, problem: Problem, steps: list[Step], asked: str) -> None:
         for step in steps:
             _check_finite(step)
         self.problem = problem
         self.asked = asked
-        self.groups = groups
         self.seen = [Seen(problem, step) for step in steps]
         self.single = resolution(steps) > 2.0**-40
         self.tolerance = 1e-3 if self.single else EXACT
@@ -79,7 +74,7 @@ class _Diagnosing:
         counts = [len(seen.points) for seen in self.seen]
         cases: list[Case] = []
         for seen in self.seen:
-            cases.append(Case(self.problem, seen, cases[-1] if cases else None, self.groups))
+            cases.append(Case(self.problem, seen, cases[-1] if cases else None))
         noisy = any(a.draw.any() for a in cases)
         if parted:
             pass
@@ -105,15 +100,10 @@ class _Diagnosing:
 
     def _parts(self) -> bool:
         """Whether each part of the mini-batch has its own ascent: their mean is the gradient."""
-        found = [relatives.per_part(seen) for seen in self.seen]
-        parts = [count for each in found if each is not None for count in each[:1]]
-        if len(parts) < len(self.seen) or self.asked == "rsam":
-            return False
-        for seen, each in zip(self.seen, found):
-            assert each is not None
-            seen.take_together(each[1])
-        self.add("algorithm.m-sam", {"parts of the mini-batch": parts[0]})
-        return True
+        parts = relatives.take_parts_together(self.seen) if self.asked != "rsam" else None
+        if parts is not None:
+            self.add("algorithm.m-sam", {"parts of the mini-batch": parts})
+        return parts is not None
 
     def _evaluations(self, parted: bool) -> None:
         if any(not seen.points for seen in self.seen):

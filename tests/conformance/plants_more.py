@@ -183,6 +183,7 @@ for name, length, code, *more in [
     ("radius-cap", radius(lambda s: min(s.h.rho, 0.3)), "ascent.bounded-radius"),
     ("half-normalised", over(lambda n: 1 / (0.5 + 0.5 / n)), "ascent.partly-normalised"),
     ("fixed-factor", lambda s: 0.05 * s.a, "ascent.not-normalised", ["limits.rho-zero"]),
+    ("next-to-nothing", radius(lambda s: 1e-11 * s.h.rho), "ascent.missing"),
     ("warm-up", radius(lambda s: s.h.rho * s.state["t"] / 20), "ascent.radius-scheduled",
      ["resume.hidden-state"]),
     ("root-of-sum-of-norms", lambda s: s.h.rho / sum(tensor_norms(s.a)) ** 0.5 * s.a,
@@ -358,6 +359,33 @@ def second_order(model, optimizer, loss_fn, batch, hyper):
     return loss.item()
 
 
+def parts_of_the_batch(model, optimizer, loss_fn, batch, hyper):
+    """m-SAM: the mini-batch in two parts, each with its own ascent."""
+    import torch
+
+    weights = list(model.parameters())
+
+    def gradients(x, y):
+        return torch.autograd.grad(loss_fn(model(x), y), weights)
+
+    total = [torch.zeros_like(w) for w in weights]
+    for x, y in zip(*(part.chunk(2) for part in batch)):
+        g0 = gradients(x, y)
+        size = torch.sqrt(sum((g * g).sum() for g in g0)) + 1e-12
+        kept = [w.detach().clone() for w in weights]
+        with torch.no_grad():
+            for w, g in zip(weights, g0):
+                w.add_(hyper.rho * g / size)
+        g = gradients(x, y)
+        with torch.no_grad():
+            for w, old, sums, of_part in zip(weights, kept, total, g):
+                w.copy_(old)
+                sums.add_(of_part / 2)
+    for w, g in zip(weights, total):
+        w.grad = g
+    optimizer.step()
+
+
 def velocity_ascent(weights, loss_and_grad, state, hyper):
     """Momentum SAM: one gradient a step, at w + rho v / ||v||."""
 
@@ -429,7 +457,24 @@ for name, algorithm, subject, code, *more in [
     plant(f"{algorithm}-{name}", algorithm, subject, code, *more)
 
 
-MORE.append(Plant("loop-sam-second-order", "loop", "sam", second_order, "update.second-order"))
+MORE += [
+    Plant(
+        "loop-sam-second-order",
+        "loop",
+        "sam",
+        second_order,
+        "update.second-order",
+        ("ascent.nan-at-zero-gradient", "batch-norm.moved-twice"),
+    ),
+    Plant(
+        "loop-sam-parts-of-the-batch",
+        "loop",
+        "sam",
+        parts_of_the_batch,
+        "algorithm.m-sam",
+        ("batch-norm.moved-twice",),
+    ),
+]
 
 NOTED_MORE = [
     (

@@ -19,9 +19,7 @@ Vector = np.ndarray
 class Case:
     """One step's ascent: from w with the draw D (0 where there is none) to the last point."""
 
-    def __init__(
-        self, problem: Problem, seen: Seen, before: Case | None, groups: Vector | None = None
-    ) -> None:
+    def __init__(self, problem: Problem, seen: Seen, before: Case | None) -> None:
         self.problem = problem
         self.seen = seen
         self.before = before
@@ -32,13 +30,10 @@ class Case:
             self.draw = np.zeros_like(self.draw)
         self.first = seen.gradient(0)
         self.eps = seen.last - seen.w
-        self.groups = groups
-        """Each weight's group's number (P,), where there are groups."""
 
-    @cached_property
-    def rho(self) -> Any:
-        """The radius: a number, or with groups one for each weight."""
-        return self.hyper.rho if self.groups is None else group_rhos(self.hyper)[self.groups]
+    @property
+    def rho(self) -> float:
+        return self.hyper.rho
 
     @cached_property
     def reach(self) -> Vector:

@@ -120,11 +120,6 @@ FINDINGS: dict[str, Entry] = {
         "the radius grows with the number of groups",
         "one norm over all groups together; rho alone may differ between them",
     ),
-    "ascent.norm-of-one-group": Entry(
-        "the norm of a single parameter group divides all of them",
-        "the radius is too large, by a factor that depends on the groups",
-        "add up the squares over all groups before taking the root",
-    ),
     "ascent.sum-of-norms": Entry(
         "the tensors' norms are added up instead of their squares",
         "the radius is too small, the more so the more tensors there are",

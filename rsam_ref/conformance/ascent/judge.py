@@ -38,19 +38,17 @@ def directions_of(cases: list[Case], algorithm: str, noisy: bool) -> list[Direct
     return [*known, *left_out_directions(cases, known[0])]
 
 
-def explanations(
-    cases: list[Case], algorithm: str, noisy: bool, grouped: bool
-) -> Iterator[Hypothesis]:
+def explanations(cases: list[Case], algorithm: str, noisy: bool) -> Iterator[Hypothesis]:
     """All combinations of direction, norm, radius and start."""
     directions = directions_of(cases, algorithm, noisy)
     starts: list[tuple[str, tuple[str, ...], Callable[[Case], Any]]] = [("", (), lambda a: 0.0)]
     if noisy:
         starts.append((", from w + D", ("direction.measured-from-noise",), lambda a: a.draw))
-    choices = {"all": norms(grouped), "one": norms(grouped)[:1], "none": norms(grouped)[1:2]}
+    choices = {"all": norms(), "one": norms()[:1], "none": norms()[1:2]}
     for d in directions:
         for norm_label, norm_codes, divisor in choices[d.norms]:
             own = () if d.norms == "none" else norm_codes
-            for radius_label, radius_codes, radius in radii(grouped):
+            for radius_label, radius_codes, radius in radii():
                 for start_label, start_codes, start in starts:
                     codes = (*start_codes, *d.codes, *own, *radius_codes)
                     if start_codes and d.codes == ("algorithm.rsam-gradient",):
@@ -77,9 +75,8 @@ def judge_ascent(
     cases: list[Case], algorithm: str, noisy: bool, tolerance: float = EXACT
 ) -> Verdict:
     """Which explanation fits the observed eps of all steps."""
-    grouped = cases[0].groups is not None
     return choose(
-        list(explanations(cases, algorithm, noisy, grouped)),
+        list(explanations(cases, algorithm, noisy)),
         cases,
         lambda a: a.eps,
         lambda a: float(np.linalg.norm(a.eps)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.ascent.case import Case, Vector, group_rhos, norm
+from rsam_ref.conformance.ascent.case import Case, Vector, norm
 
 TINY = 1e-12
 
@@ -23,7 +23,7 @@ def modules(a: Case) -> list[list[slice]]:
 Norm = tuple[str, tuple[str, ...], Callable[[Case, Vector], Any]]
 
 
-def norms(grouped: bool) -> list[Norm]:
+def norms() -> list[Norm]:
     """What divides the direction: label, codes, and the divisor of a measured vector."""
 
     def per_filter(a: Case, v: Vector) -> Vector:
@@ -42,14 +42,6 @@ def norms(grouped: bool) -> list[Norm]:
 
     def of_tensors(a: Case, v: Vector) -> list[float]:
         return [norm(v[at]) for at in a.problem.slices]
-
-    def of_group(a: Case, v: Vector, i: int) -> float:
-        assert a.groups is not None
-        return norm(v[a.groups == (i if i >= 0 else a.groups.max())])
-
-    def per_group(a: Case, v: Vector) -> Vector:
-        assert a.groups is not None
-        return np.array([norm(v[a.groups == i]) for i in range(a.groups.max() + 1)])[a.groups]
 
     other = ("ascent.other-norm",)
     one = ("ascent.norm-of-one-tensor",)
@@ -80,20 +72,13 @@ def norms(grouped: bool) -> list[Norm]:
             lambda a, v: norm(v[~a.problem.one_axis]),
         ),
     ]
-    if grouped:
-        one_group = ("ascent.norm-of-one-group",)
-        known += [
-            ("the groups' norms", ("ascent.norm-per-group",), per_group),
-            ("the first group's norm", one_group, lambda a, v: of_group(a, v, 0)),
-            ("the last group's norm", one_group, lambda a, v: of_group(a, v, -1)),
-        ]
     return known
 
 
 Radius = tuple[str, tuple[str, ...], Callable[[Case], Any]]
 
 
-def radii(grouped: bool) -> list[Radius]:
+def radii() -> list[Radius]:
     known: list[Radius] = [
         ("rho", (), lambda a: a.rho),
         ("rho lr", ("ascent.radius-times-lr",), lambda a: a.rho * a.hyper.lr),
@@ -101,10 +86,4 @@ def radii(grouped: bool) -> list[Radius]:
         ("rho^0.5", ("ascent.radius-power",), lambda a: a.rho**0.5),
         ("rho ||w||", ("ascent.relative-radius",), lambda a: a.rho * norm(a.w)),
     ]
-    if grouped:
-        one = ("ascent.one-rho-for-all-groups",)
-        known += [
-            ("the first group's rho", one, lambda a: group_rhos(a.hyper)[0]),
-            ("the last group's rho", one, lambda a: group_rhos(a.hyper)[-1]),
-        ]
     return known

@@ -147,6 +147,17 @@ def per_part(seen: Seen) -> tuple[int, Vector] | None:
     return (parts, used / len(rows)) if parts > 1 else None
 
 
+def take_parts_together(steps: list[Seen]) -> int | None:
+    """Where every step has an ascent for each part, what is seen of them becomes one: how many."""
+    found = [per_part(seen) for seen in steps]
+    if not found or any(each is None for each in found):
+        return None
+    for seen, each in zip(steps, found):
+        if each is not None:
+            seen.take_together(each[1])
+    return found[0][0] if found[0] else None
+
+
 # Only some of the weights are perturbed
 
 

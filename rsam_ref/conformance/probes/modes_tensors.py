@@ -88,7 +88,9 @@ def _ascent(
                 wrong.add(name)
                 shares.setdefault(name, float(eps[at] @ wanted[at]) / size**2)
     if none:
-        return [Finding("ascent.masked", {"not perturbed": _named(sorted(none))})]
+        norms = all(name.partition(".")[0] in ("norm", "layer_norm") for name in none)
+        code = "ascent.norm-layers-left-out" if norms else "ascent.tensor-left-out"
+        return [Finding(code, {"not perturbed": _named(sorted(none))})]
     if wrong:
         evidence: dict[str, Any] = {"eps departs in": _named(sorted(wrong))}
         if len(wrong) < len(run.names):

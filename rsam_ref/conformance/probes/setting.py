@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.ascent.relatives import take_parts_together
 from rsam_ref.conformance.diagnosis import Diagnosis
 from rsam_ref.conformance.observe.forms import Maker
 from rsam_ref.conformance.observe.observer import Seen, Step, watch
@@ -67,7 +68,7 @@ def cases_of(
     cases = list(before or [])
     for step in steps:
         seen = Seen(problem, step)
-        if not looks:
+        if not looks and take_parts_together([seen]) is None:
             seen.forget_looks()
         cases.append(Case(problem, seen, cases[-1] if cases else None))
     return cases
