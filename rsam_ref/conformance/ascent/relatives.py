@@ -34,7 +34,7 @@ def through_ascent(a: Case) -> Vector:
 def _hessian_times(a: Case, v: Vector) -> Vector:
     """H v at the first point, by differences of gradients of the fourth order."""
     size = norm(v)
-    h = 1e-3 / size
+    h = 2e-4 / size
     at, samples = a.seen.points[0], a.seen.batches[0]
 
     def gradient(times: float) -> Vector:

@@ -53,6 +53,10 @@ def zero_gradient(s: Setting) -> list[Finding]:
     return []
 
 
+BITES = 1e-3
+"""A constant beside the norm, or under it, that gradients of usual lengths are not free from."""
+
+
 def tiny_gradient(s: Setting) -> list[Finding]:
     """With the loss times 1e-12 the constant beside the norm can be seen."""
     if s.algorithm == "rsam":
@@ -74,6 +78,9 @@ def tiny_gradient(s: Setting) -> list[Finding]:
     size = float(np.linalg.norm(measured))
     wanted = s.hyper.rho * float(np.linalg.norm(along))
     constant = wanted / max(float(np.linalg.norm(a.eps)), 1e-300) - size
+    if BITES < constant and a.eps.any():
+        what = "with the loss times 1e-12 the norm is no less than"
+        return [Finding("ascent.bounded-radius", {what: constant})]
     if abs(constant - 1e-12) > 2e-13:
         return [Finding("precision.epsilon", {"constant": constant, "expected": 1e-12})]
     return []
