@@ -40,9 +40,9 @@ from rsam_ref.data.digits import Split
 from rsam_ref.figures import COLOURS, STYLE, save
 from rsam_ref.training.comparison import METHODS
 from rsam_ref.training.loop import DivergedError, evaluate, train
-from rsam_ref.training.pool import carry_out as in_processes
+from rsam_ref.training.processes import carry_out as in_processes
 from rsam_ref.training.statistics import paired_interval
-from rsam_ref.training.store import Store, Trial
+from rsam_ref.training.trials import Store, Trial
 
 CHOSEN = ("sgd", "sam", "sam2", "rsam")
 NOISES = (0.0, 0.2, 0.4)

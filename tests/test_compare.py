@@ -12,8 +12,8 @@ from dataclasses import replace
 import pytest
 
 from rsam_ref.training import comparison as c
-from rsam_ref.training.pool import carry_out
-from rsam_ref.training.store import Store, Trial
+from rsam_ref.training.processes import carry_out
+from rsam_ref.training.trials import Store, Trial
 from tests.helpers.commands import command, started
 
 TINY = c.Experiment(epochs=2, hidden=(8,), batch_size=256)

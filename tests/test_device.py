@@ -33,7 +33,7 @@ from rsam_ref.algorithms.base import sgd_update
 from rsam_ref.algorithms.noise import filter_scale
 from rsam_ref.autograd import ops, ops_nn
 from rsam_ref.models.resnet import Bottleneck
-from rsam_ref.nn.parts import Sharded
+from rsam_ref.nn.batch_parts import Sharded
 from rsam_ref.training.loop import train
 from tests.device.double import COUNTS, SURFACE, DeviceArray, HiddenSyncError
 from tests.device.emulator import declarations

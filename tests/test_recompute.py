@@ -9,8 +9,8 @@ import pytest
 from rsam_backends import use_backend
 from rsam_ref import RSAM, SGD, models, objective
 from rsam_ref.autograd.ops_nn import cross_entropy
+from rsam_ref.nn.batch_parts import Sharded
 from rsam_ref.nn.faults import first_not_finite
-from rsam_ref.nn.parts import Sharded
 from rsam_ref.nn.recompute import recompute_blocks
 
 NETS = {

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import study
-from rsam_ref.training import pool
-from rsam_ref.training.store import Store, Trial
+from rsam_ref.training import processes
+from rsam_ref.training.trials import Store, Trial
 
 
 def records(case, best, *, gain):
@@ -107,7 +107,7 @@ def test_finished_runs_are_not_run_again(tmp_path, monkeypatch):
     def refuse(*arguments, **options):
         raise AssertionError("it trains")
 
-    monkeypatch.setattr(pool, "ProcessPoolExecutor", refuse)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", refuse)
     for noise in study.NOISES:
         case = study.Case("digits-mlp", noise, "digits")
         file = Store(tmp_path / f"{case.name}.jsonl", case.key())

@@ -25,7 +25,7 @@ USED = (
     "rsam_ref.nn.passes",
     "rsam_ref.nn.shards",
     "rsam_ref.autograd.op",
-    "rsam_ref.algorithms.contract",
+    "rsam_ref.algorithms.optimizer",
     "rsam_ref.algorithms.base",
     "rsam_ref.algorithms.optimizers",
     "rsam_ref.algorithms.protocol",

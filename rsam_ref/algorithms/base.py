@@ -6,7 +6,7 @@ from typing import Any
 
 from rsam_backends import replaceable, to_device, xp
 from rsam_backends.base import Array
-from rsam_ref.algorithms.contract import Number, Optimizer
+from rsam_ref.algorithms.optimizer import Number, Optimizer
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, norm
 from rsam_ref.algorithms.schedules import at
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from rsam_backends import Stream
 from rsam_backends.base import Array
-from rsam_ref.algorithms.contract import Number, Optimizer
 from rsam_ref.algorithms.noise import ball_noise, check_sigma, filter_noise
+from rsam_ref.algorithms.optimizer import Number, Optimizer
 from rsam_ref.algorithms.protocol import Shapes, stepwise
 from rsam_ref.algorithms.sam import (
     LossAndGrad,

@@ -67,8 +67,8 @@ def compare(
         plan,
         write_results,
     )
-    from rsam_ref.training.pool import carry_out
-    from rsam_ref.training.store import Store, Trial
+    from rsam_ref.training.processes import carry_out
+    from rsam_ref.training.trials import Store, Trial
 
     with usage_errors():
         use_backend(backend)

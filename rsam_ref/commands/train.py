@@ -1,4 +1,4 @@
-"""The commands ``rsam-ref train`` and ``rsam-ref data fetch``."""
+"""`rsam-ref train`: a run in a folder, begun or gone on with."""
 
 from __future__ import annotations
 

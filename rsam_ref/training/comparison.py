@@ -22,14 +22,14 @@ from typing import Any
 from rsam_backends import use_backend
 from rsam_ref import models
 from rsam_ref.algorithms.base import SGD
-from rsam_ref.algorithms.contract import Optimizer
+from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
 from rsam_ref.algorithms.schedules import cosine, rsam_sigma
 from rsam_ref.data import digits_split
 from rsam_ref.files import write_whole
 from rsam_ref.training.loop import DivergedError, evaluate, train
 from rsam_ref.training.statistics import mean, paired_interval, spread
-from rsam_ref.training.store import Trial
+from rsam_ref.training.trials import Trial
 
 ACCURACY = "test_accuracy"
 

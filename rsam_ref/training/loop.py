@@ -8,7 +8,7 @@ from typing import Any
 
 from rsam_backends import Stream, quiet, to_device, to_host, xp
 from rsam_backends.base import Array
-from rsam_ref.algorithms.contract import Optimizer
+from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.sam import Trace
 from rsam_ref.autograd.errors import ShapeError
 from rsam_ref.autograd.ops_nn import cross_entropy

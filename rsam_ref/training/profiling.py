@@ -21,7 +21,7 @@ from rsam_backends import Stream, current_backend, kernels_replaced, synchronize
 from rsam_backends.base import Array, Backend, Kernel
 from rsam_backends.switch import in_force
 from rsam_ref import models
-from rsam_ref.algorithms.contract import Optimizer
+from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.autograd import ops, ops_nn
 from rsam_ref.nn.module import Module
 from rsam_ref.nn.objective import objective

@@ -17,7 +17,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rsam_ref.algorithms.base import SGD, AdamW
-from rsam_ref.algorithms.contract import Optimizer
+from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
 from rsam_ref.algorithms.schedules import (
     Schedule,

@@ -30,8 +30,8 @@ import rsam_ref
 from rsam_backends import current_backend, to_device
 from rsam_ref.data.feed import Feed, in_order
 from rsam_ref.files import write_whole
+from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.nn.objective import Objective, objective
-from rsam_ref.nn.parts import Accumulated, Sharded
 from rsam_ref.nn.recompute import recompute_blocks
 from rsam_ref.training import checkpoint, recipe
 from rsam_ref.training.interruption import Interruption

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-from rsam_ref.training.store import Store, Trial
+from rsam_ref.training.trials import Store, Trial
 
 
 @contextmanager

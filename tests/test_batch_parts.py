@@ -10,7 +10,7 @@ from rsam_backends import current_backend, threads, use_backend
 from rsam_backends.switch import in_force
 from rsam_ref import RSAM, SGD, models, nn, objective
 from rsam_ref.autograd.ops_nn import cross_entropy
-from rsam_ref.nn.parts import Accumulated, Sharded
+from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.nn.shards import run_in_threads
 
 
