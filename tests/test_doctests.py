@@ -18,6 +18,6 @@ SHOWN = {
 def test_the_example_prints_what_it_says(name):
     [test] = doctest.DocTestFinder(recurse=False).find(SHOWN[name], name)
     assert test.examples, f"{name} has no example"
-    said = []
+    said: list[str] = []
     doctest.DocTestRunner().run(test, out=said.append)
     assert not said, "".join(said)
