@@ -37,7 +37,7 @@ ROOMS = {
 # Rooms whose files stand in an order: each imports only those before it.
 ORDER = {
     "autograd": "errors tensor op ops ops_nn",
-    "nn": "shards initializers passes weights module layers faults objective parts recompute",
+    "nn": "shards initializers passes weights module layers faults objective batch_parts recompute",
 }
 
 # Files that may import less than their room, and all that they may import.
