@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import random
 import signal
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +19,11 @@ import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
+from rsam_ref.conformance.driving import Driven, Driving
 from rsam_ref.conformance.observe.forms import FORMS, Maker, form_of
 from rsam_ref.conformance.observe.load import load
-from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, Step
+from rsam_ref.conformance.observe.names import BASE_SETTINGS
+from rsam_ref.conformance.observe.observer import BrokenError, RaisedError
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.probes import probes
 from rsam_ref.conformance.report.report import Finding, Report
@@ -74,16 +79,23 @@ def check(
         subject = load(subject)
     maker = Maker(subject, form or form_of(subject), algorithm)
     tell = progress or (lambda what, done, total: None)
+    if maker.form in ("optimizer", "loop"):
+        with suppress(ImportError):  # said by the maker; loaded here, for it to be in one thread
+            importlib.import_module("torch")
     chosen = probes.probes_of(maker.form)
     tell("training", 0, len(chosen) + 1)
-    with _same_numbers(seed), _errors_of("training"), _limited(timeout):
-        setting = _main_run(maker, algorithm, seed)
-    findings = list(setting.main.findings)
+    with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
+        setting, driving, driven = _main_run(maker, algorithm, seed)
+        others = driving.others(driven, setting.main)
+    findings = [*setting.main.findings, *others]
     outcomes = {"training": "findings" if findings else "passed", **setting.outcomes}
     for i, (name, probe) in enumerate(chosen.items(), start=1):
         tell(name, i, len(chosen) + 1)
+        if (reason := _cannot_ask(name, maker, driven)) is not None:
+            outcomes[name] = f"not done: {reason}"
+            continue
         try:
-            with _same_numbers(seed), _errors_of(name), _limited(timeout):
+            with _one_thread(), _same_numbers(seed), _errors_of(name), _limited(timeout):
                 found = probe(setting)
         except probes.SkippedError as skipped:
             outcomes[name] = f"not done: {skipped}"
@@ -94,7 +106,7 @@ def check(
                 continue
             found = [Finding(probes.MUST_RUN[name], {"error": str(error)})]
         known = {finding.code for finding in findings}
-        fresh = [Finding(f.code, f.evidence, name) for f in found if f.code not in known]
+        fresh = [replace(f, where=name) for f in found if f.code not in known]
         findings += fresh
         outcomes[name] = "findings" if fresh else "passed"
     tell("done", len(chosen) + 1, len(chosen) + 1)
@@ -109,117 +121,88 @@ def check(
     )
 
 
-def _main_run(maker: Maker, algorithm: str, seed: int) -> probes.Setting:
+def _main_run(maker: Maker, algorithm: str, seed: int) -> tuple[probes.Setting, Driving, Driven]:
     problem = Problem(seed)
-    hyper = Hyper(rho=RHO[algorithm])
-    trial = maker(problem, hyper)
-    outcomes: dict[str, str] = {}
-    if maker.form == "optimizer":
-        hyper = hyper.but(**trial.own)
-        if not_passed := trial.not_passed(sum(_settings(algorithm).values(), ())):
-            outcomes["settings"] = f"not done: {not_passed}"
-    plan = probes.plan_of(trial, hyper)
-    steps, resumed, failed = _driven(maker, trial, problem, plan)
-    outcomes |= failed
-    main = diagnose(problem, steps, algorithm)
-    if maker.form == "optimizer":
-        main.findings = [_with_circumstances(f, trial, maker) for f in main.findings]
-    if maker.contract in ("two-step", "backward-first"):  # the check calls backward, not the class
+    driving = Driving(
+        maker, problem, Hyper(rho=RHO[algorithm]), partial(_broken, doing="training"), _afresh(seed)
+    )
+    driven = driving.carry_out()
+    main = diagnose(problem, driven.steps, algorithm)
+    main.findings = [_with_circumstances(f, driven, maker) for f in main.findings]
+    if maker.contract in ("two-step", "three-step", "backward-first"):
+        # It is the check that calls backward, not the class.
         main.findings = [f for f in main.findings if f.code != "cost.extra-evaluations"]
-    if maker.contract == "backward-first":
-        main.findings.append(Finding("contract.backward-first", {"gradients without it": 1}))
-    return probes.Setting(maker, seed, algorithm, hyper, main, steps, resumed, outcomes)
+    main.findings += driven.findings
+    return (
+        probes.Setting(
+            maker,
+            seed,
+            algorithm,
+            driven.hyper,
+            main,
+            driven.steps,
+            driven.resumed,
+            driven.outcomes,
+        ),
+        driving,
+        driven,
+    )
 
 
-def _driven(
-    maker: Maker, trial: Any, problem: Problem, plan: list[Hyper]
-) -> tuple[list[Step], Any, dict[str, str]]:
-    """A run, driven in the first of the possible ways that works, and what failed before.
-
-    R-SAM draws before its first gradient, for which the two-step form has no call: so there its
-    step(closure) comes first. Where the closure leads to one gradient only, the ways after it are
-    tried as well.
-    """
-    ways: list[Any] = getattr(trial, "contracts", [None])
-    if maker.algorithm == "rsam" and "closure" in ways:
-        ways = sorted(ways, key=("closure", "two-step", "backward-first").index)
-    errors: dict[Any, BrokenError] = {}
-    poor: Any = None
-    for way in ways:
-        if way == "backward-first" and "closure" in errors:
-            continue
-        maker.contract = way
-        try:
-            steps, resumed = _run(maker, problem, plan)
-        except MemoryError:
-            raise
-        except Exception as error:
-            errors[way] = _broken(error, "training")
-            continue
-        if way in (None, "two-step") or any(len(_places(step)) > 1 for step in steps):
-            break
-        poor = poor or (way, steps, resumed)
-    else:
-        if poor is None:
-            told = next(iter(errors.values()))
-            hint = NO_DRAW if maker.algorithm == "rsam" and ways == ["two-step"] else ""
-            raise type(told)(f"{told}{hint}") from told
-        maker.contract, steps, resumed = poor
-    return steps, resumed, {WAYS[way]: f"not done: {error}" for way, error in errors.items()}
-
-
-def _with_circumstances(finding: Finding, subject: Any, maker: Maker) -> Finding:
-    """A finding on an optimizer, with what in the way it was made and driven may be the reason."""
+def _with_circumstances(finding: Finding, driven: Driven, maker: Maker) -> Finding:
+    """A finding with what in the way it was made and driven may be the reason."""
     stage = finding.code.split(".")[0]
+    settings = _settings(maker.algorithm).get(stage, ())
     more = {}
-    if not_passed := subject.not_passed(_settings(maker.algorithm).get(stage, ())):
-        more["not passed"] = not_passed
-    if finding.code == "update.unknown" and subject.base:
-        more["base optimizer"] = f"{subject.base}: only SGD is judged; make it with SGD"
+    if told := driven.not_passed(settings):
+        more["not passed"] = told
+    way = getattr(maker.way, "name", "")
     undrawn = ("algorithm.sam", "noise.missing", "direction.gradient-at-w")
-    if maker.algorithm == "rsam" and maker.contract == "two-step" and finding.code in undrawn:
-        more["driven as"] = DRIVEN
-    return Finding(finding.code, {**finding.evidence, **more}, finding.where)
+    if maker.algorithm == "rsam" and way == "two-step" and finding.code in undrawn:
+        more["driven as"] = str(maker.way)
+    conditional = bool(driven.unread & set(settings)) and finding.code in MAY_COME_FROM
+    return replace(finding, evidence={**finding.evidence, **more}, conditional=conditional)
 
 
 def _settings(algorithm: str) -> dict[str, tuple[str, ...]]:
     """The settings that show in each stage."""
     draw = {"noise": ("sigma",), "direction": ("lam",)} if algorithm == "rsam" else {}
-    return {"ascent": ("rho",), **draw, "update": ("momentum", "weight_decay")}
+    return {"ascent": ("rho",), **draw, "update": BASE_SETTINGS}
 
 
-DRIVEN = "backward, first_step, backward, second_step"
-NO_DRAW = (
-    f"; it was driven as {DRIVEN}: R-SAM's draw comes before the first backward, so give the class "
-    "a step(closure) that draws, takes both gradients and steps"
-)
-WAYS = {
-    "two-step": "first_step and second_step",
-    "closure": "step(closure)",
-    "backward-first": "backward, then step(closure)",
+MAY_COME_FROM = [
+    "ascent.wrong-radius",
+    "ascent.radius-ignored",
+    "ascent.unknown",
+    "noise.wrong-scale",
+    "noise.sigma-ignored",
+    "direction.lam-ignored",
+    "direction.wrong-weights",
+    "update.unknown",
+    "update.momentum-missing",
+    "update.decay-missing",
+    "update.lr-ignored",
+    "update.scaled-gradient",
+]
+"""Findings that a setting alone explains, where it is not known."""
+
+NEEDS = {
+    "lr = 0": ("lr",),
+    "rho = 0": ("rho",),
+    "sigma = 0": ("sigma",),
+    "missing gradients": ("lr",),
 }
+"""The settings that a probe must be able to change."""
 
 
-def _places(step: Step) -> list[bytes]:
-    return list({evaluation.at.tobytes() for evaluation in step.evaluations})
-
-
-def _run(maker: Maker, problem: Problem, plan: list[Hyper]) -> tuple[list[Step], Any]:
-    """The steps, and the subject as it was saved and loaded half-way (or the error of that)."""
-    subject = maker(problem, plan[0])
-    steps: list[Step] = []
-    resumed: Any = None
-    for number, hyper in enumerate(plan):
-        if number == len(plan) // 2:
-            try:
-                resumed = subject.resumed(hyper)
-            except Exception as error:
-                resumed = error
-        step = Step(number, hyper, subject.weights())
-        subject.step(number, hyper, step)
-        step.after = subject.weights()
-        steps.append(step)
-    return steps, resumed
+def _cannot_ask(name: str, maker: Maker, driven: Driven) -> str | None:
+    """Why a probe makes no sense for what is checked; None where it does."""
+    for setting in NEEDS.get(name, ()):
+        if setting in driven.subject.missing and setting in maker.asked:
+            return f"{setting} could not be passed"
+    if name == "float16" and maker.form in ("function", "optax") and "jax" in sys.modules:
+        return "JAX compiles everything anew for each type, which takes long"
+    return None
 
 
 @contextmanager
@@ -231,10 +214,7 @@ def _same_numbers(seed: int) -> Iterator[None]:
     torch = sys.modules.get("torch")  # nobody draws from it before it is loaded
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     torch_before = torch.get_rng_state() if torch else None
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
-    if torch:
-        torch.manual_seed(seed)
+    _afresh(seed)()
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
@@ -244,6 +224,32 @@ def _same_numbers(seed: int) -> Iterator[None]:
         np.random.set_state(before[1])  # noqa: NPY002
         if torch and torch_before is not None:
             torch.set_rng_state(torch_before)
+
+
+def _afresh(seed: int) -> Callable[[], None]:
+    """Sets the global generators to where a check begins."""
+
+    def set_back() -> None:
+        random.seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        if torch := sys.modules.get("torch"):
+            torch.manual_seed(seed)
+
+    return set_back
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Inside, torch computes in one thread: the networks here are too small for more."""
+    torch = sys.modules.get("torch")
+    before = torch.get_num_threads() if torch else 1
+    if torch:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        if torch and before != 1:
+            torch.set_num_threads(before)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Making an optimizer from its class, by the names of its constructor's parameters.
+"""Making an optimizer from its class or from a factory, by the names of the parameters.
 
 What a constructor does not take cannot be tried: it is told, and the rest is judged without it.
 """
@@ -7,32 +7,56 @@ from __future__ import annotations
 
 import functools
 import inspect
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
+from rsam_ref.conformance.observe.arguments import (
+    WHATEVER,
+    Parameters,
+    config_of,
+    is_required,
+    parameters_of,
+    role_of,
+    takes_more,
+    with_settings,
+)
+from rsam_ref.conformance.observe.names import (
+    ALIASES,
+    BASE_SETTINGS,
+    BASES,
+    CONFIGS,
+    INSTANCES,
+    MODELS,
+    NAMED,
+    PARAMS,
+    SETTINGS,
+    is_called,
+    setting_of,
+)
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.observe.problem import Hyper
 
-ALIASES = {
-    "sigma": ("sigma", "noise_std", "noise_scale", "std", "noise_sigma"),
-    "lam": ("lam", "lambda_", "lamb", "lmbda", "lamda", "lambda_reg"),
-    "rho": ("rho", "radius"),
-    "eta": ("eta",),
-    "lr": ("lr", "learning_rate"),
-    "momentum": ("momentum", "mu"),
-    "weight_decay": ("weight_decay", "wd"),
-}
-PARAMS = ("params", "parameters", "param_groups", "named_parameters")
-BASES = ("base_optimizer", "base", "optimizer", "optim", "optimizer_cls", "optimizer_class")
-MODELS = ("model", "net", "module")
-INSTANCES = ("optimizer", "optim", "base")
-"""Names of a base optimizer that is likely to be given ready-made, not as a class."""
+BASE_KEYWORDS = [
+    "base_kwargs",
+    "optimizer_kwargs",
+    "base_args",
+    "base_optimizer_kwargs",
+    "optim_kwargs",
+    "opt_kwargs",
+    "base_params",
+    "optimizer_args",
+    "base_optimizer_args",
+    "base_optim_kwargs",
+    "optimizer_params",
+]
+"""Names of a dict of what the base optimizer is made with."""
 
-BASE_SETTINGS = ("lr", "momentum", "weight_decay")
-SETTINGS = ("rho", "sigma", "lam", *BASE_SETTINGS)
+GUESS = 0.1
+"""For a required number whose name tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +66,8 @@ class Made:
     optimizer: Any
     by: str
     not_passed: tuple[str, ...] = ()
+    numbers: dict[str, float] = field(default_factory=dict)
+    """What else it was made with: numbers whose names tell nothing, and their values."""
 
 
 def construct(
@@ -52,65 +78,185 @@ def construct(
     *,
     adaptive: bool = False,
     grouped: bool = False,
+    asked: Collection[str] = SETTINGS,
+    renamed: Mapping[str, str] | None = None,
+    numbers: Mapping[str, float] | None = None,
 ) -> Made:
     """An optimizer, from its class, a functools.partial of it, or a factory.
 
-    ``grouped``: the params are groups with settings of their own, which must reach it.
+    Parameters
+    ----------
+    grouped:
+        The params are groups with settings of their own, which must reach it.
+    asked:
+        The settings that the algorithm has. Others are left at the implementation's own.
+    renamed:
+        Parameters that were found to be a setting, by trying.
+    numbers:
+        Values for parameters whose names tell nothing.
     """
-    by = _name(make)
-    values: dict[str, Any] = {
-        name: getattr(hyper, key) for key, names in ALIASES.items() for name in names
-    }
-    values["adaptive"] = adaptive
-    taken, takes_more = _parameters(make, values)
-    if _is_factory(make, list(taken), values):
-        if len(inspect.signature(make).parameters) > 1:
-            return Made(make(params, hyper), by)
-        return Made(make(params), by, SETTINGS)
-    has_base = any(name in taken for name in BASES)
-    instance_first = any(name in taken for name in INSTANCES)
-    if grouped and not instance_first and not any(name in taken for name in PARAMS):
-        raise BrokenError(f"{by} takes the model's parameters, not groups of them")
-    failures = []
-    for base_as_class in (not instance_first, instance_first):
-        arguments: dict[str, Any] = {}
-        unknown = []
-        base_settings = {key: getattr(hyper, key) for key in BASE_SETTINGS}
-        base = torch.optim.SGD if base_as_class else torch.optim.SGD(params, **base_settings)
-        for name, parameter in taken.items():
-            if name in PARAMS:
-                arguments[name] = params
-            elif name in BASES:
-                arguments[name] = base
-            elif name in MODELS:
-                arguments[name] = net
-            elif name in values:
-                arguments[name] = values[name]
-            elif parameter.default is parameter.empty:
-                unknown.append(name)
-        if unknown:
+    return _Construction(
+        make, params, hyper, net, adaptive, grouped, asked, renamed or {}, numbers or {}
+    ).carry_out()
+
+
+class _Construction:
+    def __init__(
+        self,
+        make: Any,
+        params: list[Any],
+        hyper: Hyper,
+        net: nn.Module,
+        adaptive: bool,
+        grouped: bool,
+        asked: Collection[str],
+        renamed: Mapping[str, str],
+        numbers: Mapping[str, float],
+    ) -> None:
+        self.make, self.params, self.hyper, self.net = make, params, hyper, net
+        self.adaptive, self.asked = adaptive, asked
+        self.renamed, self.given_numbers = renamed, numbers
+        self.by = _name(make)
+        self.is_class = _is_class(make)
+        self.taken, self.more = _parameters(make)
+        self.base_settings = {key: getattr(hyper, key) for key in BASE_SETTINGS}
+        self.passed: set[str] = set()
+        self.numbers: dict[str, float] = {}
+        if grouped and not self._takes_groups():
+            raise BrokenError(f"{self.by} takes the model's parameters, not groups of them")
+
+    def carry_out(self) -> Made:
+        has_base = any(is_called(name, BASES) for name in self.taken)
+        instance_first = any(
+            is_called(n, INSTANCES) and not _made_of_class(p) for n, p in self.taken.items()
+        )
+        failures: list[BaseException] = []
+        kinds = (instance_first, not instance_first) if has_base else (False,)
+        for built in kinds:
+            arguments = self._arguments(built)
+            try:
+                optimizer = self.make(**arguments)
+            except Exception as error:
+                failures.append(error)
+            else:
+                missing = tuple(key for key in SETTINGS if key not in self.passed)
+                return Made(optimizer, self.by, missing, self.numbers)
+        if isinstance(failures[0], BrokenError):
+            raise failures[0]
+        guessed = [name for name in self.numbers if is_required(self.taken[name])]
+        if guessed:
             raise BrokenError(
-                f"{by} needs {unknown[0]!r}, which this check does not know; give a "
+                f"{self.by} needs {guessed[0]!r}, which this check does not know; give a "
                 "function make(params, hyper) that returns the optimizer"
             )
-        passed = {key for key, names in ALIASES.items() if any(n in arguments for n in names)}
-        if takes_more and (base_as_class or not has_base):
-            arguments |= {k: v for k, v in base_settings.items() if k not in passed}
-            passed |= base_settings.keys()
-        if has_base and not base_as_class:
-            passed |= base_settings.keys()
-        try:
-            optimizer = make(**arguments)
-        except Exception as error:
-            failures.append(f"{type(error).__name__}: {error}")
+        told = f"{type(failures[0]).__name__}: {failures[0]}"
+        raise BrokenError(
+            f"{self.by} could not be made ({told}); give a function make(params, hyper) "
+            "that returns the optimizer"
+        )
+
+    def _arguments(self, built: bool) -> dict[str, Any]:
+        """What to call it with; ``built``: a base optimizer is given ready-made."""
+        self.passed, self.numbers = set(), {}
+        arguments: dict[str, Any] = {}
+        base_name = None
+        for place, (name, parameter) in enumerate(self.taken.items()):
+            if is_called(name, NAMED) and isinstance(self.params[0], torch.Tensor):
+                arguments[name] = list(self.net.named_parameters())
+            elif is_called(name, MODELS) or role_of(parameter) == "model":
+                arguments[name] = self.net
+            elif is_called(name, PARAMS):
+                arguments[name] = self.params
+            elif is_called(name, BASE_KEYWORDS):
+                arguments[name] = dict(self.base_settings)
+                self.passed |= self.base_settings.keys()
+            elif is_called(name, BASES):
+                base_name = name
+            elif (config := self._config(name, parameter, place)) is not None:
+                arguments[name] = config
+            elif name == "adaptive":
+                arguments[name] = self.adaptive
+            elif (setting := self._setting(name)) is not None:
+                if setting in self.asked or setting == "eta" or is_required(parameter):
+                    arguments[name] = getattr(self.hyper, setting)
+                    self.passed.add(setting)
+            elif place == 0 and is_required(parameter) and not self.is_class:
+                arguments[name] = self.params
+            elif _is_number(parameter):
+                value = self.given_numbers.get(name, parameter.default)
+                self.numbers[name] = GUESS if is_required(parameter) else float(parameter.default)
+                if name in self.given_numbers:
+                    self.numbers[name] = arguments[name] = value
+                elif is_required(parameter):
+                    arguments[name] = GUESS
+            elif is_required(parameter):
+                raise BrokenError(
+                    f"{self.by} needs {name!r}, which this check does not know; give a "
+                    "function make(params, hyper) that returns the optimizer"
+                )
+        if self.more and (base_name is None or not built):
+            arguments |= {k: v for k, v in self.base_settings.items() if k not in self.passed}
+            self.passed |= self.base_settings.keys()
+        if base_name is not None:
+            arguments[base_name] = self._base(built)
+        return arguments
+
+    def _setting(self, name: str) -> str | None:
+        return self.renamed.get(name) or setting_of(name)
+
+    def _config(self, name: str, parameter: inspect.Parameter, place: int) -> Any:
+        """The settings all together, where a parameter takes them so."""
+        named = is_called(name, CONFIGS)
+        required = is_required(parameter)
+        if not named and not (
+            not self.is_class
+            and place == 1
+            and required
+            and len([p for p in self.taken.values() if is_required(p)]) == 2
+            and setting_of(name) is None
+            and name not in self.given_numbers
+        ):
+            return None
+        if not required and with_settings(parameter.default, self.hyper) is None:
+            return None
+        config = config_of(parameter, self.make, self.hyper)
+        if isinstance(config, Hyper):
+            self.passed |= set(SETTINGS)
         else:
-            return Made(optimizer, by, tuple(key for key in SETTINGS if key not in passed))
-        if not has_base:
-            break
-    raise BrokenError(
-        f"{by} could not be made ({failures[0]}); give a function make(params, hyper) "
-        "that returns the optimizer"
-    )
+            held = config if isinstance(config, Mapping) else getattr(config, "__dict__", {})
+            self.passed |= {s for n in held if (s := setting_of(str(n))) is not None}
+        return config
+
+    def _base(self, built: bool) -> Any:
+        """A base optimizer: built, or a class that has by default what cannot be passed to it."""
+        if built:
+            self.passed |= self.base_settings.keys()
+            return torch.optim.SGD(self.params, **self.base_settings)
+        left = {k: v for k, v in self.base_settings.items() if k not in self.passed}
+        if not left:
+            return torch.optim.SGD
+        self.passed |= left.keys()
+        return _sgd_with(left)
+
+    def _takes_groups(self) -> bool:
+        first = next(iter(self.taken), "")
+        takes_params = any(is_called(name, PARAMS) for name in self.taken)
+        takes_base = any(is_called(name, INSTANCES) for name in self.taken)
+        takes_model = any(role_of(p) == "model" for p in self.taken.values())
+        any_first = not self.is_class and bool(first) and not takes_model
+        return (takes_params or takes_base or any_first) and not (takes_model and not takes_params)
+
+
+def _sgd_with(defaults: dict[str, float]) -> type[torch.optim.SGD]:
+    """SGD whose momentum (and so on) is this unless it is given."""
+
+    class SGD(torch.optim.SGD):
+        def __init__(self, params: Any, *args: Any, **given: Any) -> None:
+            names = ("lr", "momentum", "dampening", "weight_decay")
+            given = {**defaults, **dict(zip(names, args)), **given}
+            super().__init__(params, **given)
+
+    return SGD
 
 
 def _name(make: Any) -> str:
@@ -118,19 +264,28 @@ def _name(make: Any) -> str:
     return getattr(of, "__name__", type(of).__name__)
 
 
-def _is_factory(make: Any, names: list[str], values: dict[str, Any]) -> bool:
-    """Whether it is make(params) or make(params, hyper), not called by its parameters' names."""
-    if inspect.isclass(make) or (
-        isinstance(make, functools.partial) and inspect.isclass(make.func)
-    ):
-        return False
-    return not any(name in values for name in names[1:2])
+def _is_class(make: Any) -> bool:
+    return inspect.isclass(make.func if isinstance(make, functools.partial) else make)
 
 
-WHATEVER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+def _made_of_class(parameter: inspect.Parameter) -> bool:
+    """Whether a base is a class by its default or annotation: ``optimizer: Type[Optimizer]``."""
+    return (inspect.isclass(parameter.default) and not is_required(parameter)) or any(
+        word in str(parameter.annotation) for word in ("Type[", "type[", "Callable")
+    )
 
 
-def _parameters(make: Any, values: dict[str, Any]) -> tuple[dict[str, inspect.Parameter], bool]:
+def _is_number(parameter: inspect.Parameter) -> bool:
+    """Whether a parameter whose name tells nothing may hold a number."""
+    if is_required(parameter):
+        told = parameter.annotation
+        name = told if isinstance(told, str) else getattr(told, "__name__", "")
+        return told is parameter.empty or name in ("float", "int")
+    value = parameter.default
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _parameters(make: Any) -> tuple[Parameters, bool]:
     """What it takes by name, and whether it takes more by any name.
 
     A partial's own arguments are left to it, but for the settings: those are the check's.
@@ -138,17 +293,15 @@ def _parameters(make: Any, values: dict[str, Any]) -> tuple[dict[str, inspect.Pa
     if isinstance(make, functools.partial) and inspect.isclass(make.func):
         taken, more = _of_class(make.func)
         left = list(taken.items())[len(make.args) :]
-        return {n: p for n, p in left if n not in make.keywords or n in values}, more
+        return {n: p for n, p in left if n not in make.keywords or setting_of(n)}, more
     if inspect.isclass(make):
         return _of_class(make)
-    signature = inspect.signature(make).parameters
-    taken = {name: p for name, p in signature.items() if p.kind not in WHATEVER}
-    return taken, any(p.kind is p.VAR_KEYWORD for p in signature.values())
+    return parameters_of(make), takes_more(make)
 
 
-def _of_class(made: type) -> tuple[dict[str, inspect.Parameter], bool]:
+def _of_class(made: type) -> tuple[Parameters, bool]:
     """A constructor that hands on ``*args, **kwargs`` takes what its parent's constructor takes."""
-    taken: dict[str, inspect.Parameter] = {}
+    taken: Parameters = {}
     more: list[Any] = []
     for owner in made.__mro__:
         if owner in (torch.optim.Optimizer, object):
@@ -158,6 +311,9 @@ def _of_class(made: type) -> tuple[dict[str, inspect.Parameter], bool]:
         own = list(inspect.signature(vars(owner)["__init__"]).parameters.values())[1:]
         taken |= {p.name: p for p in own if p.kind not in WHATEVER and p.name not in taken}
         more = [p.kind for p in own if p.kind in WHATEVER]
-        if not more or any(name in taken for name in (*PARAMS, *MODELS, *BASES)):
+        if not more or any(is_called(name, (*PARAMS, *MODELS, *BASES, *NAMED)) for name in taken):
             break
     return taken, inspect.Parameter.VAR_KEYWORD in more
+
+
+__all__ = ["ALIASES", "BASES", "Made", "construct"]

@@ -5,70 +5,129 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from rsam_ref.conformance.observe import names
+from rsam_ref.conformance.observe.arguments import is_required, parameters_of, role_of
 from rsam_ref.conformance.observe.function_form import FunctionSubject
+from rsam_ref.conformance.observe.names import is_called, setting_of
 from rsam_ref.conformance.observe.observer import BrokenError
+from rsam_ref.conformance.observe.places import Found
 from rsam_ref.conformance.observe.problem import Hyper, Problem
+from rsam_ref.conformance.observe.trying import asked_for
 
-FORMS = ("function", "optimizer", "loop")
+FORMS = ("function", "optimizer", "loop", "optax")
 EXPLAINED = (
     "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state); "
     "optimizer: a torch optimizer class, or make(params, hyper) that returns one; "
-    "loop: train_step(model, optimizer, loss_fn, batch, hyper)"
+    "loop: train_step(model, optimizer, loss_fn, batch, hyper); "
+    "optax: a GradientTransformation, or make(hyper) that returns one"
 )
 
 
 def form_of(subject: Any) -> str:
-    """ "function", "optimizer" or "loop", by what it is and what its parameters are called."""
+    """ "function", "optimizer", "loop" or "optax", by what it is and what its parameters are."""
+    if not inspect.isclass(subject) and _is_transformation(subject):
+        return "optax"
     if inspect.isclass(subject):
-        if any(hasattr(subject, name) for name in ("step", "first_step", "ascent_step")):
+        if _has_steps(subject):
             return "optimizer"
         raise BrokenError(f"{subject.__name__} is a class without step(). {EXPLAINED}")
     if not callable(subject):
         raise BrokenError(f"a {type(subject).__name__} is not callable. {EXPLAINED}")
     try:
-        taken = inspect.signature(subject).parameters.values()
+        taken = parameters_of(subject)
     except (TypeError, ValueError):
         return "function"
-    kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    names = [p.name for p in taken if p.default is p.empty and p.kind not in kinds]
-    if any(name in ("model", "net", "module", "network") for name in names[:1]):
-        return "loop"
-    if len(names) <= 2:
-        return "optimizer"
-    if len(names) == 4:
+    required = [name for name, p in taken.items() if is_required(p)]
+    roles = {role_of(p) for p in taken.values()}
+    if any(is_called(name, names.GRADIENTS) for name in required[:3]) and "model" not in roles:
         return "function"
-    if len(names) >= 5:
+    if "model" in roles:
+        gives_data = {"batch", "inputs", "loader"} & roles
+        return "loop" if gives_data or "loss" in roles or len(required) > 2 else "optimizer"
+    if taken and all(setting_of(n) or is_called(n, names.CONFIGS) for n in required or taken):
+        return "optax"
+    if len(required) <= 2:
+        return "optimizer"
+    if any(setting_of(name) for name in required[1:3]) or is_called(required[0], names.PARAMS[:5]):
+        return "optimizer"
+    if len(required) == 4:
+        return "function"
+    if len(required) >= 5:
         return "loop"
-    raise BrokenError(f"cannot tell what a function of ({', '.join(names)}) is. {EXPLAINED}")
+    raise BrokenError(f"cannot tell what a function of ({', '.join(required)}) is. {EXPLAINED}")
+
+
+def _has_steps(made: type) -> bool:
+    """Whether a class has methods by which weights may be moved."""
+    words = (*HALVES, "step")
+    return any(
+        callable(value) and any(word in name for word in words)
+        for name, value in inspect.getmembers(made)
+        if not name.startswith("__")
+    )
+
+
+HALVES = ("perturb", "ascent", "ascend", "descent", "restore", "first", "second", "climb", "update")
+
+
+def _is_transformation(subject: Any) -> bool:
+    return callable(getattr(subject, "init", None)) and callable(getattr(subject, "update", None))
 
 
 class Maker:
-    """Makes a fresh subject as often as one is needed."""
+    """Makes a fresh subject as often as one is needed, in the way that was found."""
 
     def __init__(self, subject: Any, form: str, algorithm: str) -> None:
-        if not callable(subject):
+        if form != "optax" and not callable(subject):
             raise BrokenError(f"a {type(subject).__name__} is not callable. {EXPLAINED}")
         self.subject = subject
         self.form = form
         self.algorithm = algorithm
-        self.contract: str | None = None
+        self.asked = asked_for(algorithm)
+        self.way: Any = None
+        """How it is driven, once that is known: a `Way`, a loop's `Assignment`."""
+        self.found: Found | None = None
+        """What was found of its settings by trying."""
+        self.single = False
+        """Whether it only runs in float32."""
+
+    @property
+    def contract(self) -> str | None:
+        """The name of the way in which an optimizer is driven."""
+        return getattr(self.way, "name", None)
 
     def __call__(self, problem: Problem, hyper: Hyper, **options: Any) -> Any:
+        if self.single and options.get("dtype", "float64") == "float64":
+            options["dtype"] = "float32"
+        if self.form in ("function", "loop"):
+            options.setdefault("asked", self.asked)
         if self.form == "function":
             return FunctionSubject(self.subject, problem, hyper, **options)
+        if self.form == "optax":
+            return self._optax(problem, hyper, options)
         try:
-            from rsam_ref.conformance.observe import torch_forms
+            from rsam_ref.conformance.observe.loop_form import LoopSubject
+            from rsam_ref.conformance.observe.optimizer_form import OptimizerSubject
         except ImportError as error:
             raise BrokenError(
                 f"the form {self.form!r} needs PyTorch ({error}); pip install 'rsam-ref[torch]'"
             ) from None
         if self.form == "loop":
-            return torch_forms.LoopSubject(self.subject, problem, hyper, **options)
-        return torch_forms.OptimizerSubject(
-            self.subject,
-            problem,
-            hyper,
-            adaptive=self.algorithm == "asam",
-            contract=self.contract,
-            **options,
-        )
+            options.setdefault("assignment", self.way)
+            return LoopSubject(self.subject, problem, hyper, **options)
+        given: dict[str, Any] = {
+            "adaptive": self.algorithm == "asam",
+            "way": self.way,
+            "asked": self.asked,
+            "found": self.found,
+        }
+        return OptimizerSubject(self.subject, problem, hyper, **(given | options))
+
+    def _optax(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
+        try:
+            from rsam_ref.conformance.observe.optax_form import OptaxSubject
+        except ImportError as error:
+            raise BrokenError(
+                f"the form 'optax' needs JAX and optax ({error}); pip install optax"
+            ) from None
+        return OptaxSubject(self.subject, problem, hyper, way=self.way, asked=self.asked, **options)

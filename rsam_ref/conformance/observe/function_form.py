@@ -7,16 +7,31 @@
 ``loss_and_grad(weights)`` gives the loss and the gradients on this step's mini-batch, as often as
 it is asked. ``state`` is an empty dict at first, and whatever was returned from then on. ``hyper``
 holds this step's lr, momentum, weight_decay, rho, sigma, lam and eta.
+
+The settings may be taken by name, and what has no state returns the weights alone:
+
+    def step(params, grads_fn, *, lr, rho): ...
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
 
+from rsam_ref.conformance.observe import names
+from rsam_ref.conformance.observe.arguments import (
+    Assignment,
+    asked_alone,
+    called,
+    config_of,
+    is_required,
+    parameters_of,
+)
+from rsam_ref.conformance.observe.names import SETTINGS, is_called, setting_of
 from rsam_ref.conformance.observe.observer import (
     MOST_EVALUATIONS,
     BrokenError,
@@ -27,6 +42,43 @@ from rsam_ref.conformance.observe.observer import (
 from rsam_ref.conformance.observe.problem import Hyper, Problem, Weights
 
 TrainStep = Callable[..., Any]
+
+ORDER = ("weights", "gradient", "state", "hyper")
+"""A function's arguments where their names do not tell."""
+
+
+def assignment_of(train_step: TrainStep) -> Assignment:
+    """What each parameter of a function is for: one of `ORDER`, or a setting."""
+    try:
+        taken = parameters_of(train_step)
+    except (TypeError, ValueError):
+        return {}
+    required = [name for name, p in taken.items() if is_required(p)]
+    found: Assignment = {}
+    for name, parameter in taken.items():
+        role = _role(name, found)
+        if role is not None and (
+            is_required(parameter) or setting_of(name) or role in ("hyper", "state")
+        ):
+            found[name] = role
+    needed = {"weights", "gradient"} <= set(found.values())
+    if needed and all(name in found for name in required):
+        return found
+    by_place = dict(zip(required, ORDER))
+    return by_place | {n: r for n, r in found.items() if n not in by_place and setting_of(n)}
+
+
+def _role(name: str, found: Assignment) -> str | None:
+    kinds = {
+        "weights": names.WEIGHTS,
+        "gradient": names.GRADIENTS,
+        "state": names.STATES,
+        "hyper": names.CONFIGS,
+    }
+    if setting_of(name):
+        return setting_of(name)
+    known = set(found.values())
+    return next((r for r, all_ in kinds.items() if is_called(name, all_) and r not in known), None)
 
 
 class FunctionSubject:
@@ -42,6 +94,7 @@ class FunctionSubject:
         *,
         dtype: str = "float64",
         loss_and_grad: Callable[[np.ndarray, int], tuple[float, np.ndarray]] | None = None,
+        asked: Collection[str] = SETTINGS,
     ) -> None:
         self.train_step = train_step
         self.problem = problem
@@ -49,12 +102,39 @@ class FunctionSubject:
         self.loss_and_grad = loss_and_grad or problem.loss_and_grad
         self.parts = [part.astype(self.dtype) for part in problem.parts(problem.start)]
         self.state: Any = {}
+        self.asked = asked
+        self.assignment = asked_alone(train_step, assignment_of(train_step), asked)
+        roles = set(self.assignment.values())
+        self.takes_all = "hyper" in roles or not roles
+        self.keeps_state = "state" in roles or not roles
+        self.gradients_alone = self._asks_for_gradients_alone()
+
+    @property
+    def by(self) -> str:
+        return getattr(self.train_step, "__name__", "train_step")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The settings that it does not take."""
+        given = self.assignment.values()
+        return () if self.takes_all else tuple(s for s in SETTINGS if s not in given)
+
+    def settable(self, setting: str) -> bool:
+        """Whether a setting can be changed between steps."""
+        return setting not in self.missing
+
+    def _asks_for_gradients_alone(self) -> bool:
+        """Whether its function is called, by its name, for the gradients and not for the loss."""
+        name = next((n for n, r in self.assignment.items() if r == "gradient"), "")
+        return is_called(
+            name, ("grad_fn", "grads_fn", "grad", "grads", "gradient", "gradients")
+        ) or (is_called(name, ("gradient_fn", "get_grad", "compute_grad", "compute_gradients")))
 
     def weights(self) -> np.ndarray:
         return self.problem.flat(self.parts)
 
     def step(self, number: int, hyper: Hyper, seen: Step) -> None:
-        def loss_and_grad(weights: Weights) -> tuple[float, Weights]:
+        def loss_and_grad(weights: Weights, *_: Any) -> Any:
             at = self._checked(weights, f"loss_and_grad was called in step {number + 1} with")
             if len(seen.evaluations) >= MOST_EVALUATIONS:
                 raise BrokenError(
@@ -64,10 +144,12 @@ class FunctionSubject:
             seen.evaluations.append(Evaluation(flat, number))
             loss, gradient = self.loss_and_grad(flat, number)
             parts = [part.astype(self.dtype) for part in self.problem.parts(gradient)]
-            return loss, parts
+            return parts if self.gradients_alone else (loss, parts)
 
         given = [part.copy() for part in self.parts]
-        result = self.train_step(given, loss_and_grad, self.state, hyper)
+        result = self._call(given, loss_and_grad, hyper)
+        if not self.keeps_state and not _is_pair(result, len(self.parts)):
+            result = result, self.state
         if not isinstance(result, tuple) or len(result) != 2:
             what = type(result).__name__
             if isinstance(result, tuple):
@@ -76,6 +158,23 @@ class FunctionSubject:
         self.parts = self._checked(result[0], f"train_step returned from step {number + 1}")
         self.parts = [part.copy() for part in self.parts]
         self.state = result[1]
+
+    def _call(self, weights: Weights, loss_and_grad: Any, hyper: Hyper) -> Any:
+        if not self.assignment:
+            return self.train_step(weights, loss_and_grad, self.state, hyper)
+        if len(self.assignment) < 2 or len(set(self.assignment.values()) & set(ORDER)) < 2:
+            return self.train_step(weights, loss_and_grad, self.state, hyper)
+        values: dict[str, Any] = {
+            "weights": weights,
+            "gradient": loss_and_grad,
+            "state": self.state,
+            **vars(hyper),
+        }
+        taken = inspect.signature(self.train_step).parameters
+        for name, role in self.assignment.items():
+            if role == "hyper":
+                values["hyper"] = config_of(taken[name], self.train_step, hyper)
+        return called(self.train_step, self.assignment, values)
 
     def resumed(self, hyper: Hyper) -> FunctionSubject:
         """Another with these weights and a copy of the state: what is kept elsewhere is not."""
@@ -108,3 +207,12 @@ class FunctionSubject:
             if part.dtype.kind != "f":
                 raise BrokenError(f"{doing} weights of type {part.dtype} for {name}")
         return parts
+
+
+def _is_pair(result: Any, count: int) -> bool:
+    """Whether this is (weights, state), and not the weights alone."""
+    return (
+        isinstance(result, tuple)
+        and len(result) == 2
+        and (count != 2 or isinstance(result[0], list | tuple))
+    )

@@ -171,11 +171,4 @@ FINDINGS: dict[str, Entry] = {
         "two gradients a step are enough",
         note=True,
     ),
-    "contract.backward-first": Entry(
-        "step(closure) expects backward() to have been called before; without it, it is its base "
-        "optimizer, silently",
-        "whoever calls it as torch's documentation shows trains without SAM",
-        "call the closure twice, or refuse to go without a gradient",
-        note=True,
-    ),
 }

@@ -5,9 +5,6 @@ The registry: which probes a form has, and under what names they are told. Each 
 
 from __future__ import annotations
 
-from typing import Any
-
-from rsam_ref.conformance.observe.problem import Hyper, schedule
 from rsam_ref.conformance.probes.generators import reseeding
 from rsam_ref.conformance.probes.gradients import accumulation, infinite_gradient, missing_gradients
 from rsam_ref.conformance.probes.groups import added_group, parameter_groups
@@ -25,7 +22,7 @@ from rsam_ref.conformance.probes.saving import save_and_resume
 from rsam_ref.conformance.probes.setting import Probe, Setting, SkippedError
 from rsam_ref.conformance.probes.weight_types import half_precision, kept_types
 
-__all__ = ["MUST_RUN", "Probe", "Setting", "SkippedError", "plan_of", "probes_of"]
+__all__ = ["MUST_RUN", "Probe", "Setting", "SkippedError", "probes_of"]
 
 ALL: dict[str, Probe] = {
     "save and resume": save_and_resume,
@@ -61,15 +58,6 @@ OPTIMIZER: dict[str, Probe] = {
 
 def probes_of(form: str) -> dict[str, Probe]:
     """The probes of a form, by name, in the order in which they are carried out."""
-    if form == "function":
+    if form in ("function", "optax"):
         return ALL
     return {**ALL, **TORCH, **(OPTIMIZER if form == "optimizer" else {})}
-
-
-def plan_of(subject: Any, hyper: Hyper) -> list[Hyper]:
-    """The main run's settings: those that cannot be changed from outside stay as they are."""
-    plan = schedule(hyper)
-    if subject.form != "optimizer":
-        return plan
-    fixed = [name for name in ("rho", "sigma", "lam") if not subject.settable(name)]
-    return [h.but(**{name: getattr(hyper, name) for name in fixed}) for h in plan]

@@ -56,7 +56,7 @@ class Finding:
     where: str = "training"
     """The probe in which it showed."""
     conditional: bool = False
-    """Whether it may come from a setting that could not be passed; then it alone is no divergence."""
+    """Whether it may come from a setting that was not passed; then it alone is no divergence."""
 
     @property
     def stage(self) -> str:

@@ -1,0 +1,432 @@
+"""Driving an implementation: how it is called, with which settings, and the main run.
+
+What its names do not tell is found by trying. Then all of its steps are taken in one way; where a
+class has two, the other one is judged for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
+from rsam_ref.conformance.observe.forms import Maker
+from rsam_ref.conformance.observe.names import SETTINGS
+from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, Step, watch
+from rsam_ref.conformance.observe.own_values import own_values
+from rsam_ref.conformance.observe.places import Found
+from rsam_ref.conformance.observe.problem import Hyper, Problem, schedule
+from rsam_ref.conformance.report.report import Finding
+
+Told = Callable[[BaseException], BrokenError]
+"""Turns what an implementation raised into a message that names its line."""
+
+CHANGED = ("rho", "sigma", "lam", "lr")
+"""The settings that the main run changes from step to step."""
+
+WITHOUT_GRAD = ("does not require grad", "grad_fn", "grad can be implicitly")
+
+
+@dataclass
+class Driven:
+    """How an implementation is driven, and what its main run gave."""
+
+    hyper: Hyper
+    steps: list[Step]
+    resumed: Any
+    subject: Any
+    """One that was made and not stepped."""
+    own: dict[str, float]
+    """The settings that could not be passed, and what they seem to be."""
+    guessed: set[str]
+    """Those of them that are 0 for want of anything better."""
+    outcomes: dict[str, str]
+    findings: list[Finding] = field(default_factory=list)
+    others: list[Any] = field(default_factory=list)
+    """Further ways to call it, which were not tried to the end."""
+
+    @property
+    def unread(self) -> set[str]:
+        """The settings that could neither be passed nor read off."""
+        return {s for s in self.subject.missing if s not in self.own} | self.guessed
+
+    def not_passed(self, settings: Collection[str]) -> str:
+        """Those of the settings that could not be passed, in words."""
+        missing = tuple(s for s in self.subject.missing if s in settings)
+        return not_passed(self.subject, missing, self.own, self.guessed)
+
+
+class Driving:
+    """Finds out how to drive what a maker makes, and drives it."""
+
+    def __init__(
+        self,
+        maker: Maker,
+        problem: Problem,
+        hyper: Hyper,
+        told: Told,
+        afresh: Callable[[], None],
+    ) -> None:
+        self.maker, self.problem, self.hyper = maker, problem, hyper
+        self.told, self.afresh = told, afresh
+        self.outcomes: dict[str, str] = {}
+        self.findings: list[Finding] = []
+        self.errors: dict[Any, BrokenError] = {}
+        self.rsam = maker.algorithm == "rsam"
+
+    def carry_out(self) -> Driven:
+        ways, trials = self._ways()
+        if not trials and self._runs_in_float32(ways):
+            ways, trials = self._ways()
+        if not trials:
+            raise self._failure()
+        self.trials = trials
+        failed: dict[Any, BrokenError] = {}
+        for way in sorted(trials, key=lambda way: self._rank(way, ways, trials)):
+            self.maker.way, self.maker.found = way, None
+            try:
+                driven = self._main_run()
+            except MemoryError:
+                raise
+            except Exception as error:
+                failed[key_of(way)] = self.told(error)
+                continue
+            self._tell_ways(way, trials)
+            driven.others = [w for w in trials if w is not way]
+            return driven
+        first = next(iter(failed.values()))
+        raise first
+
+    # Which way
+
+    def _ways(self) -> tuple[list[Any], dict[Any, list[Step]]]:
+        """The ways that there are, and two steps of each that works."""
+        trial = self.maker(self.problem, self.hyper)
+        if self.maker.form != "optimizer":
+            return self._first_of(getattr(trial, "ways", [None]))
+        from rsam_ref.conformance.observe import ways as of
+
+        ways = list(of.halves(trial.optimizer, self.rsam))
+        usual = [way for way in ways if way.name == "two-step"]
+        closures = of.closures(trial.optimizer)
+        if (not ways and not closures) or self.rsam or not usual:
+            ways += self._orders(of.orders(trial.optimizer, self.rsam), usual)
+        if not ways and not closures:
+            closures = [of.CLOSURE, of.FORWARD, of.BACKWARD_FIRST]
+        trials: dict[Any, list[Step]] = {}
+        for way in ways:
+            self._try(way, trials)
+        for way in closures:
+            if way.name == "closure":
+                way = self._closure(way, trials)
+            elif any(self._is_full(t) for w, t in trials.items() if w.name in CLOSURES):
+                continue  # one of the ways with a closure makes two gradients
+            else:
+                self._try(way, trials)
+            ways.append(way)
+        return ways, trials
+
+    def _first_of(self, ways: list[Any]) -> tuple[list[Any], dict[Any, list[Step]]]:
+        """The first that works; one that takes two gradients, if there is one."""
+        trials: dict[Any, list[Step]] = {}
+        poor: Any = None
+        for way in ways:
+            found: dict[Any, list[Step]] = {}
+            suits = getattr(self._try(way, found), "suits", None)
+            if not found:
+                continue
+            steps = found[key_of(way)]
+            full = suits(steps) if suits is not None else self._is_full(steps)
+            if full or way is None:
+                return [key_of(way)], found
+            poor = (way, found) if suits is not None else poor or (way, found)
+        if poor is not None:
+            return [key_of(poor[0])], poor[1]
+        return [key_of(way) for way in ways], trials
+
+    def _try(self, way: Any, trials: dict[Any, list[Step]]) -> Any:
+        """Two steps in a way, and the subject that made them; None where it raises."""
+        self.maker.way, self.maker.found = way, None
+        key = key_of(way)
+        try:
+            self.afresh()
+            subject = self.maker(self.problem, self.hyper)
+            trials[key] = watch(subject, [self.hyper] * 2)
+        except MemoryError:
+            raise
+        except Exception as error:
+            self.errors[key] = self.told(error)
+            return None
+        return subject
+
+    def _closure(self, way: Any, trials: dict[Any, list[Step]]) -> Any:
+        """step(closure) as torch's users call it; where that raises, with gradients on."""
+        self._try(way, trials)
+        error = self.errors.get(way)
+        if error is None or not any(words in str(error) for words in WITHOUT_GRAD):
+            return way
+        able = type(way)(way.name, way.calls, with_grad=True)
+        self._try(able, trials)
+        return able if able in trials else way
+
+    def _orders(self, orders: Any, usual: list[Any]) -> list[Any]:
+        """Of the orders that the names of its methods allow, the one that brings the weights back.
+
+        Where it has the usual halves, only one with a draw before them is asked for.
+        """
+        from rsam_ref.conformance.observe.trying import best_order
+
+        small = self.hyper.but(lr=1e-6)
+
+        def run(way: Any) -> Step:
+            self.afresh()
+            self.maker.way, self.maker.found = way, None
+            return watch(self.maker(self.problem, small), [small])[0]
+
+        candidates = [way for way in orders if not usual or way.name == "three-step"]
+        best = best_order(candidates, run, self.rsam)
+        return [] if best is None else [best]
+
+    def _is_full(self, steps: list[Step]) -> bool:
+        """Whether a step takes gradients at two places."""
+        return any(len({e.at.tobytes() for e in step.evaluations}) > 1 for step in steps)
+
+    def _is_drawn(self, steps: list[Step]) -> bool:
+        return any(s.evaluations and (s.evaluations[0].at != s.before).any() for s in steps)
+
+    def _rank(self, way: Any, ways: list[Any], trials: dict[Any, list[Step]]) -> tuple[Any, ...]:
+        """R-SAM draws before its first gradient, for which two halves have no call."""
+        steps = trials[way]
+        if not hasattr(way, "name"):
+            return (ways.index(way),)
+        order = ("closure", "forward-closure", "three-step", "two-step", "backward-first")
+        place = order.index(way.name) if self.rsam else ways.index(way)
+        undrawn = self.rsam and way.name in ("two-step", "three-step") and not self._is_drawn(steps)
+        return (not self._is_full(steps), undrawn, place)
+
+    def _runs_in_float32(self, ways: list[Any]) -> bool:
+        """Whether it runs in float32, since it does not in float64."""
+        if not any(isinstance(error, RaisedError) for error in self.errors.values()):
+            return False
+        before, self.errors = self.errors, {}
+        self.maker.single = True
+        _, trials = self._ways()
+        if not trials:
+            self.maker.single, self.errors = False, before
+            return False
+        told = next(iter(before.values()))
+        self.outcomes["float64"] = f"not done: it runs in float32 only ({told})"
+        self.errors = {}
+        return True
+
+    def _failure(self) -> BrokenError:
+        told = next(iter(self.errors.values()))
+        halves = all(getattr(way, "name", "") == "two-step" for way in self.errors)
+        hint = NO_DRAW if self.rsam and halves else ""
+        return type(told)(f"{told}{hint}")
+
+    def _tell_ways(self, way: Any, trials: dict[Any, list[Step]]) -> None:
+        """Say which ways do not work, and what is special about the one that is used."""
+        if not hasattr(way, "name"):
+            return
+        closure = next((w for w in self.errors if w.name == "closure" and not w.with_grad), None)
+        for other, error in self.errors.items():
+            usual = other.name in ("two-step", "closure") and not other.with_grad
+            if usual and not any(w.name == other.name for w in trials):
+                self.outcomes[other.words] = f"not done: {error}"
+        if way.with_grad:
+            self.findings.append(
+                Finding("contract.closure-without-gradients", {"error": str(self.errors[closure])})
+            )
+        if way.name == "backward-first":
+            poor = next((t for w, t in trials.items() if w.name == "closure"), None)
+            evidence: dict[str, Any] = {"gradients without it": 1}
+            if poor is None and closure is not None:
+                evidence = {"without it": str(self.errors[closure])}
+            self.findings.append(Finding("contract.backward-first", evidence))
+
+    # With which settings
+
+    def _main_run(self) -> Driven:
+        maker, hyper = self.maker, self.hyper
+        if maker.form == "optimizer":
+            maker.found = self._found()
+        self.afresh()
+        subject = maker(self.problem, hyper)
+        missing = tuple(s for s in subject.missing if s in maker.asked)
+        own = self._own(subject, hyper, missing)
+        hyper = hyper.but(**own)
+        self._tell_settings(subject, missing, own)
+        self.afresh()
+        subject = maker(self.problem, hyper)
+        steps, resumed = run(maker, self.problem, plan_of(subject, hyper))
+        return Driven(
+            hyper, steps, resumed, subject, own, self.guessed, self.outcomes, self.findings
+        )
+
+    def _found(self) -> Found:
+        from rsam_ref.conformance.observe.trying import Trying
+
+        maker, way = self.maker, self.maker.way
+
+        def make(hyper: Hyper, found: Found) -> Any:
+            return maker(self.problem, hyper, way=way, found=found)
+
+        return Trying(make, self.hyper, maker.asked, self.afresh).find()
+
+    def _own(self, subject: Any, hyper: Hyper, missing: tuple[str, ...]) -> dict[str, float]:
+        """What the settings are that could not be passed: what its groups say, or what is seen."""
+        self.guessed: set[str] = set()
+        trial = self.trials.get(key_of(self.maker.way), [])
+        if not self.rsam and self._is_drawn(trial):  # it is another algorithm, and has its own
+            missing = (*missing, "sigma", "lam")
+        if not missing:
+            return {}
+        held = getattr(subject, "held", lambda setting: None)
+        own: dict[str, float] = {
+            s: v for s in ("momentum", "weight_decay") if (v := held(s)) is not None
+        }
+        own = {s: v for s, v in own.items() if s in missing}
+        left = [s for s in missing if s not in own]
+        if left:
+            self.afresh()
+            try:
+                steps = watch(self.maker(self.problem, hyper), [hyper] * 3)
+                own |= own_values(self.problem, steps, self.maker.algorithm, left)
+            except MemoryError:
+                raise
+            except Exception:  # what is wrong shows, and is told, in the main run
+                pass
+        for setting in ("momentum", "weight_decay"):
+            if setting in missing and setting not in own:
+                own[setting] = 0.0
+                self.guessed.add(setting)
+        return own
+
+    def _tell_settings(self, subject: Any, missing: tuple[str, ...], own: dict[str, float]) -> None:
+        told = not_passed(subject, missing, own, self.guessed)
+        if told:
+            self.outcomes["settings"] = f"not done: {told}"
+        found = self.maker.found
+        if found is not None and found.renamed:
+            words = ", ".join(f"{name} is {setting}" for name, setting in found.renamed.items())
+            self.outcomes["settings by trying"] = f"passed: {words}"
+
+    # In the other ways
+
+    def others(self, driven: Driven, main: Diagnosis) -> list[Finding]:
+        """What the other ways to call it give, where they give something else."""
+        findings: list[Finding] = []
+        chosen = self.maker.way
+        if not hasattr(chosen, "name") or any(f.diverges for f in main.findings):
+            return []
+        found = self.maker.found
+        for way in driven.others:
+            undrawn = self.rsam and way.name == "two-step"
+            if way.name == "backward-first" or undrawn:
+                continue
+            codes, error = self._looks_like(way, driven, found)
+            if error is not None:
+                self.outcomes[way.words] = f"not done: {error}"
+            elif not codes:
+                self.outcomes[way.words] = "passed"
+            elif way.name == "closure" and self._is_right_after_backward(driven, found):
+                evidence = {"without it": f"{codes[0]}, and silently"}
+                findings.append(Finding("contract.backward-first", evidence))
+            else:
+                evidence = {"driven as": way.words, "looks like": ", ".join(codes)}
+                findings.append(Finding("contract.other-way", evidence))
+        self.maker.way, self.maker.found = chosen, found
+        return findings
+
+    def _looks_like(
+        self, way: Any, driven: Driven, found: Found | None
+    ) -> tuple[list[str], BrokenError | None]:
+        """The divergences of another way, or why it cannot be told."""
+        self.maker.way, self.maker.found = way, found
+        try:
+            self.afresh()
+            plan = [step.hyper for step in driven.steps]
+            steps = watch(self.maker(self.problem, driven.hyper), plan)
+            findings = diagnose(self.problem, steps, self.maker.algorithm).findings
+        except MemoryError:
+            raise
+        except Exception as error:
+            return [], self.told(error)
+        return [f.code for f in findings if f.diverges], None
+
+    def _is_right_after_backward(self, driven: Driven, found: Found | None) -> bool:
+        from rsam_ref.conformance.observe.ways import BACKWARD_FIRST
+
+        codes, error = self._looks_like(BACKWARD_FIRST, driven, found)
+        return error is None and not codes
+
+
+CLOSURES = ("closure", "forward-closure")
+
+DRIVEN = "backward, first_step, backward, second_step"
+NO_DRAW = (
+    f"; it was driven as {DRIVEN}: R-SAM's draw comes before the first backward, so give the class "
+    "a step(closure) that draws, takes both gradients and steps"
+)
+
+
+def key_of(way: Any) -> Any:
+    """Something that a dict can hold, for a way that may be a dict."""
+    return Frozen(way) if isinstance(way, dict) else way
+
+
+class Frozen(dict[str, str]):
+    """A dict that stays as it is."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+
+def plan_of(subject: Any, hyper: Hyper) -> list[Hyper]:
+    """The main run's settings: those that cannot be changed from outside stay as they are."""
+    asked = getattr(subject, "asked", SETTINGS)
+    fixed = [name for name in CHANGED if name not in asked or not subject.settable(name)]
+    return [h.but(**{name: getattr(hyper, name) for name in fixed}) for h in schedule(hyper)]
+
+
+def run(maker: Maker, problem: Problem, plan: list[Hyper]) -> tuple[list[Step], Any]:
+    """The steps, and the subject as it was saved and loaded half-way (or the error of that)."""
+    subject = maker(problem, plan[0])
+    steps: list[Step] = []
+    resumed: Any = None
+    for number, hyper in enumerate(plan):
+        if number == len(plan) // 2:
+            try:
+                resumed = subject.resumed(hyper)
+            except Exception as error:
+                resumed = error
+        step = Step(number, hyper, subject.weights())
+        subject.step(number, hyper, step)
+        step.after = subject.weights()
+        steps.append(step)
+    return steps, resumed
+
+
+def not_passed(
+    subject: Any, settings: tuple[str, ...], own: dict[str, float], guessed: set[str]
+) -> str:
+    """Settings that could not be passed, in words, and what they seem to be."""
+    held = getattr(subject, "held", lambda setting: None)
+
+    def said(setting: str) -> str:
+        if setting not in own:
+            return setting
+        kind = "taken to be" if setting in guessed or held(setting) is not None else "it looks like"
+        return f"{setting} ({kind} {own[setting]:g})"
+
+    if not settings:
+        return ""
+    *others, last = map(said, settings)
+    names = f"{', '.join(others)} and {last}" if others else last
+    mend = {
+        "optimizer": "give a function make(params, hyper) that passes what hyper holds",
+        "optax": "give a function make(hyper) that passes what hyper holds",
+    }.get(subject.form, "take hyper, or the setting by its name")
+    return f"{names} could not be passed to {subject.by}, which may use its own; {mend}"

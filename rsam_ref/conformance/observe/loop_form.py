@@ -1,0 +1,154 @@
+"""A PyTorch training step: a function of the model, an optimizer, a loss and a mini-batch.
+
+Its arguments may come in any order and under the usual names, inputs and targets apart, settings
+by name or together; the optimizer may be its own.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+
+from rsam_ref.conformance.observe.arguments import (
+    Assignment,
+    asked_alone,
+    assignments,
+    called,
+    config_of,
+    parameters_of,
+    takes_more,
+    takes_rest,
+)
+from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS
+from rsam_ref.conformance.observe.observer import BrokenError, NotSavedError, Step
+from rsam_ref.conformance.observe.problem import Hyper, Problem
+from rsam_ref.conformance.observe.torch_base import given_base
+from rsam_ref.conformance.observe.torch_forms import Net, TorchSubject
+
+USUAL = "train_step(model, optimizer, loss_fn, batch, hyper)"
+
+
+class LoopSubject(TorchSubject):
+    """A training step, with SGD for its optimizer. ``assignment`` says what its parameters are."""
+
+    form = "loop"
+
+    def __init__(
+        self,
+        train_step: Callable[..., Any],
+        problem: Problem,
+        hyper: Hyper,
+        *,
+        dtype: str = "float64",
+        net: Net | None = None,
+        assignment: Assignment | None = None,
+        asked: Collection[str] = SETTINGS,
+    ) -> None:
+        super().__init__(problem, dtype, net)
+        self.train_step = train_step
+        self.dtype_name = dtype
+        self.ways = ways_of(train_step)
+        chosen = self.ways[0] if assignment is None else assignment
+        self.asked = asked
+        self.assignment = asked_alone(train_step, chosen, asked)
+        self.optimizer = torch.optim.SGD(
+            self.net.parameters(),
+            lr=hyper.lr,
+            momentum=hyper.momentum,
+            weight_decay=hyper.weight_decay,
+        )
+        self.given_optimizer = "optimizer" in self.assignment.values()
+        if self.given_optimizer:
+            self.base_seen = given_base(self.optimizer, self.judged)
+        self.state: Any = {}
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The settings that it does not take."""
+        roles = set(self.assignment.values())
+        if "hyper" in roles or takes_more(self.train_step):
+            return ()
+        given = roles | (set(BASE_SETTINGS) if self.given_optimizer else set())
+        return tuple(setting for setting in SETTINGS if setting not in given)
+
+    @property
+    def by(self) -> str:
+        return getattr(self.train_step, "__name__", "train_step")
+
+    def settable(self, setting: str) -> bool:
+        """Whether a setting can be changed between steps."""
+        return setting not in self.missing
+
+    def step(self, number: int, hyper: Hyper, seen: Step) -> None:
+        self._begin(number)
+        for group in self.optimizer.param_groups:
+            group["lr"] = hyper.lr
+        self._settings = self.base_seen.begin() if self.base_seen else []
+        with self._looking_for_a_base():
+            seen.returned = self._call(number, hyper)
+        self._end(seen)
+
+    def _call(self, number: int, hyper: Hyper) -> Any:
+        batch = self._batch(number)
+        values: dict[str, Any] = {
+            "model": self.net,
+            "optimizer": self.optimizer,
+            "loss": self._loss,
+            "batch": batch,
+            "inputs": batch[0],
+            "targets": batch[1],
+            "loader": [batch],
+            "device": "cpu",
+            "number": number,
+            "state": self.state,
+            **vars(hyper),
+        }
+        taken = parameters_of(self.train_step)
+        for name, role in self.assignment.items():
+            if role == "hyper":
+                values["hyper"] = config_of(taken[name], self.train_step, hyper)
+        more = {}
+        roles = set(self.assignment.values())
+        if takes_more(self.train_step) and "hyper" not in roles:
+            more = {s: getattr(hyper, s) for s in SETTINGS if s not in roles}
+        rest = () if {"batch", "inputs", "loader"} & roles else batch
+        rest = rest if takes_rest(self.train_step) else ()
+        return called(self.train_step, self.assignment, values, rest, more)
+
+    def resumed(self, hyper: Hyper) -> LoopSubject:
+        if not self.given_optimizer:
+            raise NotSavedError("its optimizer is its own, and nothing of it can be saved")
+        other = LoopSubject(
+            self.train_step,
+            self.problem,
+            hyper,
+            dtype=self.dtype_name,
+            assignment=self.assignment,
+            asked=self.asked,
+        )
+        other.net.load_state_dict(self.net.state_dict())
+        other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
+        other.state = copy.deepcopy(self.state)
+        return other
+
+
+def ways_of(train_step: Callable[..., Any]) -> list[Assignment]:
+    """The ways to call it, the likeliest first."""
+    try:
+        found = [a for a in assignments(train_step) if "model" in a.values()]
+    except (TypeError, ValueError):
+        found = []
+    if found:
+        return found
+    try:
+        taken = f"({', '.join(inspect.signature(train_step).parameters)})"
+    except (TypeError, ValueError):
+        taken = "unknown arguments"
+    raise BrokenError(
+        f"a training step is called as {USUAL}, its arguments in any order; what to give for "
+        f"{taken} could not be told"
+    )
