@@ -78,7 +78,7 @@ def tiny_gradient(s: Setting) -> list[Finding]:
     size = float(np.linalg.norm(measured))
     wanted = s.hyper.rho * float(np.linalg.norm(along))
     constant = wanted / max(float(np.linalg.norm(a.eps)), 1e-300) - size
-    if BITES < constant and a.eps.any():
+    if constant > BITES and a.eps.any():
         what = "with the loss times 1e-12 the norm is no less than"
         return [Finding("ascent.bounded-radius", {what: constant})]
     if abs(constant - 1e-12) > 2e-13:
