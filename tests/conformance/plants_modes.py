@@ -303,6 +303,21 @@ class SamForAWhile(ClosureSam):
         return loss
 
 
+class AroundAdamW(TwoStepSam):
+    """With AdamW for its base, whose moments it saves and loads."""
+
+    def __init__(self, params, rho=0.05, lr=0.1, weight_decay=0.0):
+        super().__init__(params, torch.optim.AdamW, rho, lr=lr, weight_decay=weight_decay)
+
+
+class ForgetsTheMoments(AroundAdamW):
+    """As the much-used public SAM loads: its base optimizer goes on from nothing."""
+
+    def load_state_dict(self, state_dict):
+        torch.optim.Optimizer.load_state_dict(self, state_dict)
+        self.base_optimizer.param_groups = self.param_groups
+
+
 class NotShared(TwoStepSam):
     """Its groups are a list of its own: what is added later never reaches the base optimizer."""
 
@@ -378,6 +393,7 @@ PLANTS = [
      "update.tensor-left-out"),
     ("modes-shared-moved-twice", "loop", "sam", loop(own_step=shared_weights_twice),
      "update.unknown"),
+    ("resume-adamw-forgotten", "optimizer", "sam", ForgetsTheMoments, "resume.momentum-lost"),
     ("steps-sam-for-a-while", "optimizer", "sam", SamForAWhile, "ascent.skipped"),
     ("loss-perturbed", "optimizer", "sam", PerturbedLoss, "contract.perturbed-loss"),
     ("seeds-torch", "optimizer", "sam", SeedsEveryStep, "contract.reseeds-generator"),
@@ -401,6 +417,7 @@ RIGHT = [
     ("modes-in-parts", "loop", "sam", loop(gradients=in_two_parts)),
     ("modes-rsam-drawn-before", "loop", "rsam", loop(sigma=1.0)),
     ("modes-fork", "loop", "sam", loop(before_first=draws_in_a_fork, before_second=leave)),
+    ("resume-adamw", "optimizer", "sam", AroundAdamW),
     ("modes-of-model", "optimizer", "sam", ManagesStatistics),
 ]
 NOTED = [

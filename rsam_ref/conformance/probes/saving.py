@@ -20,6 +20,8 @@ from rsam_ref.conformance.probes.setting import (
 )
 from rsam_ref.conformance.report.report import Finding
 
+LR_LOST = "changes of lr no longer reach the base optimizer"
+
 
 def save_and_resume(s: Setting) -> list[Finding]:
     """A run that was saved and loaded half-way goes on as if nothing had happened.
@@ -42,20 +44,26 @@ def save_and_resume(s: Setting) -> list[Finding]:
     cases = cases_of(problem, [*s.steps[:half], *rest])
     verdict = _judged(cases, s)
     if verdict.best is not None and set(verdict.best.codes) == set(update.best.codes):
+        if any(_rates(a) != _rates(b) for a, b in zip(s.steps[half:], rest)):
+            return [Finding("resume.hidden-state", {"differs": LR_LOST})]
         return _ascent(s, cases)
     afresh = _judged(cases_of(problem, rest), s)
     if afresh.best is not None:
         changed = set(afresh.best.codes) - set(update.best.codes)
         changed = {code for code in changed if not is_note(code)}
         if changed <= {"update.lr-ignored"}:
-            lr_lost = "changes of lr no longer reach the base optimizer"
             if changed and not _remembers(s.hyper, update.best.codes, s.steps[0]):
-                return [Finding("resume.hidden-state", {"differs": lr_lost})]
+                return [Finding("resume.hidden-state", {"differs": LR_LOST})]
             evidence: dict[str, Any] = {"error, from a fresh base optimizer": afresh.error}
             if changed:
-                evidence["besides"] = lr_lost
+                evidence["besides"] = LR_LOST
             return [Finding("resume.momentum-lost", evidence)]
     return [Finding("resume.hidden-state", {"differs": "the base step"})]
+
+
+def _rates(step: Step) -> list[float]:
+    """The learning rates of its base's groups."""
+    return [group.get("lr", 0.0) for group in step.base.settings]
 
 
 def _judged(cases: list[Case], s: Setting) -> Verdict:
