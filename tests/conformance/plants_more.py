@@ -162,14 +162,14 @@ def over(length):
 
 
 def tensor_norms(a):
-    return [np.linalg.norm(x.ravel()) for x in a]
+    return [np.linalg.norm(x.ravel()) + 1e-12 for x in a]
 
 
 def per_module(s):
     """Weight and bias of a layer are normalised together."""
     out = []
     for weight, bias in zip(s.a[::2], s.a[1::2]):
-        size = np.sqrt((weight * weight).sum() + (bias * bias).sum())
+        size = np.sqrt((weight * weight).sum() + (bias * bias).sum()) + 1e-12
         out += [s.h.rho / size * weight, s.h.rho / size * bias]
     return Arrays(out)
 
@@ -181,7 +181,7 @@ def first_matrix_left_out(s):
 for name, length, code, *more in [
     ("norm-floor", over(lambda n: max(n, 0.9)), "ascent.bounded-radius"),
     ("radius-cap", radius(lambda s: min(s.h.rho, 0.3)), "ascent.bounded-radius"),
-    ("half-normalised", over(lambda n: 1 / (0.5 + 0.5 / n)), "ascent.partly-normalised"),
+    ("half-normalised", over(lambda n: 1 / (0.5 + 0.5 / (n + 1e-12))), "ascent.partly-normalised"),
     ("fixed-factor", lambda s: 0.05 * s.a, "ascent.not-normalised", ["limits.rho-zero"]),
     ("next-to-nothing", radius(lambda s: 1e-11 * s.h.rho), "ascent.missing"),
     ("warm-up", radius(lambda s: s.h.rho * s.state["t"] / 20), "ascent.radius-scheduled",
@@ -257,7 +257,7 @@ def clipped_by_filter(s):
 
 
 def trust_ratio(s):
-    scale = Arrays(np.linalg.norm(w) / np.linalg.norm(g) for w, g in zip(s.w, s.g0))
+    scale = Arrays(np.linalg.norm(w) / (np.linalg.norm(g) + 1e-12) for w, g in zip(s.w, s.g0))
     return scale * s.g0
 
 
@@ -267,7 +267,7 @@ def largest_tenth(a):
 
 def without_biases(s):
     t = Arrays(w * 0 if w.ndim == 1 else np.abs(w) + s.h.eta for w in s.w)
-    return t * t * s.a / norm(t * s.a)
+    return t * t * s.a / (norm(t * s.a) + 1e-12)
 
 
 def with_noise(s):
@@ -300,17 +300,17 @@ for name, hooks, code, *more in [
 
 def signed(s):
     t = s.w + s.h.eta
-    return s.h.rho / norm(t * s.a) * (t * t * s.a)
+    return s.h.rho / (norm(t * s.a) + 1e-12) * (t * t * s.a)
 
 
 def by_filters(s):
     t = s.w.map(lambda w: filter_norm(w) + 0 * w) + s.h.eta
-    return s.h.rho / norm(t * s.a) * (t * t * s.a)
+    return s.h.rho / (norm(t * s.a) + 1e-12) * (t * t * s.a)
 
 
 def eta_inside(s):
     t = (s.w * s.w + s.h.eta).map(np.sqrt)
-    return s.h.rho / norm(t * s.a) * (t * t * s.a)
+    return s.h.rho / (norm(t * s.a) + 1e-12) * (t * t * s.a)
 
 
 for name, length, code in [
@@ -318,7 +318,7 @@ for name, length, code in [
     ("by-filters", by_filters, "ascent.wrong-scaling"),
     ("eta-under-the-root", eta_inside, "ascent.wrong-scaling"),
     ("without-biases", lambda s: s.h.rho * without_biases(s), "ascent.biases-left-out"),
-    ("half-normalised", lambda s: (0.5 / norm(stretch(s) * s.a) + 0.5) * s.h.rho * (
+    ("half-normalised", lambda s: (0.5 / (norm(stretch(s) * s.a) + 1e-12) + 0.5) * s.h.rho * (
         stretch(s) * stretch(s) * s.a), "ascent.partly-normalised"),
 ]:  # fmt: skip
     plant(f"asam-{name}", "asam", asam(length=length), code)
