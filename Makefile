@@ -4,7 +4,7 @@ VENV   ?= .venv
 CUDA   ?= 13
 BIN     = $(VENV)/bin
 
-.PHONY: help demo test quick test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
+.PHONY: help demo test quick strangers test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -19,6 +19,10 @@ $(VENV)/test: $(VENV)/base
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,torch,dev]"
 	@touch $@
 
+$(VENV)/strangers: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[strangers]"
+	@touch $@
+
 $(VENV)/docs: $(VENV)/base
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,torch]"
 	@touch $@
@@ -27,10 +31,13 @@ demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a
 	$(BIN)/rsam-ref compare --quick
 
 test: $(VENV)/test  ## set up, then run all tests
-	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term
+	$(BIN)/python -m pytest -m "not strangers" -n auto --dist worksteal --cov --cov-report=term
 
 quick: $(VENV)/test ## run the tests of the mathematics (less than a minute)
 	$(BIN)/python -m pytest -m quick -n 2 --dist worksteal -q
+
+strangers: $(VENV)/strangers ## hold the checker against 180 implementations that it was not built on
+	$(BIN)/python -m pytest -m strangers -n auto --dist worksteal -q
 
 test-gpu: $(VENV)/test ## run the tests that need a GPU (set up with: make gpu)
 	$(BIN)/python -m pytest -m gpu -ra
