@@ -208,6 +208,13 @@ class LastGroupsRho(TwoStepSam):
         super().climb(p, self.param_groups[-1], norm)
 
 
+class FlooredNorm(TwoStepSam):
+    """The norm is never less than 0.05: short gradients give short perturbations."""
+
+    def norm(self):
+        return super().norm().clamp(min=0.05)
+
+
 class LastGroupsNorm(TwoStepSam):
     def norm(self):
         last = self.param_groups[-1]["params"]
@@ -393,6 +400,7 @@ PLANTS = [
      "update.tensor-left-out"),
     ("modes-shared-moved-twice", "loop", "sam", loop(own_step=shared_weights_twice),
      "update.unknown"),
+    ("short-gradients-floored", "optimizer", "sam", FlooredNorm, "ascent.bounded-radius"),
     ("resume-adamw-forgotten", "optimizer", "sam", ForgetsTheMoments, "resume.momentum-lost"),
     ("steps-sam-for-a-while", "optimizer", "sam", SamForAWhile, "ascent.skipped"),
     ("loss-perturbed", "optimizer", "sam", PerturbedLoss, "contract.perturbed-loss"),
