@@ -752,8 +752,6 @@ for name, hooks, code, *more in [
     ("momentum-twice", {"move": momentum_twice}, "update.momentum-twice"),
     ("two-steps", {"move": two_steps}, "update.two-steps"),
     ("lr-of-first-step", {"move": lr_of_first_step}, "update.lr-ignored"),
-    ("adam", {"move": adam}, "update.adam"),
-    ("lion", {"move": lion}, "update.unknown"),
     ("no-step", {"move": no_step}, "update.no-step"),
     ("climbs", {"move": ascends}, "update.ascends"),
     # Other algorithms

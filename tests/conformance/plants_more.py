@@ -12,10 +12,12 @@ import numpy as np
 from .plants import (
     Arrays,
     Plant,
+    adam,
     asam,
     drawn,
     filter_norm,
     gaussian,
+    lion,
     norm,
     one_gradient_a_step,
     radius,
@@ -476,13 +478,36 @@ MORE += [
     ),
 ]
 
+
+def clips(s, w, g):
+    """SGD with g cut to length 0.5, where it is longer."""
+    length = sum(float((part * part).sum()) for part in g) ** 0.5
+    return sgd(s, w, g * min(1.0, 0.5 / (length + 1e-6)))
+
+
+def by_polyak(s, w, g):
+    """A step as long as the loss over the squared gradient says, whatever lr is."""
+    square = sum(float((part * part).sum()) for part in g)
+    return w - g * (0.3 / (square + 1.0))
+
+
+def by_no_known_rule(s, w, g):
+    """Down the gradient's sign, by a root of its size: nobody's optimizer."""
+    return w - Arrays(s.h.lr * np.sign(part) * np.abs(part) ** 0.37 for part in g)
+
+
 NOTED_MORE = [
+    ("sam-adam", "function", "sam", sam(move=adam), ("update.own-base",)),
+    ("sam-lion", "function", "sam", sam(move=lion), ("update.own-base",)),
+    ("sam-clips", "function", "sam", sam(move=clips), ("update.clipped",)),
+    ("sam-own-step-size", "function", "sam", sam(move=by_polyak), ("update.own-step-size",)),
+    ("sam-own-rule", "function", "sam", sam(move=by_no_known_rule), ("update.not-judged",)),
     (
         "rsam-draws-in-float16",
         "function",
         "rsam",
         rsam(noise=drawn(z=shaped(in_half_precision))),
         ("noise.low-precision",),
-    )
+    ),
 ]
 """Right, with a habit: rows of right.py."""

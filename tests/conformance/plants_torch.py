@@ -244,11 +244,6 @@ class BaseWithoutMomentum(TwoStepSam):
         super().make_base(base_optimizer, kwargs)
 
 
-class BaseIsNesterov(TwoStepSam):
-    def make_base(self, base_optimizer, kwargs):
-        super().make_base(base_optimizer, {**kwargs, "nesterov": kwargs.get("momentum", 0) > 0})
-
-
 class BaseIsDampened(TwoStepSam):
     def make_base(self, base_optimizer, kwargs):
         super().make_base(base_optimizer, {**kwargs, "dampening": kwargs.get("momentum", 0.0)})
@@ -257,11 +252,6 @@ class BaseIsDampened(TwoStepSam):
         super().link()
         for group in self.param_groups:
             group["dampening"] = group["momentum"]
-
-
-class BaseIsAdam(TwoStepSam):
-    def __init__(self, params, rho=0.05, lr=1e-3, weight_decay=0.0):
-        super().__init__(params, torch.optim.Adam, rho, lr=lr, weight_decay=weight_decay)
 
 
 class LosesMomentum(TwoStepSam):
@@ -332,10 +322,6 @@ class Wsam(TwoStepSam):
 
 
 class AliasWithoutDecay(SavesAnAlias, BaseWithoutDecay):
-    """Two bugs."""
-
-
-class TensorNormNesterov(NormPerTensor, BaseIsNesterov):
     """Two bugs."""
 
 
@@ -640,9 +626,7 @@ PLANTS = [
     ("torch-base-of-its-own", "optimizer", "sam", BaseOfItsOwn, "update.lr-ignored"),
     ("torch-no-decay", "optimizer", "sam", BaseWithoutDecay, "update.decay-missing"),
     ("torch-no-momentum", "optimizer", "sam", BaseWithoutMomentum, "update.momentum-missing"),
-    ("torch-nesterov", "optimizer", "sam", BaseIsNesterov, "update.nesterov"),
     ("torch-dampening", "optimizer", "sam", BaseIsDampened, "update.momentum-dampened"),
-    ("torch-adam", "optimizer", "sam", BaseIsAdam, "update.adam"),
     ("torch-loses-momentum", "optimizer", "sam", LosesMomentum, "resume.momentum-lost"),
     ("torch-cannot-load", "optimizer", "sam", CannotLoad, "resume.fails"),
     ("torch-is-asam", "optimizer", "sam", AsamForSam, "algorithm.asam"),
@@ -708,13 +692,11 @@ PLANTS = [
 # Both of two independent bugs must be found.
 COMPOUND = {
     "torch-alias-no-decay": ("restore.not-undone", "update.decay-missing"),
-    "torch-tensor-norm-nesterov": ("ascent.norm-per-tensor", "update.nesterov"),
     "torch-rsam-variance-subtracted": ("noise.sigma-squared", "direction.noise-subtracted"),
     "loop-bn-twice-not-undone": ("restore.not-undone", "batch-norm.moved-twice"),
 }
 _SUBJECTS = {
     "torch-alias-no-decay": ("optimizer", "sam", AliasWithoutDecay),
-    "torch-tensor-norm-nesterov": ("optimizer", "sam", TensorNormNesterov),
     "torch-rsam-variance-subtracted": ("optimizer", "rsam", VarianceSubtractedRsam),
     "loop-bn-twice-not-undone": ("loop", "sam", loop(restore=False, still_second=False)),
 }

@@ -663,7 +663,23 @@ RIGHT = [
     ("loop-rsam-transformed", "loop", "rsam", rsam_loop_transformed),
 ]
 
+
+class AroundAdam(TwoStepSam):
+    """Its own base, whatever was asked for."""
+
+    def __init__(self, params, rho=0.05, lr=1e-3, weight_decay=0.0):
+        super().__init__(params, torch.optim.Adam, rho, lr=lr, weight_decay=weight_decay)
+
+
 NOTED = [
+    ("torch-adam", "optimizer", "sam", AroundAdam, ("update.own-base",)),
+    (
+        "torch-nesterov",
+        "optimizer",
+        "sam",
+        functools.partial(TwoStepSam, base_optimizer=torch.optim.SGD, nesterov=True, momentum=0.8),
+        ("update.own-base",),
+    ),
     ("torch-subtracts", "optimizer", "sam", SubtractingSam, ("restore.by-subtraction",)),
     ("torch-norm-in-float32", "optimizer", "sam", LowNormSam, ("precision.low",)),
     ("torch-looks-once-more", "optimizer", "sam", LooksOnceMoreSam, ("cost.extra-evaluations",)),

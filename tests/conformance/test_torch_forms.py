@@ -120,14 +120,11 @@ class HiddenMomentumSam(ClosureSam):
         super().move(p, {**group, "momentum": 0.7})
 
 
-def test_a_base_step_with_unknown_settings_says_which():
-    (finding,) = [f for f in check(HiddenMomentumSam, "sam").findings if not f.note]
-    assert finding.code == "update.unknown"
-    assert finding.evidence["not passed"].startswith(
-        "momentum (taken to be 0) and weight_decay (taken to be 0) could not be passed to "
-        "HiddenMomentumSam"
-    )
-    assert "make(params, hyper)" in finding.evidence["not passed"]
+def test_a_momentum_that_cannot_be_passed_is_read_off():
+    report = check(HiddenMomentumSam, "sam")
+    assert report.conforms
+    assert "momentum (it looks like 0.7)" in report.probes["settings"]
+    assert "could not be passed to HiddenMomentumSam" in report.probes["settings"]
 
 
 class AdamSam(TwoStepSam):
@@ -138,8 +135,9 @@ class AdamSam(TwoStepSam):
 
 def test_another_base_optimizer_is_named():
     finding = check(AdamSam, "sam").findings[0]
-    assert finding.code == "update.unknown"
-    assert finding.evidence["base optimizer"].startswith("Adam: only SGD is judged")
+    assert finding.code == "update.own-base"
+    assert finding.note
+    assert "Adam(lr=" in finding.evidence["explanation"]
 
 
 class UnlinkedSam(TwoStepSam):
@@ -162,7 +160,10 @@ def test_a_partial_is_called_with_what_it_lacks():
     fixed = functools.partial(
         TwoStepSam, base_optimizer=torch.optim.SGD, nesterov=True, momentum=0.5
     )
-    assert codes(check(fixed, "sam")) == ["update.nesterov"]
+    report = check(fixed, "sam")
+    assert report.conforms
+    own = next(f for f in report.findings if f.code == "update.own-base")
+    assert "SGD(nesterov=True" in own.evidence["explanation"]
 
     def named(params, rho=0.05, lr=0.1, momentum=0.0, weight_decay=0.0):
         return ForeachSam(params, lr, momentum, weight_decay, rho)

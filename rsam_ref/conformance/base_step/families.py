@@ -132,6 +132,34 @@ def families(momentum: float, hints: dict[str, Any]) -> Iterator[Family]:
         yield adam(beta1, beta2, eps, corrected=False)
 
 
+def fitted_sgd(
+    starts: Sequence[Vector],
+    gradients: Sequence[Vector],
+    ends: Sequence[Vector],
+    rates: list[float],
+) -> tuple[str, list[Vector]] | None:
+    """SGD with a momentum and a weight decay of its own, read off the first two steps.
+
+    The first move is lr (g + decay w), as there is no velocity yet; the second tells the momentum.
+    """
+    if len(starts) < 3 or not rates[0] or not rates[1]:
+        return None
+    first = (starts[0] - ends[0]) / rates[0]
+    scale, decay = np.linalg.lstsq(np.stack([gradients[0], starts[0]], axis=1), first, rcond=None)[
+        0
+    ]
+    velocity = gradients[0] + decay * starts[0]
+    second = (starts[1] - ends[1]) / rates[1] - gradients[1] - decay * starts[1]
+    momentum = float(second @ velocity / (velocity @ velocity + 1e-300))
+    if abs(scale - 1) > 1e-3 or not -1e-6 < momentum < 1 or decay < -1e-6:
+        return None
+    velocity, found = np.zeros_like(velocity), []
+    for w, g, lr in zip(starts, gradients, rates):
+        velocity = momentum * velocity + g + decay * w
+        found.append(w - lr * velocity)
+    return f"SGD (momentum {momentum:.4g}, weight decay {decay:.4g}: its own)", found
+
+
 DECAYS = ("coupled", "decoupled", "decoupled, not times lr", "none")
 
 

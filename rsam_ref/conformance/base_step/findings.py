@@ -172,8 +172,8 @@ FINDINGS: dict[str, Entry] = {
         "schedulers do not reach the base optimizer (its parameter groups are other objects)",
         "let the wrapper's param_groups be the base optimizer's own",
     ),
-    "update.adam": Entry(
-        "the base step is Adam's although SGD was asked for",
+    "update.other-base": Entry(
+        "the base step is that of another optimizer than the one that it was given",
         "another base optimizer",
         "give the wrapper the base optimizer that was asked for",
     ),

@@ -41,17 +41,21 @@ def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
     if replay is not None and replay.best is not None:
         replay = _with_rates(replay, cases)
         if not _hides(formula, cases):
-            verdicts.append(replay)
             if _weight(replay) == 0:
-                return replay
+                return _as_own_base(replay, cases)
+            verdicts.append(replay)
     if formula.best is None or len(formula.best.codes) > 1:
+        cut = judge_base_step(cases, tolerance, more=_cut_gradients)
+        if _weight(cut) < 1 and not cut.low_precision:
+            return cut
         mixed = judge_base_step(cases, tolerance, more=mixtures)
         mixed.expected_error = formula.expected_error
         verdicts.append(_cut_or_normalised(mixed, cases))
     if min(map(_weight, verdicts)) > 1:
         verdicts.append(judge_relatives(cases, relatives.second_order, tolerance))
-    if min(map(_weight, verdicts)) > 1 and not _base_known(cases):
-        verdicts.append(_family(cases, tolerance))
+    if min(map(_weight, verdicts)) > 1:
+        family = _family(cases, tolerance)
+        verdicts.append(_as_other_base(family) if _base_known(cases) else family)
     if min(map(_weight, verdicts)) > 1:
         verdicts.append(judge_tensors(cases, tolerance))
     best = min(verdicts, key=_weight)
@@ -71,6 +75,38 @@ def judge_relatives(
         return [sgd.Option(label, codes, m.picked(full)) for label, codes, full in gradients(cases)]
 
     return judge_base_step(cases, max(tolerance, 1e-7), more=options)
+
+
+def _cut_gradients(m: sgd.Moves) -> list[sgd.Option]:
+    """The second gradient, cut to the lengths that are usual or that it holds."""
+    cut = own.clipped(own.Fed(m.cases))
+    return [sgd.Option(label, codes, m.picked(full)) for label, codes, full in cut]
+
+
+def _as_own_base(replay: Verdict, cases: list[Case]) -> Verdict:
+    """A base that was replayed and is not SGD as it was asked for: a note says which it is."""
+    assert replay.best is not None
+    base, first = cases[0].seen.base.base, cases[0].seen.base.settings[:1]
+    assert base is not None
+    told = {k: v for k, v in (first[0] if first else {}).items() if _tells(k, v)}
+    settings = ", ".join(f"{k}={v}" for k, v in told.items())
+    label = f"g, w, {base.name}({settings})"
+    replay.best = Hypothesis(("update.own-base",), replay.best.predict, label)
+    return replay
+
+
+def _tells(name: str, value: Any) -> bool:
+    """Whether a group's setting says what the base is."""
+    plain = isinstance(value, bool | int | float | tuple) and value not in (False, None, 0)
+    return plain and name not in ("rho", "sigma", "lam", "foreach", "initial_lr", "adaptive")
+
+
+def _as_other_base(family: Verdict) -> Verdict:
+    """A rule that is not that of the base optimizer which is known."""
+    if family.best is not None:
+        codes = tuple(c.replace("own-base", "other-base") for c in family.best.codes)
+        family.best = Hypothesis(codes, family.best.predict, family.best.label)
+    return family
 
 
 def _weight(verdict: Verdict) -> float:
@@ -123,6 +159,17 @@ def _family(cases: list[Case], tolerance: float) -> Verdict:
     rates, decay = [h.lr for h in m.hypers], m.hypers[0].weight_decay
     limit = max(tolerance, CLOSE)
     sizes = [float(np.linalg.norm(end - w)) + 1e-300 for end, w in zip(m.after, m.w)]
+    fitted = families.fitted_sgd(m.w, m.last, m.after, rates)
+    if fitted is not None:
+        label, predicted = fitted
+        error = max(
+            float(np.linalg.norm(p - end)) / size for p, end, size in zip(predicted, m.after, sizes)
+        )
+        if error <= limit:
+            best = Hypothesis(
+                ("update.own-base",), partial(_at, predicted, cases), f"g, w, {label}"
+            )
+            return Verdict(best, error, error, low_precision=error > tolerance)
     nearest = ("", np.inf)
     for label, codes, full in own.gradients(fed):
         gradients = m.picked(full)

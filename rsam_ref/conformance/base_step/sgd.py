@@ -138,7 +138,6 @@ MOMENTA = [
     Option("two base steps", ("update.two-steps",), "two steps"),
     Option("two base steps, the first at w + D", ("update.two-steps",), "two steps there"),
     Option("up the velocity", ("update.ascends",), "up"),
-    Option("Adam", ("update.adam",), "adam"),
 ]
 
 
@@ -159,8 +158,7 @@ def simulate(
     if isinstance(gradient, tuple):
         gradient, besides = gradient
     velocity = np.zeros_like(m.w[0])
-    square = np.zeros_like(velocity)
-    fresh, count = True, 0
+    fresh = True
     for t, hyper in enumerate(m.hypers):
         lr, mu, wd = (hyper.lr if lr0 is None else lr0), hyper.momentum, hyper.weight_decay
         w = base[t]
@@ -182,12 +180,6 @@ def simulate(
         g = decayed(g, w)
         if momentum == "none":
             step = lr * g
-        elif momentum == "adam":
-            count += 1
-            velocity = 0.9 * velocity + 0.1 * g
-            square = 0.999 * square + 0.001 * g * g
-            root = np.sqrt(square / (1 - 0.999**count)) + 1e-8
-            step = lr * velocity / (1 - 0.9**count) / root
         elif momentum == "lr inside":
             velocity = mu * velocity + lr * g
             step = velocity

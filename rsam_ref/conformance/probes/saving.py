@@ -82,4 +82,4 @@ def _remembers(hyper: Hyper, codes: tuple[str, ...], first: Step) -> bool:
     """Whether the base step has a state that could be lost."""
     without = hyper.momentum == 0 or "update.momentum-missing" in codes
     other = first.base.base is not None and first.base.base.name != "SGD"
-    return other or "update.adam" in codes or not without
+    return other or "update.own-base" in codes or not without
