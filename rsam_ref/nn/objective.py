@@ -31,8 +31,8 @@ class Objective:
     norm's running statistics move in the first of them only, and are as before after
     `abandon_step`. Optimizers call both; inside a step that has not begun here, a call is an error.
 
-    Of a part of a mini-batch (see batch_parts.py), ``share`` is how large a part of the whole it is:
-    loss and gradient are multiplied by it.
+    Of a part of a mini-batch (see batch_parts.py), ``share`` is how large a part of the whole it
+    is: loss and gradient are multiplied by it.
     """
 
     shard: Shard | None = None  # of a part that is computed at the same time as the others
