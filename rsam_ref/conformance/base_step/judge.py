@@ -192,12 +192,44 @@ def _family(cases: list[Case], tolerance: float) -> Verdict:
                         ("update.own-base", *codes), partial(_at, predicted, cases), name
                     )
                     return Verdict(found, error, error, low_precision=error > tolerance)
+    fed_twice = _fed_twice(m, hints, rates, decay, limit, sizes)
+    if fed_twice is not None:
+        label, error, predicted = fed_twice
+        found = Hypothesis(("update.momentum-twice",), partial(_at, predicted, cases), label)
+        return Verdict(found, error, error, low_precision=error > tolerance)
     step = _own_step_size(m, limit)
     if step is not None:
         label, error, predicted = step
         found = Hypothesis(("update.own-step-size",), partial(_at, predicted, cases), label)
         return Verdict(found, error, error, low_precision=error > tolerance)
     return Verdict(None, np.inf, np.inf, nearest=nearest if nearest[0] else None)
+
+
+def _fed_twice(
+    m: sgd.Moves,
+    hints: dict[str, Any],
+    rates: list[float],
+    decay: float,
+    limit: float,
+    sizes: list[float],
+) -> tuple[str, float, list[Vector]] | None:
+    """Whether a published rule whose state takes in both gradients explains the moves."""
+    gradients = [g for pair in zip(m.first, m.last) for g in pair]
+    twice = [lr for lr in rates for _ in range(2)]
+    places = [w for w in m.w for _ in range(2)]
+    for family in families.families(m.hypers[0].momentum, hints):
+        for kind in families.DECAYS if decay else families.DECAYS[:1]:
+            first = families.ends(family, places[:2], gradients[:2], twice[:2], decay, kind)
+            if np.linalg.norm(first[1] - m.after[0]) > limit * sizes[0]:
+                continue
+            predicted = families.ends(family, places, gradients, twice, decay, kind)[1::2]
+            error = max(
+                float(np.linalg.norm(p - end)) / size
+                for p, end, size in zip(predicted, m.after, sizes)
+            )
+            if error <= limit:
+                return f"g0 and g into the state of {family.label}", error, predicted
+    return None
 
 
 def _own_step_size(m: sgd.Moves, limit: float) -> tuple[str, float, list[Vector]] | None:
