@@ -111,7 +111,7 @@ class Driving:
         usual = [way for way in ways if way.name == "two-step"]
         closures = of.closures(trial.optimizer)
         if (not ways and not closures) or self.rsam or not usual:
-            ways += self._orders(of.orders(trial.optimizer, self.rsam), usual)
+            ways += self._orders(of.orders(trial.optimizer, self.rsam), usual, bool(closures))
         if not ways and not closures:
             closures = [of.CLOSURE, of.FORWARD, of.BACKWARD_FIRST]
         trials: dict[Any, list[Step]] = {}
@@ -170,10 +170,11 @@ class Driving:
         self._try(able, trials)
         return able if able in trials else way
 
-    def _orders(self, orders: Any, usual: list[Any]) -> list[Any]:
+    def _orders(self, orders: Any, usual: list[Any], has_closure: bool) -> list[Any]:
         """Of the orders that the names of its methods allow, the one that brings the weights back.
 
-        Where it has the usual halves, only one with a draw before them is asked for.
+        Where it has the usual halves, only one with a draw before them is asked for. Where it has a
+        step(closure), its methods may be parts of that, and no order of theirs need be a way.
         """
         from rsam_ref.conformance.observe.trying import best_order
 
@@ -185,7 +186,7 @@ class Driving:
             return watch(self.maker(self.problem, small), [small])[0]
 
         candidates = [way for way in orders if not usual or way.name == "three-step"]
-        best = best_order(candidates, run, self.rsam)
+        best = best_order(candidates, run, self.rsam, must_return=has_closure)
         return [] if best is None else [best]
 
     def _is_full(self, steps: list[Step]) -> bool:

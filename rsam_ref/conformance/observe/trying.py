@@ -260,10 +260,13 @@ def asked_for(algorithm: str) -> tuple[str, ...]:
     return tuple(s for s in SETTINGS if algorithm == "rsam" or s not in ("sigma", "lam"))
 
 
-def best_order(orders: Iterable[Any], run: Callable[[Any], Step], rsam: bool) -> Any:
+def best_order(
+    orders: Iterable[Any], run: Callable[[Any], Step], rsam: bool, *, must_return: bool = False
+) -> Any:
     """The order of calls after which the weights are nearest to where they were; None: none works.
 
-    ``run`` takes one step, with a tiny learning rate.
+    ``run`` takes one step, with a tiny learning rate. ``must_return`` leaves out orders after which
+    the weights are still where the ascent led.
     """
     best: tuple[float, float, float] | None = None
     chosen = None
@@ -278,6 +281,8 @@ def best_order(orders: Iterable[Any], run: Callable[[Any], Step], rsam: bool) ->
         drawn = not np.array_equal(step.evaluations[0].at, step.before)
         moved = float(np.linalg.norm(step.after - step.before))
         away = float(np.linalg.norm(step.evaluations[-1].at - step.before))
+        if must_return and moved > 0.5 * away:
+            continue
         rank = (float(rsam and not drawn), float(moved == 0 or moved > 0.5 * away), moved)
         if best is None or rank < best:
             best, chosen = rank, way
