@@ -325,6 +325,20 @@ class AliasWithoutDecay(SavesAnAlias, BaseWithoutDecay):
     """Two bugs."""
 
 
+class StepsBySigns(TwoStepSam):
+    """It holds the base optimizer that it was given, and steps by a rule of its own."""
+
+    def second_step(self, zero_grad=False):
+        with torch.no_grad():
+            self.restore()
+            for group in self.param_groups:
+                for p in group["params"]:
+                    if p.grad is not None:
+                        p.sub_(group["lr"] * torch.sign(p.grad + group["weight_decay"] * p))
+        if zero_grad:
+            self.zero_grad()
+
+
 # step(closure) ------------------------------------------------------------------------------------
 
 
@@ -627,6 +641,7 @@ PLANTS = [
     ("torch-no-decay", "optimizer", "sam", BaseWithoutDecay, "update.decay-missing"),
     ("torch-no-momentum", "optimizer", "sam", BaseWithoutMomentum, "update.momentum-missing"),
     ("torch-dampening", "optimizer", "sam", BaseIsDampened, "update.momentum-dampened"),
+    ("torch-steps-by-signs", "optimizer", "sam", StepsBySigns, "update.other-base"),
     ("torch-loses-momentum", "optimizer", "sam", LosesMomentum, "resume.momentum-lost"),
     ("torch-cannot-load", "optimizer", "sam", CannotLoad, "resume.fails"),
     ("torch-is-asam", "optimizer", "sam", AsamForSam, "algorithm.asam"),

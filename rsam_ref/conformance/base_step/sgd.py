@@ -90,6 +90,9 @@ def bases(m: Moves) -> Iterator[Option]:
         ("restore.undone-twice",),
         [2 * w - q for w, q in zip(m.w, m.last_point)],
     )
+    if len(m.w) > 1:
+        older = [m.w[0], *m.w[:-1]]
+        yield Option("the weights of the step before", ("restore.older-weights",), older)
     for code, point in recomputed(m):
         yield Option("w + eps - eps'", (code,), point)
     if any((p != w).any() for p, w in zip(m.first_point, m.w)):
