@@ -23,7 +23,7 @@ def check(
     algorithm: Annotated[str, Option(help="sam, asam or rsam: what it is meant to be.")] = "rsam",
     form: Annotated[
         str | None,
-        Option(help="function, optimizer or loop.  [default: found out]"),
+        Option(help="function, optimizer, loop or optax.  [default: found out]"),
     ] = None,
     as_json: Annotated[bool, Option("--json", help="Print the report as JSON.")] = False,
     plot: Annotated[
@@ -40,8 +40,9 @@ def check(
 
     It is run from outside: only where it takes gradients and where the weights land is looked at.
     NAME is a function train_step(weights, loss_and_grad, state, hyper) -> (weights, state), in any
-    framework, with lists of NumPy arrays; a PyTorch optimizer class, or make(params, hyper); or a
-    PyTorch function train_step(model, optimizer, loss_fn, batch, hyper).
+    framework, with lists of NumPy arrays; a PyTorch optimizer class, or make(params, hyper); a
+    PyTorch function train_step(model, optimizer, loss_fn, batch, hyper), in any order; or an optax
+    transformation, or make(hyper).
 
     Settings are hyper.rho or hyper["rho"]; also lr, momentum, weight_decay, sigma, lam, eta.
 

@@ -49,13 +49,14 @@ def check(
     ----------
     subject:
         A function ``train_step(weights, loss_and_grad, state, hyper) -> (weights, state)``; a
-        PyTorch optimizer class, or a function ``make(params, hyper)`` that returns an optimizer; or
-        a function ``train_step(model, optimizer, loss_fn, batch, hyper)``. Or where one of these
-        is to be found: "FILE.py:NAME" or "package.module:NAME".
+        PyTorch optimizer class, or a function ``make(params, hyper)`` that returns an optimizer;
+        a function ``train_step(model, optimizer, loss_fn, batch, hyper)``; or an optax
+        transformation, or ``make(hyper)`` that returns one. Or where one of these is to be found:
+        "FILE.py:NAME" or "package.module:NAME".
     algorithm:
         "sam", "asam" or "rsam".
     form:
-        "function", "optimizer" or "loop"; found out from the subject if left out.
+        "function", "optimizer", "loop" or "optax"; found out from the subject if left out.
     seed:
         Of the problem: weights and mini-batches.
     timeout:
@@ -173,8 +174,9 @@ def _settings(algorithm: str) -> dict[str, tuple[str, ...]]:
 MAY_COME_FROM = [
     "ascent.wrong-radius",
     "ascent.radius-ignored",
+    "ascent.radius-scheduled",
     "ascent.unknown",
-    "noise.wrong-scale",
+    "noise.wrong-size",
     "noise.sigma-ignored",
     "direction.lam-ignored",
     "direction.wrong-weights",
@@ -194,12 +196,16 @@ NEEDS = {
 }
 """The settings that a probe must be able to change."""
 
+NEEDS_THE_LOSS = ("zero gradient", "loss x 1e-12", "float16")
+
 
 def _cannot_ask(name: str, maker: Maker, driven: Driven) -> str | None:
     """Why a probe makes no sense for what is checked; None where it does."""
     for setting in NEEDS.get(name, ()):
         if setting in driven.subject.missing and setting in maker.asked:
             return f"{setting} could not be passed"
+    if name in NEEDS_THE_LOSS and getattr(driven.subject.problem, "own_loss", False):
+        return "the loss is its own, and cannot be made larger or smaller"
     if name == "float16" and maker.form in ("function", "optax") and "jax" in sys.modules:
         return "JAX compiles everything anew for each type, which takes long"
     return None

@@ -73,6 +73,8 @@ class Driving:
         self.outcomes: dict[str, str] = {}
         self.findings: list[Finding] = []
         self.errors: dict[Any, BrokenError] = {}
+        self.raised: dict[Any, Exception] = {}
+        """What orders of calls raised that were only tried."""
         self.rsam = maker.algorithm == "rsam"
 
     def carry_out(self) -> Driven:
@@ -112,6 +114,10 @@ class Driving:
         closures = of.closures(trial.optimizer)
         if (not ways and not closures) or self.rsam or not usual:
             ways += self._orders(of.orders(trial.optimizer, self.rsam), usual, bool(closures))
+        if not ways and not closures and not callable(getattr(trial.optimizer, "step", None)):
+            first = next(iter(self.raised.items()), None)
+            said = f" ({first[0]}: {self.told(first[1])})" if first else ""
+            raise BrokenError(no_way(trial.optimizer, said))
         if not ways and not closures:
             closures = [of.CLOSURE, of.FORWARD, of.BACKWARD_FIRST]
         trials: dict[Any, list[Step]] = {}
@@ -186,7 +192,7 @@ class Driving:
             return watch(self.maker(self.problem, small), [small])[0]
 
         candidates = [way for way in orders if not usual or way.name == "three-step"]
-        best = best_order(candidates, run, self.rsam, must_return=has_closure)
+        best = best_order(candidates, run, self.rsam, self.raised, must_return=has_closure)
         return [] if best is None else [best]
 
     def _is_full(self, steps: list[Step]) -> bool:
@@ -365,6 +371,21 @@ class Driving:
 
 
 CLOSURES = ("closure", "forward-closure")
+
+
+def no_way(optimizer: Any, said: str) -> str:
+    """What is told where no order of calls makes a step."""
+    own = [
+        name
+        for name in dir(optimizer)
+        if name[0] != "_" and callable(getattr(type(optimizer), name, None))
+    ]
+    return (
+        f"no order of calling the methods of {type(optimizer).__name__} ({', '.join(own)}), with a "
+        f"backward pass before each, goes up and comes back to the weights{said}; write "
+        "train_step(model, optimizer, loss_fn, batch, hyper) that calls them as they are meant"
+    )
+
 
 DRIVEN = "backward, first_step, backward, second_step"
 NO_DRAW = (

@@ -15,6 +15,21 @@ from rsam_ref.conformance.checking import Progress, check
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.report.report import Report
 
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""One thread each: for networks this small more of them only wait for each other."""
+
+FAST_XLA = (
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_use_fusion_emitters=false"
+)
+"""JAX compiles every operation for every shape: what it compiles here runs a few times only, and
+so is compiled as fast as can be. A JAX that does not know one of these ends the process.
+"""
+
+
+class _FlagsError(BrokenError):
+    """JAX does not know what it was told in XLA_FLAGS."""
+
 
 def check_isolated(
     target: str,
@@ -30,13 +45,26 @@ def check_isolated(
     Raises `BrokenError` also where the process ends or falls silent for ``timeout`` seconds.
     """
     settings = {"algorithm": algorithm, "form": form, "seed": seed, "timeout": timeout}
+    arguments = [target, json.dumps(settings)]
+    try:
+        return _in_child(arguments, FAST_XLA, timeout, progress)
+    except _FlagsError:
+        return _in_child(arguments, "", timeout, progress)
+
+
+def _in_child(
+    arguments: list[str], flags: str, timeout: float, progress: Progress | None
+) -> Report:
+    environment = {**os.environ, **{name: "1" for name in THREADS if name not in os.environ}}
+    environment["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
     with tempfile.TemporaryFile() as printed:
         child = subprocess.Popen(
-            [sys.executable, "-m", "rsam_ref.conformance.isolated", target, json.dumps(settings)],
+            [sys.executable, "-m", "rsam_ref.conformance.isolated", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=printed,
             text=True,
+            env=environment,
         )
         try:
             return _listen(child, 1.5 * timeout + 2, progress, printed)
@@ -67,6 +95,8 @@ def _listen(child: Any, patience: float, progress: Progress | None, printed: Any
             code = child.wait()
             printed.seek(0)
             said = printed.read().decode(errors="replace").strip().splitlines()
+            if any("XLA_FLAGS" in text for text in said):
+                raise _FlagsError("; ".join(said))
             last = f"; the last it printed: {said[-1]}" if said else ""
             raise BrokenError(f"the implementation ended the process (exit code {code}){last}")
         message = json.loads(line)

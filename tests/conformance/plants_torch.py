@@ -46,6 +46,21 @@ class ZeroesInBetweenOnly(TwoStepSam):
         super().second_step(zero_grad=False)
 
 
+class OtherWay(TwoStepSam):
+    """Its halves are right; step(closure) climbs twice as far."""
+
+    def step(self, closure):
+        loss = closure()
+        for group in self.param_groups:
+            group["rho"] *= 2
+        self.first_step(zero_grad=True)
+        for group in self.param_groups:
+            group["rho"] /= 2
+        closure()
+        self.second_step(zero_grad=True)
+        return loss
+
+
 class StepsTwice(TwoStepSam):
     """The base optimizer makes its step in the first pass, too, and the climb starts from there."""
 
@@ -614,6 +629,7 @@ PLANTS = [
     ("torch-never-zeroes", "optimizer", "sam", NeverZeroes, "update.gradients-added"),
     ("torch-zeroes-in-between", "optimizer", "sam", ZeroesInBetweenOnly, "ascent.stale-gradient",
      (), ("ascent.unknown",)),
+    ("torch-other-way", "optimizer", "sam", OtherWay, "contract.other-way"),
     ("torch-steps-twice", "optimizer", "sam", StepsTwice, "update.two-steps",
      ("limits.rho-zero",)),
     ("torch-remembers-ascent", "optimizer", "sam", RemembersTheAscent, "update.momentum-twice"),

@@ -618,6 +618,29 @@ class BackwardFirstSam(ClosureSam):
         return loss
 
 
+class GradientsOffSam(ClosureSam):
+    """The closure is called where gradients are off: it raises, unless it turns them on."""
+
+    @torch.no_grad()
+    def step(self, closure):
+        loss = closure()
+        groups = [
+            (p, group) for group in self.param_groups for p in group["params"] if p.grad is not None
+        ]
+        norm = torch.stack([p.grad.norm() for p, _ in groups]).norm() if groups else 0.0
+        saved = [p.clone() for p, _ in groups]
+        for p, group in groups:
+            p.add_(p.grad * (group["rho"] / (norm + 1e-12)))
+        closure()
+        for (p, _), old in zip(groups, saved):
+            p.copy_(old)
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.move(p, group)
+        return loss
+
+
 class LooksOnceMoreSam(ClosureSam):
     """Calls the closure, backward and all, where the step has led."""
 
@@ -685,4 +708,11 @@ NOTED = [
     ("torch-looks-once-more", "optimizer", "sam", LooksOnceMoreSam, ("cost.extra-evaluations",)),
     ("torch-asam-no-eta", "optimizer", "asam", NoEtaAsam, ("ascent.asam-reading",)),
     ("torch-backward-first", "optimizer", "sam", BackwardFirstSam, ("contract.backward-first",)),
+    (
+        "torch-gradients-off",
+        "optimizer",
+        "sam",
+        GradientsOffSam,
+        ("contract.closure-without-gradients",),
+    ),
 ]

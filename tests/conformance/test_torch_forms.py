@@ -174,11 +174,16 @@ def test_a_partial_is_called_with_what_it_lacks():
 # How it is driven
 
 
-class HalvesOnly(RsamInHalves):
+class HalvesAndDraw(RsamInHalves):
     step = torch.optim.Optimizer.step
 
 
+class HalvesOnly(HalvesAndDraw):
+    perturb = None
+
+
 def test_rsam_in_halves_alone_is_no_verdict_but_says_what_to_do():
+    assert check(HalvesAndDraw, "rsam").conforms
     with pytest.raises(BrokenError, match=r"pairs.*R-SAM's draw comes before .* step\(closure\)"):
         check(HalvesOnly, "rsam")
 

@@ -65,6 +65,7 @@ class LoopSubject(TorchSubject):
         if self.given_optimizer:
             self.base_seen = given_base(self.optimizer, self.judged)
         self.state: Any = {}
+        problem.own_loss = "loss" not in self.assignment.values()
 
     @property
     def missing(self) -> tuple[str, ...]:

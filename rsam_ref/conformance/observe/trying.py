@@ -261,19 +261,25 @@ def asked_for(algorithm: str) -> tuple[str, ...]:
 
 
 def best_order(
-    orders: Iterable[Any], run: Callable[[Any], Step], rsam: bool, *, must_return: bool = False
+    orders: Iterable[Any],
+    run: Callable[[Any], Step],
+    rsam: bool,
+    raised: dict[Any, Exception],
+    *,
+    must_return: bool = False,
 ) -> Any:
     """The order of calls after which the weights are nearest to where they were; None: none works.
 
-    ``run`` takes one step, with a tiny learning rate. ``must_return`` leaves out orders after which
-    the weights are still where the ascent led.
+    ``run`` takes one step, with a tiny learning rate. What the others raise is kept in ``raised``.
+    ``must_return`` leaves out orders after which the weights are still where the ascent led.
     """
     best: tuple[float, float, float] | None = None
     chosen = None
     for way in orders:
         try:
             step = run(way)
-        except Exception:
+        except Exception as error:
+            raised[way] = error
             continue
         places_ = {e.at.tobytes() for e in step.evaluations}
         if len(places_) < 2 or not np.isfinite(step.after).all():

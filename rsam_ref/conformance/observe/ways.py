@@ -61,7 +61,7 @@ UPDATE = [
     "apply",
     "third",
 ]
-NEVER = ("zero", "state", "load", "add", "register", "set", "get", "norm", "grad", "profile")
+NEVER = ("zero", "state", "load", "register", "set", "get", "norm", "grad", "profile")
 """What a method that is no half begins with."""
 
 MOST_ORDERS = 24
@@ -185,7 +185,11 @@ def _named(optimizer: Any, words: Any, but: Any = ()) -> list[str]:
     found = []
     for name in own:
         parts = name.strip("_").lower().split("_")
-        if name in but or parts[0] in NEVER or not any(_begins(p, words) for p in parts):
+        if (
+            name in (*but, "add_param_group")
+            or parts[0] in NEVER
+            or not any(_begins(p, words) for p in parts)
+        ):
             continue
         if name.startswith("_") or not _needs_nothing(getattr(optimizer, name)):
             continue

@@ -1,0 +1,331 @@
+"""SAM and R-SAM in the forms of strangers, all right: names, arguments and settings of their own.
+
+None of them is the form that docs/check.md shows. test_ways_in.py says how each is found.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+
+import torch
+from torch import nn
+
+
+def length(tensors):
+    return torch.stack([t.norm() for t in tensors]).norm() + 1e-12
+
+
+def with_gradients(params):
+    return [p for p in params if p.grad is not None]
+
+
+# Wrappers that are no Optimizer, and halves under other names
+
+
+class PerturbAndStep:
+    """The base is made inside, under a name that nobody else has; the radius is `strength`."""
+
+    def __init__(self, model, strength, lr=0.1, momentum=0.0, weight_decay=0.0):
+        self._engine = torch.optim.SGD(
+            model.parameters(), lr=lr, momentum=momentum, weight_decay=weight_decay
+        )
+        self.model, self.strength = model, strength
+
+    @torch.no_grad()
+    def perturb(self):
+        params = with_gradients(self.model.parameters())
+        norm = length([p.grad for p in params])
+        self.old = [(p, p.clone()) for p in params]
+        for p in params:
+            p.add_(p.grad * (self.strength / norm))
+        self._engine.zero_grad()
+
+    @torch.no_grad()
+    def step(self):
+        for p, old in self.old:
+            p.copy_(old)
+        self._engine.step()
+        self._engine.zero_grad()
+
+
+class PerturbAndRestore:
+    """Its users call the base's step() themselves, after restore()."""
+
+    def __init__(self, optimizer, model, rho=0.05):
+        self.optimizer, self.model, self.rho = optimizer, model, rho
+
+    @torch.no_grad()
+    def perturb_weights(self):
+        self.saved = {p: p.clone() for p in self.model.parameters()}
+        params = with_gradients(self.saved)
+        norm = length([p.grad for p in params])
+        for p in params:
+            p.add_(p.grad * (self.rho / norm))
+        self.optimizer.zero_grad()
+
+    @torch.no_grad()
+    def restore(self):
+        for p, old in self.saved.items():
+            p.copy_(old)
+
+
+class ThreeCalls:
+    """R-SAM by add_noise, climb and finish, a backward pass between each two; settings s and k."""
+
+    def __init__(self, optimizer, radius=0.05, s=1e-3, k=1.0):
+        self.optimizer, self.radius, self.s, self.k = optimizer, radius, s, k
+        self.params = [p for group in optimizer.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def add_noise(self):
+        self.old = [p.clone() for p in self.params]
+        self.noise = []
+        for p in self.params:
+            axes = tuple(range(1, p.ndim))
+            size = p.norm(2, dim=axes, keepdim=True) if axes else p.norm()
+            self.noise.append(torch.randn_like(p) * size * self.s)
+            p.add_(self.noise[-1])
+
+    @torch.no_grad()
+    def climb(self):
+        zipped = zip(self.params, self.noise)
+        along = [d + (0 if p.grad is None else self.k * p.grad) for p, d in zipped]
+        norm = length(along)
+        for p, old, a in zip(self.params, self.old, along):
+            p.copy_(old + a * (self.radius / norm))
+
+    @torch.no_grad()
+    def finish(self):
+        for p, old in zip(self.params, self.old):
+            p.copy_(old)
+        self.optimizer.step()
+
+
+# Factories
+
+
+def of_the_model(model, lr=0.1, momentum=0.0, weight_decay=0.0, rho=0.05):
+    return PerturbAndStep(model, rho, lr, momentum, weight_decay)
+
+
+def of_the_model_and_hyper(net, hyper):
+    return PerturbAndStep(
+        net, hyper.radius, hyper.learning_rate, hyper["momentum"], hyper["weight_decay"]
+    )
+
+
+def of_the_model_alone(model):
+    return PerturbAndStep(model, 0.05, 0.05, 0.9, 0.001)
+
+
+# step(closure), and settings in many places
+
+
+class ClosureSam:
+    """No Optimizer; ``radius()`` says where its radius is."""
+
+    def __init__(self, params, lr=0.1, momentum=0.0, weight_decay=0.0):
+        self.params = list(params)
+        self.sgd = torch.optim.SGD(self.params, lr, momentum, weight_decay=weight_decay)
+
+    def step(self, closure):
+        loss = closure()
+        with torch.no_grad():
+            params = with_gradients(self.params)
+            norm = length([p.grad for p in params]) if params else 1.0
+            old = [p.clone() for p in params]
+            for p in params:
+                p.add_(p.grad * (self.radius() / norm))
+        closure()
+        with torch.no_grad():
+            for p, kept in zip(params, old):
+                p.copy_(kept)
+        self.sgd.step()
+        return loss
+
+    def state_dict(self):
+        return self.sgd.state_dict()
+
+    def load_state_dict(self, state):
+        self.sgd.load_state_dict(state)
+
+
+class InConfig(ClosureSam):
+    def __init__(self, params, config):
+        super().__init__(params, config["lr"], config.get("momentum", 0), config["weight_decay"])
+        self.config = config
+
+    def radius(self):
+        return self.config["rho"]
+
+
+class InProperty(ClosureSam):
+    """rho is a property without a setter; the radius lies deeper, in a namespace."""
+
+    def __init__(self, params, lr=0.1, momentum=0.0, weight_decay=0.0, rho=0.05):
+        super().__init__(params, lr, momentum, weight_decay)
+        self.settings = types.SimpleNamespace(rho=rho)
+
+    @property
+    def rho(self):
+        return self.settings.rho
+
+    def radius(self):
+        return self.rho
+
+
+class FixedRadius(ClosureSam):
+    """Nobody can change its radius."""
+
+    def radius(self):
+        return 0.07
+
+
+class Recorded(ClosureSam):
+    """Its attribute rho is a record: the radius in use is renewed by a method."""
+
+    def __init__(self, params, lr=0.1, momentum=0.0, weight_decay=0.0, rho=0.05):
+        super().__init__(params, lr, momentum, weight_decay)
+        self.rho = rho
+        self.in_use = (rho,)
+
+    def radius(self):
+        return self.in_use[0]
+
+
+class OfNames(ClosureSam):
+    def __init__(self, named_parameters, lr=0.1, momentum=0.0, weight_decay=0.0, ball=0.05):
+        self.names, params = zip(*named_parameters)
+        super().__init__(params, lr, momentum, weight_decay)
+        self.ball = ball
+
+    def radius(self):
+        return self.ball
+
+
+class ForwardOnly(InProperty):
+    """The closure returns the loss; the backward pass is its own."""
+
+    def step(self, closure):
+        def with_backward():
+            self.sgd.zero_grad()
+            loss = closure()
+            loss.backward()
+            return loss
+
+        return super().step(with_backward)
+
+
+class AsksForBackward(InProperty):
+    def step(self, closure):
+        return super().step(lambda: closure(backward=True))
+
+
+class SingleOnly(InProperty):
+    """Refuses float64."""
+
+    def step(self, closure):
+        if any(p.dtype != torch.float32 for p in self.params):
+            raise TypeError("expected float32")
+        return super().step(closure)
+
+
+class WithoutLr(torch.optim.Optimizer):
+    """Its own groups hold rho alone; lr is in those of what it is given."""
+
+    def __init__(self, params, optim, rho=0.05):
+        super().__init__(params, {"rho": rho})
+        self.optim = optim
+
+    def step(self, closure):
+        loss = closure()
+        with torch.no_grad():
+            known = [(g["rho"], p) for g in self.param_groups for p in with_gradients(g["params"])]
+            norm = length([p.grad for _, p in known]) if known else 1.0
+            old = [p.clone() for _, p in known]
+            for rho, p in known:
+                p.add_(p.grad * (rho / norm))
+        closure()
+        with torch.no_grad():
+            for (_, p), kept in zip(known, old):
+                p.copy_(kept)
+        self.optim.step()
+        return loss
+
+    def state_dict(self):
+        return self.optim.state_dict()
+
+    def load_state_dict(self, state):
+        self.optim.load_state_dict(state)
+
+
+# Training steps
+
+
+def trained(model, optimizer, loss_fn, x, y, rho):
+    """A right step of SAM, which leaves batch norm's statistics as the first pass made them."""
+    optimizer.zero_grad()
+    loss = loss_fn(model(x), y)
+    loss.backward()
+    kept = copy.deepcopy(dict(model.named_buffers()))
+    with torch.no_grad():
+        params = with_gradients(model.parameters())
+        norm = length([p.grad for p in params]) if params else 1.0
+        old = [p.clone() for p in params]
+        for p in params:
+            p.add_(p.grad * (rho / norm))
+    optimizer.zero_grad()
+    loss_fn(model(x), y).backward()
+    with torch.no_grad():
+        for p, before in zip(params, old):
+            p.copy_(before)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(kept[name])
+    optimizer.step()
+    return loss.detach()
+
+
+def apart(model, x, y, criterion, opt, *, epsilon_radius, device="cpu", amp=False):
+    return trained(model, opt, criterion, x, y, epsilon_radius)
+
+
+def reordered(optimizer, criterion, inputs, labels, net, rho=0.05):
+    return trained(net, optimizer, criterion, inputs, labels, rho)
+
+
+def configured(model, optimizer, criterion, batch, cfg):
+    return trained(model, optimizer, criterion, *batch, cfg["rho"])
+
+
+def fixed(model, optimizer, criterion, batch):
+    return trained(model, optimizer, criterion, *batch, 0.08)
+
+
+def nameless(a, b, c, d, e):
+    return trained(c, a, b, *e, d.rho)
+
+
+def annotated(m: nn.Module, o: torch.optim.Optimizer, batch, hyper, f):
+    return trained(m, o, f, *batch, hyper.rho)
+
+
+def over_a_loader(model, loader, optimizer, loss_fn, args):
+    for x, y in loader:
+        loss = trained(model, optimizer, loss_fn, x, y, args.rho)
+    return loss
+
+
+def starred(model, criterion, optimizer, *batch, rho=0.05):
+    return trained(model, optimizer, criterion, *batch, rho)
+
+
+def own_optimizer(net, data, target, rho=0.05):
+    if not hasattr(net, "engine"):
+        net.engine = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
+    return trained(net, net.engine, nn.functional.cross_entropy, data, target, rho)
+
+
+def augmented(model, optimizer, loss_fn, batch, hyper):
+    x, y = batch
+    return trained(model, optimizer, loss_fn, x + 0.3 * torch.randn_like(x), y, hyper.rho)

@@ -1,0 +1,255 @@
+"""The ways into an implementation: how it is made and called, and where its settings are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rsam_ref.conformance import BrokenError, check
+from rsam_ref.conformance.observe.forms import form_of
+
+from .right import sam_copies
+
+
+def codes(report):
+    return [f.code for f in report.findings if f.diverges]
+
+
+def notes(report):
+    return [f.code for f in report.findings if not f.diverges]
+
+
+# Functions of arrays
+
+
+def length(arrays):
+    return np.sqrt(sum((a**2).sum() for a in arrays)) + 1e-12
+
+
+def by_name(params, grads_fn, *, lr, rho):
+    g = grads_fn(params)
+    norm = length(g)
+    h = grads_fn([p + rho * d / norm for p, d in zip(params, g)])
+    return [p - lr * d for p, d in zip(params, h)]
+
+
+def reordered(params, opt_state, value_and_grad, cfg):
+    _, g = value_and_grad(params)
+    norm = length(g)
+    _, h = value_and_grad([p + cfg.radius * d / norm for p, d in zip(params, g)])
+    h = [d + cfg.wd * p for d, p in zip(h, params)]
+    v = [cfg.mu * a + d for a, d in zip(opt_state.get("v", [0] * len(h)), h)]
+    return [p - cfg.learning_rate * d for p, d in zip(params, v)], {"v": v}
+
+
+def fixed(w, value_and_grad):
+    _, g = value_and_grad(w)
+    norm = length(g)
+    _, h = value_and_grad([p + 0.05 * d / norm for p, d in zip(w, g)])
+    return [p - 0.1 * d for p, d in zip(w, h)]
+
+
+def test_a_function_may_take_its_settings_by_name_and_have_no_state():
+    assert form_of(by_name) == "function"
+    report = check(by_name, "sam")
+    assert report.conforms
+    assert "momentum (it looks like 0)" in report.probes["settings"]
+    assert "rho" not in report.probes["settings"]
+    assert check(reordered, "sam").conforms
+
+
+def test_what_a_function_does_not_take_is_read_off():
+    report = check(fixed, "sam")
+    assert report.conforms
+    assert "rho (it looks like 0.05), lr (it looks like 0.1)" in report.probes["settings"]
+    assert report.probes["rho = 0"] == "not done: rho could not be passed"
+
+
+def test_a_radius_that_cannot_be_passed_and_is_not_constant_makes_no_divergence_alone():
+    def wandering(w, value_and_grad, state, lr, momentum, weight_decay):
+        count = state.get("count", 0)
+        _, g = value_and_grad(w)
+        norm = length(g)
+        rho = 0.05 * (1 + np.sin(3.7 * count) ** 2)
+        _, h = value_and_grad([p + rho * d / norm for p, d in zip(w, g)])
+        h = [d + weight_decay * p for d, p in zip(h, w)]
+        v = [momentum * a + d for a, d in zip(state.get("v", [0] * len(h)), h)]
+        return [p - lr * d for p, d in zip(w, v)], {"v": v, "count": count + 1}
+
+    report = check(wandering, "sam")
+    assert report.conforms, report
+    (finding,) = [f for f in report.findings if f.conditional]
+    assert finding.evidence["not passed"].startswith("rho could not be passed to wandering")
+
+
+def test_what_is_not_passed_hides_no_other_mistake():
+    def not_restored(w, value_and_grad):
+        _, g = value_and_grad(w)
+        norm = length(g)
+        at = [p + 0.05 * d / norm for p, d in zip(w, g)]
+        _, h = value_and_grad(at)
+        return [p - 0.1 * d for p, d in zip(at, h)]
+
+    assert "restore.not-undone" in codes(check(not_restored, "sam"))
+
+
+def test_a_state_that_cannot_be_copied_is_not_done():
+    class Stubborn:
+        def __deepcopy__(self, memo):
+            raise TypeError("cannot be copied")
+
+    def kept(weights, loss_and_grad, state, hyper):
+        inner = state.get("inner", {})
+        moved, inner = sam_copies(weights, loss_and_grad, inner, hyper)
+        return moved, {"inner": inner, "lock": Stubborn()}
+
+    report = check(kept, "sam")
+    assert report.conforms
+    assert "cannot be copied" in report.probes["save and resume"]
+
+
+# PyTorch
+
+torch = pytest.importorskip("torch")
+
+from . import strangers  # noqa: E402
+
+RIGHT = [
+    strangers.PerturbAndStep,
+    strangers.PerturbAndRestore,
+    strangers.of_the_model,
+    strangers.of_the_model_and_hyper,
+    strangers.of_the_model_alone,
+    strangers.InConfig,
+    strangers.InProperty,
+    strangers.FixedRadius,
+    strangers.Recorded,
+    strangers.OfNames,
+    strangers.ForwardOnly,
+    strangers.AsksForBackward,
+    strangers.SingleOnly,
+    strangers.WithoutLr,
+    strangers.apart,
+    strangers.reordered,
+    strangers.configured,
+    strangers.fixed,
+    strangers.nameless,
+    strangers.annotated,
+    strangers.over_a_loader,
+    strangers.starred,
+    strangers.own_optimizer,
+]
+
+
+@pytest.mark.parametrize("subject", RIGHT, ids=lambda subject: subject.__name__)
+def test_a_right_step_conforms_in_the_forms_of_strangers(subject):
+    report = check(subject, "sam")
+    assert codes(report) == [], f"{report}\n{report.probes}"
+    assert report.algorithm == "sam"
+
+
+def test_rsam_in_three_calls_is_found_by_trying():
+    report = check(strangers.ThreeCalls, "rsam")
+    assert report.conforms, report
+    assert report.probes["settings by trying"] == "passed: s is sigma, k is lam"
+
+
+def test_a_radius_that_nobody_can_change_is_read_off_and_told():
+    report = check(strangers.FixedRadius, "sam")
+    assert "rho (it looks like 0.07)" in report.probes["settings"]
+    report = check(strangers.own_optimizer, "sam")
+    assert "lr (it looks like 0.1), momentum (it looks like 0.9)" in report.probes["settings"]
+    assert "nothing of it can be saved" in report.probes["save and resume"]
+
+
+def test_what_runs_in_float32_only_is_judged_there():
+    report = check(strangers.SingleOnly, "sam")
+    assert "it runs in float32 only" in report.probes["float64"]
+    assert "expected float32" in report.probes["float64"]
+
+
+def test_augmentation_within_a_step_cannot_be_checked_and_says_what_to_do():
+    with pytest.raises(BrokenError, match=r"augments .* take that out"):
+        check(strangers.augmented, "sam")
+
+
+def test_halves_that_never_come_back_say_what_to_do():
+    class Halves:
+        def __init__(self, model, rho=0.05):
+            self.optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+        def perturb(self):
+            raise RuntimeError("not today")
+
+        def restore(self):
+            pass
+
+    with pytest.raises(
+        BrokenError, match=r"perturb, restore.*not today, test_ways_in.*train_step\(model"
+    ):
+        check(Halves, "sam")
+
+
+class TwoWays(strangers.InProperty):
+    """step(closure) is right; without a backward pass before, its halves are too."""
+
+    @torch.no_grad()
+    def first_step(self):
+        self.old = [p.clone() for p in self.params]
+        params = strangers.with_gradients(self.params)
+        norm = strangers.length([p.grad for p in params]) if params else 1.0
+        for p in params:
+            p.add_(p.grad * (self.rho / norm))
+
+    @torch.no_grad()
+    def second_step(self):
+        for p, old in zip(self.params, self.old):
+            p.copy_(old)
+        self.sgd.step()
+
+
+def test_both_ways_of_a_class_have_their_verdict():
+    report = check(TwoWays, "sam")
+    assert report.conforms
+    assert report.probes["step(closure)"] == "passed"
+
+    class Crooked(TwoWays):
+        def radius(self):
+            return 2 * self.rho
+
+    report = check(Crooked, "sam")
+    assert codes(report) == ["contract.other-way"]
+    assert report.findings[0].evidence["driven as"] == "step(closure)"
+
+
+def test_what_asked_for_sam_gets_no_sigma_or_lam():
+    seen = []
+
+    class Friendly(strangers.InProperty):
+        def __init__(self, params, rho=0.05, sigma=0.0, lmbda=0.9, lr=0.1, momentum=0.0):
+            super().__init__(params, lr, momentum, rho=rho)
+            self.sigma, self.lmbda = sigma, lmbda
+
+        def step(self, closure):
+            seen.append((self.sigma, self.lmbda))
+            return super().step(closure)
+
+    assert check(Friendly, "sam").conforms
+    assert set(seen) == {(0.0, 0.9)}
+
+
+def test_torch_computes_in_one_thread_and_is_left_as_it_was():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen = []
+
+    def counted(model, optimizer, loss_fn, batch, hyper):
+        seen.append(torch.get_num_threads())
+        return strangers.configured(model, optimizer, loss_fn, batch, hyper)
+
+    try:
+        check(counted, "sam")
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
