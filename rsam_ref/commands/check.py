@@ -25,6 +25,10 @@ def check(
         str | None,
         Option(help="function, optimizer, loop or optax.  [default: found out]"),
     ] = None,
+    base: Annotated[
+        str | None,
+        Option(help="The base optimizer it has to have: sgd, adamw, ...  [default: its own]"),
+    ] = None,
     as_json: Annotated[bool, Option("--json", help="Print the report as JSON.")] = False,
     plot: Annotated[
         Path | None, Option(help="Draw its first step to this file (.png, .svg, .pdf).")
@@ -79,7 +83,13 @@ def check(
                 progress.update(task, description=doing, completed=done, total=total)
 
             report = check_isolated(
-                target, algorithm, form=form, seed=seed, timeout=timeout, progress=show
+                target,
+                algorithm,
+                form=form,
+                base=base,
+                seed=seed,
+                timeout=timeout,
+                progress=show,
             )
     except BrokenError as error:
         fail(f"could not check {target}: {error}")

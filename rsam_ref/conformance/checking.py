@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.base_step.asked import held_to
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.driving import Driven, Driving
 from rsam_ref.conformance.observe.forms import FORMS, Maker, form_of
@@ -39,6 +40,7 @@ def check(
     algorithm: str = "rsam",
     *,
     form: str | None = None,
+    base: str | None = None,
     seed: int = 0,
     timeout: float | None = 60.0,
     progress: Progress | None = None,
@@ -57,6 +59,9 @@ def check(
         "sam", "asam" or "rsam".
     form:
         "function", "optimizer", "loop" or "optax"; found out from the subject if left out.
+    base:
+        The base optimizer that it has to step with, such as "sgd" or "adamw"; by default that is
+        its own affair, and a note tells of one that is not SGD.
     seed:
         Of the problem: weights and mini-batches.
     timeout:
@@ -88,7 +93,7 @@ def check(
     with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
         setting, driving, driven = _main_run(maker, algorithm, seed)
         others = driving.others(driven, setting.main)
-    findings = [*setting.main.findings, *others]
+    findings = held_to(base, [*setting.main.findings, *others])
     outcomes = {"training": "findings" if findings else "passed", **setting.outcomes}
     for i, (name, probe) in enumerate(chosen.items(), start=1):
         tell(name, i, len(chosen) + 1)

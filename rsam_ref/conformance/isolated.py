@@ -36,6 +36,7 @@ def check_isolated(
     algorithm: str,
     *,
     form: str | None = None,
+    base: str | None = None,
     seed: int = 0,
     timeout: float = 60.0,
     progress: Progress | None = None,
@@ -44,7 +45,14 @@ def check_isolated(
 
     Raises `BrokenError` also where the process ends or falls silent for ``timeout`` seconds.
     """
-    settings = {"algorithm": algorithm, "form": form, "seed": seed, "timeout": timeout}
+    settings = {"algorithm": algorithm, "form": form, "base": base}
+    settings |= {"seed": seed, "timeout": timeout}
+        "algorithm": algorithm,
+        "form": form,
+        "base": base,
+        "seed": seed,
+        "timeout": timeout,
+    }
     arguments = [target, json.dumps(settings)]
     try:
         return _in_child(arguments, FAST_XLA, timeout, progress)

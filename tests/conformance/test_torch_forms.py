@@ -240,3 +240,15 @@ def test_a_step_that_is_torchs_own_is_not_taken_for_its(algorithm):
     report = check(InheritedStep, algorithm)
     assert report.algorithm == "sam"
     assert codes(report) == ["algorithm.sam"] * (algorithm == "rsam")
+
+
+@pytest.mark.parametrize(
+    ("base", "wrong"), [(None, []), ("adam", []), ("sgd", ["update.other-base"])]
+)
+def test_a_base_that_is_asked_for_is_held_to(base, wrong):
+    assert codes(check(AdamSam, "sam", base=base)) == wrong
+
+
+def test_sgd_is_not_another_base_that_is_asked_for():
+    assert codes(check(TwoStepSam, "sam", base="adamw")) == ["update.other-base"]
+    assert codes(check(TwoStepSam, "sam", base="sgd")) == []
