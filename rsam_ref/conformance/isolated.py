@@ -47,12 +47,6 @@ def check_isolated(
     """
     settings = {"algorithm": algorithm, "form": form, "base": base}
     settings |= {"seed": seed, "timeout": timeout}
-        "algorithm": algorithm,
-        "form": form,
-        "base": base,
-        "seed": seed,
-        "timeout": timeout,
-    }
     arguments = [target, json.dumps(settings)]
     try:
         return _in_child(arguments, FAST_XLA, timeout, progress)
