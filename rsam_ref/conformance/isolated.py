@@ -45,7 +45,7 @@ def check_isolated(
 
     Raises `BrokenError` also where the process ends or falls silent for ``timeout`` seconds.
     """
-    settings = {"algorithm": algorithm, "form": form, "base": base}
+    settings: dict[str, Any] = {"algorithm": algorithm, "form": form, "base": base}
     settings |= {"seed": seed, "timeout": timeout}
     arguments = [target, json.dumps(settings)]
     try:
