@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import random
+import re
 import signal
 import sys
 import threading
@@ -284,9 +285,21 @@ def _broken(error: BaseException, doing: str) -> BrokenError:
     if isinstance(error, BrokenError):
         return error
     return RaisedError(
-        f"the implementation raised {type(error).__name__}: {error}"
+        f"the implementation raised {type(error).__name__}: {readable(error)}"
         f"{_line(error.__traceback__)} (in {doing})"
     )
+
+
+def readable(error: BaseException) -> str:
+    """What an error says, without the numbers of an array, in no more than a few lines."""
+    text = ARRAY.sub(r"\1(...)", str(error))
+    return text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]} ..."
+
+
+ARRAY = re.compile(
+    r"\b(tensor|array|Array|Parameter containing:\s*tensor)\((?:[^()]|\([^()]*\))*\)"
+)
+MOST_SAID = 400
 
 
 class _TimeoutError(BaseException):

@@ -331,7 +331,7 @@ class Driving:
         found = self.maker.found
         for way in driven.others:
             undrawn = self.rsam and way.name == "two-step"
-            if way.name == "backward-first" or undrawn:
+            if undrawn or way.name in ("backward-first", "forward-closure"):
                 continue
             codes, error = self._looks_like(way, driven, found)
             if error is not None:

@@ -190,6 +190,14 @@ def test_halves_that_never_come_back_say_what_to_do():
         check(Halves, "sam")
 
 
+def test_no_message_prints_a_tensor():
+    def train_step(model, optimizer, loss_fn, batch, hyper):
+        raise ValueError(f"odd inputs: {batch[0]}")
+
+    with pytest.raises(BrokenError, match=r"odd inputs: tensor\(\.\.\.\), test_ways_in.py line"):
+        check(train_step, "sam")
+
+
 class TwoWays(strangers.InProperty):
     """step(closure) is right; without a backward pass before, its halves are too."""
 
