@@ -5,11 +5,13 @@ The numbers to hold to are in benchmarks/counts.json; benchmarks/counts.py says 
 
 import gc
 import itertools
+import json
 import os
 import tracemalloc
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from benchmarks import counts
 from rsam_ref import RSAM, SGD, models, objective
@@ -19,9 +21,16 @@ CASES = [f"{model} {method}" for model in counts.BATCHES for method in counts.ME
 LONG = os.environ.get("RSAM_LONG_TESTS") == "1"
 
 
-@pytest.fixture(scope="module")
-def found():
-    return counts.count()
+@pytest.fixture(scope="session")
+def found(tmp_path_factory, worker_id):
+    """Counted once, also where several processes share out the tests."""
+    if worker_id == "master":
+        return counts.count()
+    path = tmp_path_factory.getbasetemp().parent / "counts.json"  # a folder of all of them
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            path.write_text(json.dumps(counts.count()), encoding="utf-8")
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_the_cases_are_those_of_the_file():

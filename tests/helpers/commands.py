@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import subprocess
 import sys
 from subprocess import CompletedProcess
@@ -29,12 +28,12 @@ def command(*arguments, cwd=None, **environment) -> CompletedProcess[str]:
 def started(*arguments, **options) -> subprocess.Popen[str]:
     """A process that goes on beside the test. It hears Ctrl-C even where the tests run in a shell's
     background, which has its jobs ignore it."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "rsam_ref", *map(str, arguments)],
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        **options,
+    hearing = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "from rsam_ref.commands.main import main; main()"
     )
+    program = [sys.executable, "-c", hearing]
+    return subprocess.Popen([*program, *map(str, arguments)], text=True, **options)
 
 
 def called(*arguments, cwd=None, **environment) -> CompletedProcess[str]:
