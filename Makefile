@@ -4,7 +4,7 @@ VENV   ?= .venv
 CUDA   ?= 13
 BIN     = $(VENV)/bin
 
-.PHONY: help demo test coverage quick strangers test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
+.PHONY: help demo test coverage quick strangers survey test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -41,6 +41,9 @@ quick: $(VENV)/test ## run the tests of the mathematics (less than a minute)
 
 strangers: $(VENV)/strangers ## hold the checker against 180 implementations that it was not built on
 	$(BIN)/python -m pytest -m strangers -n auto --dist worksteal -q
+
+survey: $(VENV)/test ## the checker over released packages, each beside a statement by hand (ten minutes)
+	$(BIN)/python -m benchmarks.survey
 
 test-gpu: $(VENV)/test ## run the tests that need a GPU (set up with: make gpu)
 	$(BIN)/python -m pytest -m gpu -ra
