@@ -71,10 +71,6 @@ GROUPS = {
 """The first part of a code: its heading, and where what it names is seen."""
 
 NOT_SHOWN = {
-    "ascent.missing": "A step whose gradients are all taken at w; the check then calls it "
-    "algorithm.base-optimizer, unless w is left by less than rounding",
-    "noise.missing": "A first gradient at w although sigma > 0. The check calls it by the name of "
-    "the algorithm that it is, algorithm.sam as a rule",
     "precision.float16-overflow": "With float16 weights and a gradient of length 1,000, ||eps|| "
     "is not rho but 0, or not finite",
 }
