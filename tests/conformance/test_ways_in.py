@@ -261,3 +261,14 @@ def test_torch_computes_in_one_thread_and_is_left_as_it_was():
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_settings_are_written_into_groups_of_any_mapping():
+    """Some packages have ChainMaps for groups."""
+    from collections import ChainMap
+
+    from rsam_ref.conformance.observe.places import IN_GROUPS, Place, write
+
+    groups = [ChainMap({"rho": 0.1}, {"lr": 0.2}), {"rho": 0.3}]
+    assert write(None, groups, Place((IN_GROUPS, "rho")), 0.5)
+    assert [group["rho"] for group in groups] == [0.5, 0.5]

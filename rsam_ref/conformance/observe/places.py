@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,7 +64,7 @@ def _within(owner: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[Pla
         if name in NO_SETTINGS or (not path and name in ("defaults", "state", IN_GROUPS)):
             continue
         try:
-            value = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+            value = owner[name] if isinstance(owner, MutableMapping) else getattr(owner, name)
         except Exception:  # a property that raises has nothing to set
             continue
         if _is_number(value):
@@ -75,7 +75,7 @@ def _within(owner: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[Pla
 
 def _names(owner: Any) -> list[str]:
     """Its attributes, slots, and properties that go by the name of a setting."""
-    if isinstance(owner, dict):
+    if isinstance(owner, MutableMapping):
         return [name for name in owner if isinstance(name, str)]
     found = list(getattr(owner, "__dict__", {}))
     for parent in type(owner).__mro__:
@@ -88,7 +88,7 @@ def _names(owner: Any) -> list[str]:
 def _is_config(value: Any) -> bool:
     if isinstance(value, type):
         return False
-    if isinstance(value, dict):
+    if isinstance(value, MutableMapping):
         return 0 < len(value) < 40 and all(isinstance(name, str) for name in value)
     plain = dataclasses.is_dataclass(value) or isinstance(value, types.SimpleNamespace)
     module = type(value).__module__ or ""
@@ -117,7 +117,7 @@ def write(optimizer: Any, groups: list[dict[str, Any]], place: Place, value: flo
     owner = optimizer
     try:
         for name in place.path[:-1]:
-            owner = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+            owner = owner[name] if isinstance(owner, MutableMapping) else getattr(owner, name)
         _put(owner, place.name, value)
     except Exception:
         return False
@@ -125,10 +125,10 @@ def write(optimizer: Any, groups: list[dict[str, Any]], place: Place, value: flo
 
 
 def _put(owner: Any, name: str, value: float) -> None:
-    old = owner[name] if isinstance(owner, dict) else getattr(owner, name)
+    old = owner[name] if isinstance(owner, MutableMapping) else getattr(owner, name)
     if type(old).__name__ == "Tensor":
         old.data.fill_(value)
-    elif isinstance(owner, dict):
+    elif isinstance(owner, MutableMapping):
         owner[name] = value
     else:
         setattr(owner, name, value)
