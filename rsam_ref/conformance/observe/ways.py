@@ -149,7 +149,7 @@ def closures(optimizer: Any) -> list[Way]:
 def steps_by_closure(optimizer: Any) -> bool:
     """Whether it has a step(closure) of its own: not the one that comes from torch."""
     step = getattr(type(optimizer), "step", None) or getattr(optimizer, "step", None)
-    if step is None or getattr(step, "__module__", "").startswith("torch."):
+    if step is None or (getattr(step, "__module__", "") or "").startswith("torch."):
         return False
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
     return any(p.kind not in named for p in inspect.signature(optimizer.step).parameters.values())
@@ -177,7 +177,7 @@ def _named(optimizer: Any, words: Any, but: Any = ()) -> list[str]:
     """The methods of its own that can be called alone, and that one of these words begins."""
     own: dict[str, Any] = {}
     for parent in type(optimizer).__mro__:
-        if parent is object or parent.__module__.startswith("torch."):
+        if parent is object or (parent.__module__ or "").startswith("torch."):
             continue
         for name, value in vars(parent).items():
             if inspect.isfunction(value) and not name.startswith("__"):
