@@ -32,8 +32,6 @@ class Diagnosis:
     findings: list[Finding]
     cases: list[Case] = field(default_factory=list)
     update: Verdict | None = None
-    mixed: bool = False
-    """Whether the base step uses a mixture of gradients."""
     single: bool = False
     """Whether the weights are kept in float32."""
     tolerance: float = EXACT
@@ -55,7 +53,6 @@ class _Diagnosing:
         self.tolerance = 1e-3 if self.single else EXACT
         self.findings: list[Finding] = []
         self.algorithm: str | None = asked
-        self.mixed = False
 
     def add(self, code: str, evidence: dict[str, Any] | None = None) -> None:
         if all(f.code != code for f in self.findings):
@@ -94,9 +91,7 @@ class _Diagnosing:
         if self.asked == "rsam" and not noisy and min(counts) > 1:
             self._undrawn()
         self._name()
-        return Diagnosis(
-            self.algorithm, self.findings, cases, update, self.mixed, self.single, self.tolerance
-        )
+        return Diagnosis(self.algorithm, self.findings, cases, update, self.single, self.tolerance)
 
     def _parts(self) -> bool:
         """Whether each part of the mini-batch has its own ascent: their mean is the gradient."""

@@ -76,7 +76,7 @@ def judge_ascent(
 ) -> Verdict:
     """Which explanation fits the observed eps of all steps."""
     return choose(
-        list(explanations(cases, algorithm, noisy)),
+        explanations(cases, algorithm, noisy),
         cases,
         lambda a: a.eps,
         lambda a: float(np.linalg.norm(a.eps)),

@@ -8,7 +8,7 @@ believed. Where no base is known and nothing fits, the step is not judged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,12 +17,13 @@ import numpy as np
 from rsam_ref.conformance.ascent import relatives
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step import families, own, sgd
+from rsam_ref.conformance.base_step.fed import Fed, Option
 from rsam_ref.conformance.base_step.findings import FINDINGS
 from rsam_ref.conformance.base_step.sgd import judge_base_step, mixtures
 from rsam_ref.conformance.base_step.tensors import judge_tensors
-from rsam_ref.conformance.hypotheses import CLOSE, EXACT, Hypothesis, Verdict
+from rsam_ref.conformance.hypotheses import CLOSE, EXACT, Hypothesis, Verdict, at_once
 
-__all__ = ["judge", "judge_base_step", "judge_relatives", "mixtures"]
+__all__ = ["judge", "judge_relatives"]
 
 Vector = np.ndarray
 
@@ -37,7 +38,8 @@ def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
     if _weight(formula) == 0:
         return formula
     verdicts = [formula]
-    replay = own.judge_replay(cases, tolerance)
+    alone = 1 if _weight(formula) <= 1 else None  # only the base's own use departs less than that
+    replay = own.judge_replay(cases, tolerance, most=alone)
     if replay is not None and replay.best is not None:
         replay = _with_rates(replay, cases)
         if not _hides(formula, cases):
@@ -50,7 +52,7 @@ def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
             return cut
         mixed = judge_base_step(cases, tolerance, more=mixtures)
         mixed.expected_error = formula.expected_error
-        verdicts.append(_cut_or_normalised(mixed, cases))
+        verdicts.append(mixed)
     if min(map(_weight, verdicts)) > 1:
         verdicts.append(judge_relatives(cases, relatives.second_order, tolerance))
     if min(map(_weight, verdicts)) > 1:
@@ -71,16 +73,15 @@ def judge_relatives(
 ) -> Verdict:
     """Whether SGD with another algorithm's gradients explains the moves."""
 
-    def options(m: sgd.Moves) -> list[sgd.Option]:
-        return [sgd.Option(label, codes, m.picked(full)) for label, codes, full in gradients(cases)]
+    def options(m: sgd.Moves) -> list[Option]:
+        return m.options(Option(*found) for found in gradients(cases))
 
     return judge_base_step(cases, max(tolerance, 1e-7), more=options)
 
 
-def _cut_gradients(m: sgd.Moves) -> list[sgd.Option]:
+def _cut_gradients(m: sgd.Moves) -> list[Option]:
     """The second gradient, cut to the lengths that are usual or that it holds."""
-    cut = own.clipped(own.Fed(m.cases))
-    return [sgd.Option(label, codes, m.picked(full)) for label, codes, full in cut]
+    return m.options(own.clipped(m.fed))
 
 
 def _as_own_base(replay: Verdict, cases: list[Case]) -> Verdict:
@@ -119,7 +120,7 @@ def _weight(verdict: Verdict) -> float:
 
 def _base_known(cases: list[Case]) -> bool:
     """Whether it is known what the base step should have been."""
-    return own.Fed(cases).base is not None
+    return Fed(cases).base is not None
 
 
 def _hides(formula: Verdict, cases: list[Case]) -> bool:
@@ -140,120 +141,71 @@ def _with_rates(replay: Verdict, cases: list[Case]) -> Verdict:
     return replay
 
 
-def _cut_or_normalised(mixed: Verdict, cases: list[Case]) -> Verdict:
-    """A gradient that is shortened where it is long, and left where it is short, is clipped."""
-    if mixed.best is None or "update.normalised-gradient" not in mixed.best.codes:
-        return mixed
-    if mixed.best.label.startswith("g cut"):
-        codes = tuple(c.replace("normalised-gradient", "clipped") for c in mixed.best.codes)
-        mixed.best = Hypothesis(codes, mixed.best.predict, mixed.best.label)
-        mixed.ties = []
-    return mixed
-
-
 def _family(cases: list[Case], tolerance: float) -> Verdict:
     """Whether a published rule explains the moves, fed with one of the gradients at w."""
     m = sgd.Moves(cases)
-    fed = own.Fed(cases)
-    hints = cases[0].seen.base.hints
-    rates, decay = [h.lr for h in m.hypers], m.hypers[0].weight_decay
     limit = max(tolerance, CLOSE)
-    sizes = [float(np.linalg.norm(end - w)) + 1e-300 for end, w in zip(m.after, m.w)]
+    nearest: tuple[str, float] | None = None
+    for codes, label, ends in _rules(m, limit):
+        error = m.error(ends)
+        if error <= limit:
+            best = Hypothesis(codes, at_once(cases, partial(list, ends)), label)
+            return Verdict(best, error, error, low_precision=error > tolerance)
+        if nearest is None or error < nearest[1]:
+            nearest = label, error
+    return Verdict(None, np.inf, np.inf, nearest=nearest)
+
+
+Rule = tuple[tuple[str, ...], str, list[Vector]]
+
+
+def _rules(m: sgd.Moves, limit: float) -> Iterator[Rule]:
+    """Rules that explain the first move, with their ends in all steps; the likeliest first."""
+    rates = [h.lr for h in m.hypers]
     fitted = families.fitted_sgd(m.w, m.last, m.after, rates)
     if fitted is not None:
-        label, predicted = fitted
-        error = max(
-            float(np.linalg.norm(p - end)) / size for p, end, size in zip(predicted, m.after, sizes)
-        )
-        if error <= limit:
-            best = Hypothesis(
-                ("update.own-base",), partial(_at, predicted, cases), f"g, w, {label}"
-            )
-            return Verdict(best, error, error, low_precision=error > tolerance)
-    nearest = ("", np.inf)
-    for label, codes, full in own.gradients(fed):
-        gradients = m.picked(full)
-        for family in families.families(m.hypers[0].momentum, hints):
-            for kind in families.DECAYS if decay else families.DECAYS[:1]:
-                arguments = (family, m.w, gradients, rates, decay, kind)
-                first = families.ends(family, m.w[:1], gradients[:1], rates[:1], decay, kind)
-                if np.linalg.norm(first[0] - m.after[0]) > limit * sizes[0]:
-                    continue
-                predicted = families.ends(*arguments)
-                error = max(
-                    float(np.linalg.norm(p - end)) / size
-                    for p, end, size in zip(predicted, m.after, sizes)
-                )
-                name = f"{label}, w, {family.label}, weight decay {kind}"
-                if error < nearest[1]:
-                    nearest = (name, error)
-                if error <= limit:
-                    found = Hypothesis(
-                        ("update.own-base", *codes), partial(_at, predicted, cases), name
-                    )
-                    return Verdict(found, error, error, low_precision=error > tolerance)
-    fed_twice = _fed_twice(m, hints, rates, decay, limit, sizes)
-    if fed_twice is not None:
-        label, error, predicted = fed_twice
-        found = Hypothesis(("update.momentum-twice",), partial(_at, predicted, cases), label)
-        return Verdict(found, error, error, low_precision=error > tolerance)
-    step = _own_step_size(m, limit)
-    if step is not None:
-        label, error, predicted = step
-        found = Hypothesis(("update.own-step-size",), partial(_at, predicted, cases), label)
-        return Verdict(found, error, error, low_precision=error > tolerance)
-    return Verdict(None, np.inf, np.inf, nearest=nearest if nearest[0] else None)
+        yield ("update.own-base",), f"g, w, {fitted[0]}", fitted[1]
+    for g in m.options(own.all_gradients(m.fed)):
+        for name, ends in _published(m, [[v] for v in g.value], limit):
+            yield ("update.own-base", *g.codes), f"{g.label}, w, {name}", ends
+    both = [list(pair) for pair in zip(m.first, m.last)]
+    for name, ends in _published(m, both, limit):
+        yield ("update.momentum-twice",), f"g0 and g into the state of {name}", ends
+    for label, share in (("g + weight_decay w", 1.0), ("g", 0.0)):
+        along = [g + share * h.weight_decay * w for g, w, h in zip(m.last, m.w, m.hypers)]
+        sizes = [float(v @ (w - e) / (v @ v + 1e-300)) for v, w, e in zip(along, m.w, m.after)]
+        if min(sizes) > 0:
+            told = ", ".join(f"{size:.4g}" for size in sizes)
+            ends = [w - size * v for w, size, v in zip(m.w, sizes, along)]
+            yield ("update.own-step-size",), f"{label}, w, times {told}", ends
 
 
-def _fed_twice(
-    m: sgd.Moves,
-    hints: dict[str, Any],
-    rates: list[float],
-    decay: float,
-    limit: float,
-    sizes: list[float],
-) -> tuple[str, float, list[Vector]] | None:
-    """Whether a published rule whose state takes in both gradients explains the moves."""
-    gradients = [g for pair in zip(m.first, m.last) for g in pair]
-    twice = [lr for lr in rates for _ in range(2)]
-    places = [w for w in m.w for _ in range(2)]
+def _published(
+    m: sgd.Moves, fed: list[list[Vector]], limit: float
+) -> Iterator[tuple[str, list[Vector]]]:
+    """Published rules that explain the first move, whose state takes in all that is ``fed``.
+
+    Of the gradients of one step the last one's move is kept.
+    """
+    count = len(fed[0])
+    gradients = [g for of_step in fed for g in of_step]
+    places = [w for w in m.w for _ in range(count)]
+    rates = [h.lr for h in m.hypers for _ in range(count)]
+    decay, hints = m.hypers[0].weight_decay, m.fed.cases[0].seen.base.hints
     for family in families.families(m.hypers[0].momentum, hints):
         for kind in families.DECAYS if decay else families.DECAYS[:1]:
-            first = families.ends(family, places[:2], gradients[:2], twice[:2], decay, kind)
-            if np.linalg.norm(first[1] - m.after[0]) > limit * sizes[0]:
-                continue
-            predicted = families.ends(family, places, gradients, twice, decay, kind)[1::2]
-            error = max(
-                float(np.linalg.norm(p - end)) / size
-                for p, end, size in zip(predicted, m.after, sizes)
-            )
-            if error <= limit:
-                return f"g0 and g into the state of {family.label}", error, predicted
-    return None
 
+            def ends(
+                some: slice, family: families.Family = family, kind: str = kind
+            ) -> list[Vector]:
+                return families.ends(
+                    family, places[some], gradients[some], rates[some], decay, kind
+                )
 
-def _own_step_size(m: sgd.Moves, limit: float) -> tuple[str, float, list[Vector]] | None:
-    """Whether every move is the gradient times a number of that step's own."""
-    for label, share in (("g + weight_decay w", 1.0), ("g", 0.0)):
-        worst, numbers, predicted = 0.0, [], []
-        for g, w, end, hyper in zip(m.last, m.w, m.after, m.hypers):
-            along = g + share * hyper.weight_decay * w
-            size = float(along @ (w - end) / (along @ along + 1e-300))
-            worst = max(
-                worst,
-                float(np.linalg.norm(w - size * along - end))
-                / (float(np.linalg.norm(end - w)) + 1e-300),
-            )
-            numbers.append(size)
-            predicted.append(w - size * along)
-        if worst <= limit and min(numbers) > 0:
-            told = ", ".join(f"{n:.4g}" for n in numbers)
-            return f"{label}, w, times {told}", worst, predicted
-    return None
-
-
-def _at(predicted: list[Vector], cases: list[Case], a: Any) -> Vector:
-    return predicted[next(t for t, case in enumerate(cases) if case is a)]
+            first = ends(slice(count))[-1]
+            if np.linalg.norm(first - m.after[0]) <= limit * (m.sizes[0] + 1e-300):
+                name = f"{family.label}, weight decay {kind}"
+                yield name, ends(slice(None))[count - 1 :: count]
 
 
 def _not_judged(cases: list[Case], nearest: Verdict) -> Verdict:
@@ -276,5 +228,5 @@ def _not_judged(cases: list[Case], nearest: Verdict) -> Verdict:
     else:
         return nearest
     label = f"{down:.0%} of the weights move down the sign of g, {first:.0%} down that of g0"
-    found = Hypothesis((code,), partial(_at, m.after, cases[:1]), label)
+    found = Hypothesis((code,), at_once(cases[:1], lambda: m.after), label)
     return Verdict(found, np.nan, nearest.expected_error, nearest=nearest.nearest)

@@ -6,116 +6,56 @@ gradients and weights, so that a mistake elsewhere does not add up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case
-from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
+from rsam_ref.conformance.base_step.fed import Fed, Option, gradients, starts
+from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, at_once, choose
 
 Vector = np.ndarray
-Part = Callable[["Moves"], list[Vector]]
 
 PER_TENSOR = 40
 """So many weights of each tensor are looked at: all that is done here is done weight by weight."""
 
 
 class Moves:
-    """What the base steps had to work with: for each quantity, its (n,) in every step."""
+    """What the base steps had to work with, weight by weight: for each quantity its (n,) a step."""
 
     def __init__(self, cases: list[Case], every: bool = False) -> None:
-        self.cases = cases
+        self.fed = Fed(cases)
         problem = cases[0].problem
         rng = np.random.default_rng(0)
         picked = [
             rng.permutation(np.arange(at.start, at.stop))[:PER_TENSOR] for at in problem.slices
         ]
-        self.index = np.sort(np.concatenate(picked))
-        if every:
-            self.index = np.arange(cases[0].w.size)
+        self.index = np.arange(cases[0].w.size) if every else np.sort(np.concatenate(picked))
         self.hypers = [a.hyper for a in cases]
-        self.w = self._pick(lambda a: a.w)
-        self.after = self._pick(lambda a: a.seen.after)
-        self.first_point = self._pick(lambda a: a.seen.points[0])
-        self.last_point = self._pick(lambda a: a.seen.last)
-        self.full_first = [a.seen.gradient(0) for a in cases]
-        self.full_last = [a.seen.gradient(-1) for a in cases]
-        self.first = [v[self.index] for v in self.full_first]
-        self.last = [v[self.index] for v in self.full_last]
-        self.lengths = [float(np.linalg.norm(v)) for v in self.full_last]
-
-    def _pick(self, f: Callable[[Case], Vector]) -> list[Vector]:
-        return [f(a)[self.index] for a in self.cases]
+        self.w = self.picked(self.fed.w)
+        self.after = self.picked(self.fed.after)
+        self.first_point = self.picked(self.fed.first_point)
+        self.last_point = self.picked(self.fed.last_point)
+        self.first = self.picked(self.fed.first)
+        self.last = self.picked(self.fed.last)
+        self.lengths = [float(np.linalg.norm(v)) for v in self.fed.last]
+        self.sizes = [float(np.linalg.norm(end - w)) for end, w in zip(self.after, self.w)]
 
     def picked(self, vectors: list[Vector]) -> list[Vector]:
         return [v[self.index] for v in vectors]
 
+    def options(self, full: Iterable[Option]) -> list[Option]:
+        """Options of full vectors, at the weights that are looked at."""
+        return [Option(o.label, o.codes, self.picked(o.value)) for o in full]
 
-@dataclass(frozen=True)
-class Option:
-    """One way to do a part of the base step."""
-
-    label: str
-    codes: tuple[str, ...]
-    value: Any = field(compare=False)
-
-
-def gradients(m: Moves) -> Iterator[Option]:
-    """What is used as the gradient."""
-    yield Option("g", (), m.last)
-    if any(len(a.seen.points) > 1 for a in m.cases):
-        yield Option("g0", ("update.uses-first-gradient",), m.first)
-        total = [a + b for a, b in zip(m.first, m.last)]
-        yield Option("g0 + g", ("update.gradients-added",), total)
-        yield Option("(g0 + g) / 2", ("update.gradients-averaged",), [0.5 * v for v in total])
-    yield Option("-g", ("update.ascends",), [-v for v in m.last])
-    yield Option(
-        "the last step's g", ("update.stale-gradient",), [np.zeros_like(m.last[0]), *m.last[:-1]]
-    )
-    yield Option(
-        "the last step's g, in the first step g",
-        ("update.stale-gradient",),
-        [m.last[0], *m.last[:-1]],
-    )
-
-
-def bases(m: Moves) -> Iterator[Option]:
-    """Where the base step starts from."""
-    yield Option("w", (), m.w)
-    yield Option("w + eps", ("restore.not-undone",), m.last_point)
-    yield Option(
-        "w - eps",
-        ("restore.undone-twice",),
-        [2 * w - q for w, q in zip(m.w, m.last_point)],
-    )
-    if len(m.w) > 1:
-        older = [m.w[0], *m.w[:-1]]
-        yield Option("the weights of the step before", ("restore.older-weights",), older)
-    for code, point in recomputed(m):
-        yield Option("w + eps - eps'", (code,), point)
-    if any((p != w).any() for p, w in zip(m.first_point, m.w)):
-        draws = [p - w for p, w in zip(m.first_point, m.w)]
-        removed = ("noise.not-removed",)
-        yield Option("w + D", removed, m.first_point)
-        yield Option("w - D", removed, [w - d for w, d in zip(m.w, draws)])
-        kept = ("restore.not-undone", "noise.not-removed")
-        yield Option("w + eps + D", kept, [q + d for q, d in zip(m.last_point, draws)])
-        undone = ("restore.undone-twice",)
-        yield Option("w + eps - D", undone, [q - d for q, d in zip(m.last_point, draws)])
-
-
-def recomputed(m: Moves) -> Iterator[tuple[str, list[Vector]]]:
-    """The perturbed weights less an eps that was computed from the second gradient."""
-    for with_draw in (False, True):
-        points = []
-        for a, g in zip(m.cases, m.full_last):
-            v = a.hyper.lam * g + a.draw if with_draw else g
-            eps = a.rho * v / (np.linalg.norm(v) + 1e-300)
-            points.append((a.seen.last - eps)[m.index])
-        if not with_draw or any(a.draw.any() for a in m.cases):
-            yield "restore.recomputed", points
+    def error(self, ends: list[Vector]) -> float:
+        """How far predicted weights are from the observed ones, relative to the moves."""
+        return max(
+            float(np.linalg.norm(end - after)) / (size + 1e-300)
+            for end, after, size in zip(ends, self.after, self.sizes)
+        )
 
 
 def decays(m: Moves) -> Iterator[Option]:
@@ -125,7 +65,7 @@ def decays(m: Moves) -> Iterator[Option]:
     yield Option("weight decay twice", ("update.decay-twice",), "twice")
     yield Option("decoupled weight decay", ("update.decay-decoupled",), "decoupled")
     yield Option("weight decay at w + eps", ("update.decay-at-perturbed",), m.last_point)
-    if any((p != w).any() for p, w in zip(m.first_point, m.w)):
+    if m.fed.drawn:
         yield Option("weight decay at w + D", ("update.decay-at-perturbed",), m.first_point)
     yield Option("weight decay at w", ("update.decay-at-perturbed",), m.w)
 
@@ -199,34 +139,23 @@ def simulate(
 
 def explanations(m: Moves, more: list[Option] | None = None) -> Iterator[Hypothesis]:
     """All combinations; with ``more``, of these gradients only."""
-    number = {id(a): t for t, a in enumerate(m.cases)}
     rates: list[Option] = [Option("", (), None)]
     if len({h.lr for h in m.hypers}) > 1:
         rates.append(Option("the first lr", ("update.lr-ignored",), m.hypers[0].lr))
-    for g in more if more is not None else gradients(m):
-        for base in bases(m):
+    bases = m.options(starts(m.fed))
+    for g in more if more is not None else m.options(gradients(m.fed)):
+        for base in bases:
             for decay in decays(m):
                 if isinstance(decay.value, list) and _same(decay.value, base.value):
                     continue
                 for momentum in MOMENTA:
                     for rate in rates:
                         parts = (g, base, decay, momentum, rate)
-                        codes = tuple(
-                            dict.fromkeys(
-                                code for p in (base, g, decay, momentum, rate) for code in p.codes
-                            )
-                        )
-                        ends: list[list[Vector]] = []
-
-                        def predict(
-                            a: Case, parts: Any = parts, ends: list[list[Vector]] = ends
-                        ) -> Vector:
-                            if not ends:
-                                ends.append(simulate(m, *(p.value for p in parts)))
-                            return ends[0][number[id(a)]]
-
-                        label = ", ".join(p.label for p in parts if p.label)
-                        yield Hypothesis(codes, predict, label)
+                        codes = (*base.codes, *g.codes, *decay.codes, *momentum.codes, *rate.codes)
+                        values = [p.value for p in parts]
+                        predict = at_once(m.fed.cases, partial(simulate, m, *values))
+                        label = ", ".join([p.label for p in parts if p.label])
+                        yield Hypothesis(tuple(dict.fromkeys(codes)), predict, label)
 
 
 def _same(a: list[Vector], b: list[Vector]) -> bool:
@@ -241,13 +170,13 @@ def judge_base_step(
 ) -> Verdict:
     """Which explanation fits where the weights went in all steps."""
     m = Moves(cases)
-    number = {id(a): t for t, a in enumerate(cases)}
-    sizes = [float(np.linalg.norm(end - w)) for end, w in zip(m.after, m.w)]
+    observed = at_once(cases, lambda: m.after)
+    sizes = {id(a): size for a, size in zip(cases, m.sizes)}
     return choose(
-        list(explanations(m, None if more is None else more(m))),
+        explanations(m, None if more is None else more(m)),
         cases,
-        lambda a: m.after[number[id(a)]],
-        lambda a: sizes[number[id(a)]],
+        observed,
+        lambda a: sizes[id(a)],
         tolerance,
     )
 
@@ -260,7 +189,7 @@ def mixtures(m: Moves) -> list[Option]:
     """
     found: dict[tuple[float, float], Option] = {}
     hyper = m.hypers[0]
-    for base in bases(m):
+    for base in m.options(starts(m.fed)):
         for decay in decays(m):
             factor = {"base": 1.0, "none": 0.0, "twice": 2.0, "decoupled": 1.0}
             decayed = (
@@ -295,7 +224,7 @@ def _readings(m: Moves, a: float, b: float) -> Iterator[Option]:
         fixed = [length * y / size for y, size in zip(m.last, m.lengths)]
         yield Option(f"g brought to length {length:.4g}", ("update.normalised-gradient",), fixed)
         clipped = [y * min(1.0, length / size) for y, size in zip(m.last, m.lengths)]
-        yield Option(f"g cut to length {length:.4g}", ("update.normalised-gradient",), clipped)
+        yield Option(f"g cut to length {length:.4g}", ("update.clipped",), clipped)
         return
     if abs(a + b - 1) < 1e-3 and b > 0:
         gamma = b / (1 + b)
@@ -308,6 +237,6 @@ def _readings(m: Moves, a: float, b: float) -> Iterator[Option]:
     if a < 0:
         parted = [
             (g + a * (g0 - (g0 @ g) / (g @ g) * g))[m.index]
-            for g0, g in zip(m.full_first, m.full_last)
+            for g0, g in zip(m.fed.first, m.fed.last)
         ]
         yield Option(f"g less {-a:.4g} of g0 across g", ("algorithm.gsam",), parted)

@@ -5,13 +5,12 @@ A restore that leaves out the biases, or the last group, is right for all other 
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step import own, sgd
-from rsam_ref.conformance.hypotheses import CLOSE, EXACT, Hypothesis, Verdict
+from rsam_ref.conformance.base_step.fed import Fed, starts
+from rsam_ref.conformance.hypotheses import CLOSE, EXACT, Hypothesis, Verdict, at_once
 
 Vector = np.ndarray
 PARTLY = {"restore.not-undone": "restore.partly", "restore.undone-twice": "restore.partly"}
@@ -20,12 +19,12 @@ LEFT_OUT = "update.tensor-left-out"
 
 def judge_tensors(cases: list[Case], tolerance: float = EXACT) -> Verdict:
     """The explanation of each tensor's moves by itself; together they make the verdict's label."""
-    fed = own.Fed(cases)
+    fed = Fed(cases)
     problem = cases[0].problem
     limit = max(tolerance, CLOSE)
     found: dict[str, tuple[str, tuple[str, ...]]] = {}
     worst = 0.0
-    ways = list(_ways(fed))
+    ways = _ways(fed)
     for name, at in zip(problem.names, problem.slices):
         right = None
         for label, codes, ends in ways:
@@ -53,26 +52,24 @@ def judge_tensors(cases: list[Case], tolerance: float = EXACT) -> Verdict:
         for label, kind in dict.fromkeys(found.values())
         if kind
     ]
-    best = Hypothesis(codes, partial(_after, cases), "; ".join(told))
+    best = Hypothesis(codes, at_once(cases, lambda: fed.after), "; ".join(told))
     return Verdict(best, worst, np.inf, low_precision=worst > tolerance)
 
 
-def _ways(fed: own.Fed) -> list[tuple[str, tuple[str, ...], list[Vector]]]:
+def _ways(fed: Fed) -> list[tuple[str, tuple[str, ...], list[Vector]]]:
     """From where and by which gradient a tensor may have been moved, the right way first."""
-    ways = []
-    for g_label, g_codes, g in own.gradients(fed):
-        for w_label, w_codes, w in own.starts(fed):
-            if not (g_codes and w_codes) and g_codes != ("update.clipped",):
-                ways.append((f"{g_label}, {w_label}", (*w_codes, *g_codes), w, g))
-    found = []
-    for label, codes, w, g in sorted(ways, key=lambda way: len(way[1])):
+    ways = [
+        (f"{g.label}, {w.label}", (*w.codes, *g.codes), w.value, g.value)
+        for g in own.all_gradients(fed)
+        for w in starts(fed)
+        if not (g.codes and w.codes) and g.codes != ("update.clipped",)
+    ]
+    m = sgd.Moves(fed.cases, every=True)
+
+    def ends(w: list[Vector], g: list[Vector]) -> list[Vector]:
         if fed.base is not None:
-            found.append((label, codes, fed.ends(w, g)))
-        else:
-            m = sgd.Moves(fed.cases, every=True)
-            found.append((label, codes, sgd.simulate(m, g, w, "base", "plain", None)))
-    return found
+            return own.ends(fed, w, g)
+        return sgd.simulate(m, g, w, "base", "plain", None)
 
-
-def _after(cases: list[Case], a: Case) -> Vector:
-    return a.seen.after
+    ways.sort(key=lambda way: len(way[1]))
+    return [(label, codes, ends(w, g)) for label, codes, w, g in ways]

@@ -87,10 +87,10 @@ def find_base(optimizer: Any, parameters: list[Any]) -> TorchBase | None:
         if not isinstance(found, NEVER) and _ids(found) & own:
             return _made(found, parameters)
     for parent in type(optimizer).__mro__[1:]:
-        if (parent.__module__ or "").startswith(
-            "torch.optim."
-        ) and parent is not torch.optim.Optimizer:
-            return None if parent in NEVER else _made(optimizer, parameters, parent.step)  # type: ignore[attr-defined]
+        of_torch = (parent.__module__ or "").startswith("torch.optim.")
+        if of_torch and parent is not torch.optim.Optimizer:
+            step = getattr(parent, "step", None)
+            return None if parent in NEVER else _made(optimizer, parameters, step)
     return None
 
 
