@@ -66,6 +66,10 @@ GROUPS = {
         "Seen in differences too large for the weights' type, and in weights of other types.",
     ),
     "cost": ("Cost", "Seen in the number of gradients that are asked for."),
+    "dropout": (
+        "Dropout",
+        "Seen in the masks of both passes, and in the generator between them.",
+    ),
     "contract": ("How it is called", "Seen when the same optimizer is driven in two ways."),
 }
 """The first part of a code: its heading, and where what it names is seen."""

@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from .right_torch import ClosureSam, ForeachSam, RsamInside, TwoStepSam, still_statistics
+from .right_torch import (
+    ClosureSam,
+    ForeachSam,
+    RsamInside,
+    SubtractingSam,
+    TwoStepSam,
+    still_statistics,
+)
 
 NORMS = (nn.BatchNorm2d, nn.LayerNorm)
 
@@ -279,17 +286,8 @@ class FirstGroupOnly(ForeachSam):
         return loss
 
 
-class SubtractsWhatIsInfinite(TwoStepSam):
+class SubtractsWhatIsInfinite(SubtractingSam):
     """eps is subtracted: where the first gradient is infinite, the weights stay NaN."""
-
-    def climb(self, p, group, norm):
-        self.saved[p] = p.grad * (group["rho"] / (norm + 1e-12))
-        p.add_(self.saved[p])
-
-    def restore(self):
-        for p, eps in self.saved.items():
-            p.sub_(eps)
-        self.saved.clear()
 
 
 class SamForAWhile(ClosureSam):

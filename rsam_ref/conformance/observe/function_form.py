@@ -107,6 +107,7 @@ class FunctionSubject:
         roles = set(self.assignment.values())
         self.takes_all = "hyper" in roles or not roles
         self.keeps_state = "state" in roles or not roles
+        self.takes_nothing = roles == {"weights", "gradient"}
         self.gradients_alone = self._asks_for_gradients_alone()
 
     @property
@@ -148,6 +149,11 @@ class FunctionSubject:
 
         given = [part.copy() for part in self.parts]
         result = self._call(given, loss_and_grad, hyper)
+        if not seen.evaluations and self.takes_nothing:
+            raise BrokenError(
+                f"step {number + 1} never asked for a gradient; {self.by} takes two arguments, and "
+                "no state, hyper or setting: is it a train_step?"
+            )
         if not self.keeps_state and not _is_pair(result, len(self.parts)):
             result = result, self.state
         if not isinstance(result, tuple) or len(result) != 2:

@@ -7,8 +7,8 @@ import numpy as np
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step import judge as base_step
 from rsam_ref.conformance.diagnosis import diagnose
-from rsam_ref.conformance.observe.observer import Seen, watch
-from rsam_ref.conformance.observe.problem import Problem
+from rsam_ref.conformance.observe.observer import Seen, Step, watch
+from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.probes.setting import (
     Setting,
     SkippedError,
@@ -86,15 +86,18 @@ def tiny_gradient(s: Setting) -> list[Finding]:
     return []
 
 
+def _some_steps(s: Setting, hyper: Hyper) -> tuple[Problem, list[Step]]:
+    """A problem of the same seed, and some steps on it with other settings."""
+    problem = Problem(s.seed)
+    return problem, watch(s.maker(problem, hyper), [hyper] * STEPS)
+
+
 def no_radius(s: Setting) -> list[Finding]:
     """With rho = 0 a step is the base optimizer's own, with the gradient at w."""
     s.need_conformance()
-    hyper = s.hyper.but(rho=0.0)
-    problem = Problem(s.seed)
-    steps = watch(s.maker(problem, hyper), [hyper] * STEPS)
-    for step in steps:
-        if not is_finite(step):
-            return [Finding("limits.rho-zero", {"not finite": where_not_finite(step)})]
+    problem, steps = _some_steps(s, s.hyper.but(rho=0.0))
+    if broken := next((step for step in steps if not is_finite(step)), None):
+        return [Finding("limits.rho-zero", {"not finite": where_not_finite(broken)})]
     cases = cases_of(problem, steps)
     for a in cases:  # all gradients are at w; one at the end is a look
         while len(a.seen.points) > 1 and np.array_equal(a.seen.last, a.seen.after):
@@ -119,12 +122,9 @@ def no_noise(s: Setting) -> list[Finding]:
     if s.algorithm != "rsam":
         raise SkippedError("there is no sigma")
     s.need_conformance()
-    hyper = s.hyper.but(sigma=0.0)
-    problem = Problem(s.seed)
-    steps = watch(s.maker(problem, hyper), [hyper] * STEPS)
-    for step in steps:
-        if not is_finite(step):
-            return [Finding("limits.sigma-zero", {"not finite": where_not_finite(step)})]
+    problem, steps = _some_steps(s, s.hyper.but(sigma=0.0))
+    if broken := next((step for step in steps if not is_finite(step)), None):
+        return [Finding("limits.sigma-zero", {"not finite": where_not_finite(broken)})]
     found = diagnose(problem, steps, "sam").findings
     if wrong := [f for f in found if not f.note]:
         return [Finding("limits.sigma-zero", {"looks like": wrong[0].code, **wrong[0].evidence})]
