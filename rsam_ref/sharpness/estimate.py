@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from rsam_ref.training.statistics import student
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -31,9 +33,7 @@ class Estimate:
     @property
     def interval(self) -> tuple[float, float]:
         """Student's 95 % interval of the mean; nan, nan for n = 1."""
-        from scipy.special import stdtrit
-
         if self.n == 1:
             return math.nan, math.nan
-        half = float(stdtrit(self.n - 1, 0.975)) * self.standard_error
+        half = student(self.n) * self.standard_error
         return self.mean - half, self.mean + half

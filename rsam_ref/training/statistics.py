@@ -22,16 +22,21 @@ class Interval:
 
 def paired_interval(a: list[float], b: list[float]) -> Interval:
     """The mean of a - b, pair by pair, with Student's 95 % interval."""
-    from scipy.special import stdtrit  # Student's quantiles, without all of scipy.stats
-
     differences = [x - y for x, y in zip(a, b, strict=True)]
     n = len(differences)
     centre = mean(differences)
     if n < 2:
         return Interval(centre, -math.inf, math.inf)
     deviation = math.sqrt(math.fsum((d - centre) ** 2 for d in differences) / (n - 1))
-    half = float(stdtrit(n - 1, 0.975)) * deviation / math.sqrt(n)
+    half = student(n) * deviation / math.sqrt(n)
     return Interval(centre, centre - half, centre + half)
+
+
+def student(n: int) -> float:
+    """Half of Student's 95 % interval of a mean of n values, in standard errors."""
+    from scipy.special import stdtrit  # Student's quantiles, without all of scipy.stats
+
+    return float(stdtrit(n - 1, 0.975))
 
 
 def mean(values: list[float]) -> float:
