@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax  # type: ignore[import-untyped]
+import optax
 
 from rsam_ref.conformance.observe.arguments import (
     asked_alone,
