@@ -4,7 +4,7 @@ VENV   ?= .venv
 CUDA   ?= 13
 BIN     = $(VENV)/bin
 
-.PHONY: help demo test coverage quick strangers survey test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
+.PHONY: help demo test coverage quick strangers frameworks survey test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -23,6 +23,10 @@ $(VENV)/strangers: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[strangers]"
 	@touch $@
 
+$(VENV)/frameworks: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[frameworks]"
+	@touch $@
+
 $(VENV)/docs: $(VENV)/base
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,torch]"
 	@touch $@
@@ -31,7 +35,7 @@ demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a
 	$(BIN)/rsam-ref compare --quick
 
 test: $(VENV)/test  ## set up, then run all tests
-	$(BIN)/python -m pytest -m "not strangers" -n auto --dist worksteal $(COVERAGE)
+	$(BIN)/python -m pytest -m "not strangers and not frameworks" -n auto --dist worksteal $(COVERAGE)
 
 coverage: COVERAGE = --cov --cov-report=term
 coverage: test   ## run all tests and show which lines and branches they reach (takes 1.6 times as long)
@@ -41,6 +45,9 @@ quick: $(VENV)/test ## run the tests of the mathematics (less than a minute)
 
 strangers: $(VENV)/strangers ## hold the checker against 180 implementations that it was not built on
 	$(BIN)/python -m pytest -m strangers -n auto --dist worksteal -q
+
+frameworks: $(VENV)/frameworks ## hold the checker against Keras, MLX, Lightning and accelerate
+	$(BIN)/python -m pytest -m frameworks -n auto --dist worksteal -q
 
 survey: $(VENV)/test ## the checker over released packages, each beside a statement by hand (ten minutes)
 	$(BIN)/python -m benchmarks.survey
