@@ -23,6 +23,7 @@ from rsam_ref.conformance.base_step.asked import held_to
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.driving import Driven, Driving
 from rsam_ref.conformance.observe.forms import FORMS, Maker, form_of
+from rsam_ref.conformance.observe.guesses import in_words
 from rsam_ref.conformance.observe.load import load
 from rsam_ref.conformance.observe.names import BASE_SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, RaisedError
@@ -114,6 +115,7 @@ def check(
             found = [Finding(probes.MUST_RUN[name], {"error": str(error)})]
         known = {finding.code for finding in findings}
         fresh = [replace(f, where=name) for f in found if f.code not in known]
+        fresh = [_if_guessed(f, driven) for f in fresh]
         findings += fresh
         outcomes[name] = "findings" if fresh else "passed"
     tell("done", len(chosen) + 1, len(chosen) + 1)
@@ -168,7 +170,18 @@ def _with_circumstances(finding: Finding, driven: Driven, maker: Maker) -> Findi
     if maker.algorithm == "rsam" and way == "two-step" and finding.code in undrawn:
         more["driven as"] = str(maker.way)
     conditional = bool(driven.unread & set(settings)) and finding.code in MAY_COME_FROM
+    if driven.may_come_from_a_guess(finding.code):
+        more["guessed"] = in_words(driven.guesses)
+        conditional = True
     return replace(finding, evidence={**finding.evidence, **more}, conditional=conditional)
+
+
+def _if_guessed(finding: Finding, driven: Driven) -> Finding:
+    """A probe's finding, which may come from a number that was guessed."""
+    if not driven.may_come_from_a_guess(finding.code):
+        return finding
+    evidence = {**finding.evidence, "guessed": in_words(driven.guesses)}
+    return replace(finding, evidence=evidence, conditional=True)
 
 
 def _settings(algorithm: str) -> dict[str, tuple[str, ...]]:

@@ -14,6 +14,7 @@ import numpy as np
 from rsam_ref.conformance.ascent import judge as perturbation
 from rsam_ref.conformance.ascent import relatives
 from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.ascent.hidden import DIMENSIONS
 from rsam_ref.conformance.ascent.others import judge_others
 from rsam_ref.conformance.ascent.several import several_steps
 from rsam_ref.conformance.base_step import judge as base_step
@@ -215,9 +216,31 @@ class _Diagnosing:
         if isinstance(found, list) and not noisy:
             for code, evidence in found:
                 self.add(code, evidence)
-        elif not self._ends_like_two(cases, noisy):
+        elif not self._ends_like_two(cases, noisy) and not self._drawn_after_a_look(cases):
             self.algorithm = None
             self.add("ascent.unknown", found if isinstance(found, dict) else {})
+
+    def _drawn_after_a_look(self, cases: list[Case]) -> bool:
+        """Whether a gradient at w comes before a random draw, which owes it nothing, and two more.
+
+        Then the step is judged without that gradient.
+        """
+        if self.asked == "rsam" or any(len(a.seen.points) != 3 for a in cases):
+            return False
+        if not all(np.array_equal(a.seen.points[0], a.w) for a in cases):
+            return False
+        draws = [a.seen.points[1] - a.w for a in cases]
+        if not all(d.any() and _unrelated(d, a.first) for d, a in zip(draws, cases)):
+            return False
+        for a in cases:
+            a.seen.forget(0)
+        before: Case | None = None
+        for i, a in enumerate(cases):
+            cases[i] = before = Case(self.problem, a.seen, before)
+        self.add("cost.extra-evaluations", {AT_W: len(cases)})
+        self._draws(cases)
+        self._ascent(cases, noisy=True)
+        return True
 
     def _ends_like_two(self, cases: list[Case], noisy: bool) -> bool:
         """Whether a pair of the points is an ascent, the others being left unused."""
@@ -342,6 +365,12 @@ def _order(finding: Finding) -> tuple[bool, int]:
     """Divergences before notes, in the order of a step."""
     stage = "restore" if finding.code in LATE else finding.code.split(".")[0]
     return finding.note, ORDER.index(stage) if stage in ORDER else len(ORDER)
+
+
+def _unrelated(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether vectors are no more alike than independent ones."""
+    cosine = abs(float(a @ b)) / (np.linalg.norm(a) * np.linalg.norm(b))
+    return bool(cosine * np.sqrt(a.size) < DIMENSIONS)
 
 
 def _along(eps: np.ndarray, before: Case) -> bool:

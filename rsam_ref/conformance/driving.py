@@ -7,11 +7,12 @@ class has two, the other one is judged for itself.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.observe.forms import Maker
+from rsam_ref.conformance.observe.guesses import in_words, other_guesses
 from rsam_ref.conformance.observe.names import SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, Step, watch
 from rsam_ref.conformance.observe.own_values import own_values
@@ -24,6 +25,9 @@ Told = Callable[[BaseException], BrokenError]
 
 CHANGED = ("rho", "sigma", "lam", "lr")
 """The settings that the main run changes from step to step."""
+
+STEP = ("algorithm", "noise", "direction", "ascent", "update")
+"""The stages in which a number that was guessed may show."""
 
 WITHOUT_GRAD = ("does not require grad", "grad_fn", "grad can be implicitly")
 
@@ -41,10 +45,19 @@ class Driven:
     """The settings that could not be passed, and what they seem to be."""
     guessed: set[str]
     """Those of them that are 0 for want of anything better."""
+    guesses: dict[str, float]
+    """What else had to be passed, and what was passed for want of anything better."""
     outcomes: dict[str, str]
     findings: list[Finding] = field(default_factory=list)
     others: list[Any] = field(default_factory=list)
     """Further ways to call it, which were not tried to the end."""
+    whatever: set[str] = field(default_factory=set)
+    """Codes that are found whatever is guessed."""
+
+    def may_come_from_a_guess(self, code: str) -> bool:
+        """Whether a finding on the step was made with a guess, and not with others."""
+        on_the_step = code.split(".")[0] in STEP
+        return bool(self.guesses) and on_the_step and code not in self.whatever
 
     @property
     def unread(self) -> set[str]:
@@ -246,12 +259,17 @@ class Driving:
             self.findings.append(
                 Finding("contract.closure-without-gradients", {"error": str(self.errors[closure])})
             )
-        if way.name == "backward-first":
-            poor = next((t for w, t in trials.items() if w.name == "closure"), None)
-            evidence: dict[str, Any] = {"gradients without it": 1}
-            if poor is None and closure is not None:
-                evidence = {"without it": str(self.errors[closure])}
+        raised = closure is not None and not any(w.name == "closure" for w in trials)
+        evidence: dict[str, Any] = {"gradients without it": 1}
+        if raised:
+            evidence = {"without it": str(self.errors[closure])}
+        if way.name == "backward-first" or (raised and self._works_after_backward(trials)):
             self.findings.append(Finding("contract.backward-first", evidence))
+
+    def _works_after_backward(self, trials: dict[Any, list[Step]]) -> bool:
+        """Whether step(closure) takes two gradients after a backward pass, and not otherwise."""
+        full = {w.name for w, steps in trials.items() if self._is_full(steps)}
+        return "backward-first" in full and not full & set(CLOSURES)
 
     # With which settings
 
@@ -267,10 +285,43 @@ class Driving:
         self._tell_settings(subject, missing, own)
         self.afresh()
         subject = maker(self.problem, hyper)
-        steps, resumed = run(maker, self.problem, plan_of(subject, hyper))
-        return Driven(
-            hyper, steps, resumed, subject, own, self.guessed, self.outcomes, self.findings
+        plan = plan_of(subject, hyper)
+        steps, resumed = run(maker, self.problem, plan)
+        guesses = getattr(subject, "guesses", {})
+        driven = Driven(
+            hyper, steps, resumed, subject, own, self.guessed, guesses, self.outcomes, self.findings
         )
+        if guesses:
+            driven.whatever = self._with_other_guesses(subject, guesses, plan)
+        return driven
+
+    def _with_other_guesses(
+        self, subject: Any, guesses: dict[str, float], plan: list[Hyper]
+    ) -> set[str]:
+        """Tells the guesses, and what other values give. The codes found with all of those."""
+        usual = self.maker.found
+        found: list[set[str]] = []
+        told = []
+        for others in other_guesses(guesses):
+            self.maker.found = replace(usual or Found(), numbers=others)
+            try:
+                self.afresh()
+                steps = watch(self.maker(self.problem, plan[0]), plan)
+                findings = diagnose(self.problem, steps, self.maker.algorithm).findings
+            except MemoryError:
+                raise
+            except Exception:  # a value that it refuses tells nothing
+                continue
+            found.append({f.code for f in findings})
+            wrong = ", ".join(f.code for f in findings if f.diverges) or "nothing on the step"
+            told.append(f"with {in_words(others)} is found: {wrong}")
+        self.maker.found = usual
+        said = "; ".join(
+            [f"{in_words(guesses)} was guessed, as {subject.by} needs it", *told, PASS_IT]
+        )
+        before = self.outcomes.get("settings", "")
+        self.outcomes["settings"] = f"{before}; {said}" if before else f"not done: {said}"
+        return set.intersection(*found) if found else set()
 
     def _found(self) -> Found:
         from rsam_ref.conformance.observe.trying import Trying
@@ -334,7 +385,13 @@ class Driving:
             if undrawn or way.name in ("backward-first", "forward-closure"):
                 continue
             codes, error = self._looks_like(way, driven, found)
-            if error is not None:
+            if (
+                error is not None
+                and way.name == "closure"
+                and self._is_right_after_backward(driven, found)
+            ):
+                findings.append(Finding("contract.backward-first", {"without it": str(error)}))
+            elif error is not None:
                 self.outcomes[way.words] = f"not done: {error}"
             elif not codes:
                 self.outcomes[way.words] = "passed"
@@ -371,6 +428,8 @@ class Driving:
 
 
 CLOSURES = ("closure", "forward-closure")
+
+PASS_IT = "give a function make(params, hyper) that passes what it should be"
 
 
 def no_way(optimizer: Any, said: str) -> str:

@@ -61,25 +61,35 @@ def random_perturbation(cases: list[Case]) -> dict[str, Any] | None:
 
 def bayesian(cases: list[Case]) -> dict[str, Any] | None:
     """Whether eps = rho g0 / s weight by weight, and D is Gaussian with the variance 1 / s up to a
-    constant: Bayesian SAM.
+    constant: Bayesian SAM. Its eps may be added to w + D.
     """
-    sizes = []
-    for a in cases:
-        known = np.abs(a.first) > 1e-3 * np.abs(a.first).mean()
-        precision = a.first[known] / np.where(a.eps[known] == 0, np.nan, a.eps[known])
-        if not (precision > 0).all():
-            return None
-        z = a.draw[known] * np.sqrt(precision)
-        middle = np.median(precision)
-        parts = (
-            [_rms(z[precision <= middle]), _rms(z[precision > middle])]
-            if np.ptp(precision) > 1e-6 * middle
-            else [1.0]
-        )
-        if not _is_noise(z / _rms(z)) or max(parts) > 1.15 * min(parts):
-            return None
-        sizes.append(round(_rms(z), 6))
-    return {"eps": "rho g0 / s for every weight", "root of s times the noise": sizes}
+    for from_noise, place in ((False, "w"), (True, "w + D")):
+        sizes = [_as_bayesian(a, a.eps - a.draw if from_noise else a.eps) for a in cases]
+        if all(sizes):
+            return {
+                "eps": "rho g0 / s for every weight",
+                "it is added to": place,
+                "root of s times the noise": sizes,
+            }
+    return None
+
+
+def _as_bayesian(a: Case, eps: Vector) -> float | None:
+    """The root of s times the noise, if this is Bayesian SAM's eps."""
+    known = np.abs(a.first) > 1e-3 * np.abs(a.first).mean()
+    precision = a.first[known] / np.where(eps[known] == 0, np.nan, eps[known])
+    if not (precision > 0).all():
+        return None
+    z = a.draw[known] * np.sqrt(precision)
+    middle = np.median(precision)
+    parts = (
+        [_rms(z[precision <= middle]), _rms(z[precision > middle])]
+        if np.ptp(precision) > 1e-6 * middle
+        else [1.0]
+    )
+    if not _is_noise(z / _rms(z)) or max(parts) > 1.15 * min(parts):
+        return None
+    return round(_rms(z), 6)
 
 
 def noisy_gradient(cases: list[Case]) -> dict[str, Any] | None:

@@ -191,6 +191,8 @@ def _read_means(
         if noisy or "length 1" in of:
             return [(named, evidence)]
         return _with_length(cases, (named, evidence), vectors, limit)
+    if all(abs(row[1:]).max(initial=0.0) < 1e-6 for row in rows):
+        return None  # nothing of the steps before is in it
     evidence = {"weights of this and the last steps' g0": _rounded(rows[-1].tolist())}
     return [("ascent.stale-gradient", evidence)]
 

@@ -132,12 +132,29 @@ def families(momentum: float, hints: dict[str, Any]) -> Iterator[Family]:
         yield adam(beta1, beta2, eps, corrected=False)
 
 
+NONE = 1e-5
+"""A momentum or a weight decay that is smaller than this is none."""
+
+
+@dataclass(frozen=True)
+class FittedSgd:
+    """SGD with what was read off; 0 where there is none."""
+
+    momentum: float
+    decay: float
+    ends: list[Vector]
+
+    @property
+    def label(self) -> str:
+        return f"SGD (momentum {self.momentum:.4g}, weight decay {self.decay:.4g}: its own)"
+
+
 def fitted_sgd(
     starts: Sequence[Vector],
     gradients: Sequence[Vector],
     ends: Sequence[Vector],
     rates: list[float],
-) -> tuple[str, list[Vector]] | None:
+) -> FittedSgd | None:
     """SGD with a momentum and a weight decay of its own, read off the first two steps.
 
     The first move is lr (g + decay w), as there is no velocity yet; the second tells the momentum.
@@ -157,7 +174,11 @@ def fitted_sgd(
     for w, g, lr in zip(starts, gradients, rates):
         velocity = momentum * velocity + g + decay * w
         found.append(w - lr * velocity)
-    return f"SGD (momentum {momentum:.4g}, weight decay {decay:.4g}: its own)", found
+    return FittedSgd(_or_none(momentum), _or_none(decay), found)
+
+
+def _or_none(value: float) -> float:
+    return 0.0 if abs(value) < NONE else float(value)
 
 
 DECAYS = ("coupled", "decoupled", "decoupled, not times lr", "none")

@@ -164,20 +164,53 @@ def _rules(m: sgd.Moves, limit: float) -> Iterator[Rule]:
     rates = [h.lr for h in m.hypers]
     fitted = families.fitted_sgd(m.w, m.last, m.after, rates)
     if fitted is not None:
-        yield ("update.own-base",), f"g, w, {fitted[0]}", fitted[1]
+        codes = _without_effect(m.hypers, bool(fitted.momentum), bool(fitted.decay))
+        if fitted.momentum or fitted.decay or not codes:
+            codes = ("update.own-base", *codes)
+        yield codes, f"g, w, {fitted.label}", fitted.ends
     for g in m.options(own.all_gradients(m.fed)):
         for name, ends in _published(m, [[v] for v in g.value], limit):
             yield ("update.own-base", *g.codes), f"{g.label}, w, {name}", ends
     both = [list(pair) for pair in zip(m.first, m.last)]
     for name, ends in _published(m, both, limit):
         yield ("update.momentum-twice",), f"g0 and g into the state of {name}", ends
+    yield from _lengths_of_its_own(m)
+
+
+def _lengths_of_its_own(m: sgd.Moves) -> Iterator[Rule]:
+    """Down g from w by a length that no learning rate explains.
+
+    One that is always the same is a learning rate of its own: then what else was asked for and
+    has no effect is told with it. One that follows lr is `mixtures`' affair.
+    """
     for label, share in (("g + weight_decay w", 1.0), ("g", 0.0)):
         along = [g + share * h.weight_decay * w for g, w, h in zip(m.last, m.w, m.hypers)]
         sizes = [float(v @ (w - e) / (v @ v + 1e-300)) for v, w, e in zip(along, m.w, m.after)]
-        if min(sizes) > 0:
-            told = ", ".join(f"{size:.4g}" for size in sizes)
-            ends = [w - size * v for w, size, v in zip(m.w, sizes, along)]
-            yield ("update.own-step-size",), f"{label}, w, times {told}", ends
+        shares = [size / max(h.lr, 1e-300) for size, h in zip(sizes, m.hypers)]
+        if min(sizes) <= 0 or (len(shares) > 1 and _steady(shares)):
+            continue
+        told = ", ".join(f"{size:.4g}" for size in sizes)
+        codes = ("update.own-step-size",)
+        if _steady(sizes):
+            told = f"{sizes[0]:.4g} in every step"
+            codes = ("update.lr-ignored", *_without_effect(m.hypers, False, bool(share)))
+        ends = [w - size * v for w, size, v in zip(m.w, sizes, along)]
+        yield codes, f"{label}, w, times {told}", ends
+
+
+def _steady(values: list[float]) -> bool:
+    """Whether these are one number, as far as weights in float32 tell."""
+    return bool(np.ptp(values) < CLOSE * max(values))
+
+
+def _without_effect(hypers: Any, with_momentum: bool, with_decay: bool) -> tuple[str, ...]:
+    """What was asked for and is not in the step."""
+    momentum = not with_momentum and any(h.momentum for h in hypers)
+    decay = not with_decay and any(h.weight_decay for h in hypers)
+    return (
+        *(("update.momentum-missing",) if momentum else ()),
+        *(("update.decay-missing",) if decay else ()),
+    )
 
 
 def _published(

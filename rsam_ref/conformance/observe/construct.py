@@ -24,6 +24,7 @@ from rsam_ref.conformance.observe.arguments import (
     takes_more,
     with_settings,
 )
+from rsam_ref.conformance.observe.guesses import guess_of
 from rsam_ref.conformance.observe.names import (
     ALIASES,
     BASE_SETTINGS,
@@ -55,9 +56,6 @@ BASE_KEYWORDS = [
 ]
 """Names of a dict of what the base optimizer is made with."""
 
-GUESS = 0.1
-"""For a required number whose name tells nothing."""
-
 
 @dataclass(frozen=True)
 class Made:
@@ -68,6 +66,8 @@ class Made:
     not_passed: tuple[str, ...] = ()
     numbers: dict[str, float] = field(default_factory=dict)
     """What else it was made with: numbers whose names tell nothing, and their values."""
+    guesses: dict[str, float] = field(default_factory=dict)
+    """Those that had to be given, with nothing to tell what they should be."""
 
 
 def construct(
@@ -122,6 +122,7 @@ class _Construction:
         self.base_settings = {key: getattr(hyper, key) for key in BASE_SETTINGS}
         self.passed: set[str] = set()
         self.numbers: dict[str, float] = {}
+        self.guesses: dict[str, float] = {}
         if grouped and not self._takes_groups():
             raise BrokenError(f"{self.by} takes the model's parameters, not groups of them")
 
@@ -140,13 +141,12 @@ class _Construction:
                 failures.append(error)
             else:
                 missing = tuple(key for key in SETTINGS if key not in self.passed)
-                return Made(optimizer, self.by, missing, self.numbers)
+                return Made(optimizer, self.by, missing, self.numbers, self.guesses)
         if isinstance(failures[0], BrokenError):
             raise failures[0]
-        guessed = [name for name in self.numbers if is_required(self.taken[name])]
-        if guessed:
+        if self.guesses:
             raise BrokenError(
-                f"{self.by} needs {guessed[0]!r}, which this check does not know; give a "
+                f"{self.by} needs {next(iter(self.guesses))!r}, which this check does not know; give a "
                 "function make(params, hyper) that returns the optimizer"
             )
         told = f"{type(failures[0]).__name__}: {failures[0]}"
@@ -157,7 +157,7 @@ class _Construction:
 
     def _arguments(self, built: bool) -> dict[str, Any]:
         """What to call it with; ``built``: a base optimizer is given ready-made."""
-        self.passed, self.numbers = set(), {}
+        self.passed, self.numbers, self.guesses = set(), {}, {}
         arguments: dict[str, Any] = {}
         base_name = None
         for place, (name, parameter) in enumerate(self.taken.items()):
@@ -177,18 +177,21 @@ class _Construction:
             elif name == "adaptive":
                 arguments[name] = self.adaptive
             elif (setting := self._setting(name)) is not None:
-                if setting in self.asked or setting == "eta" or is_required(parameter):
+                if setting in self.asked or setting == "eta":
                     arguments[name] = getattr(self.hyper, setting)
+                    self.passed.add(setting)
+                elif is_required(parameter):
+                    arguments[name] = self._guess(name, parameter, setting)
                     self.passed.add(setting)
             elif place == 0 and is_required(parameter) and not self.is_class:
                 arguments[name] = self.params
             elif _is_number(parameter):
-                value = self.given_numbers.get(name, parameter.default)
-                self.numbers[name] = GUESS if is_required(parameter) else float(parameter.default)
-                if name in self.given_numbers:
-                    self.numbers[name] = arguments[name] = value
-                elif is_required(parameter):
-                    arguments[name] = GUESS
+                if is_required(parameter):
+                    self.numbers[name] = arguments[name] = self._guess(name, parameter, None)
+                elif name in self.given_numbers:
+                    self.numbers[name] = arguments[name] = self.given_numbers[name]
+                else:
+                    self.numbers[name] = float(parameter.default)
             elif is_required(parameter):
                 raise BrokenError(
                     f"{self.by} needs {name!r}, which this check does not know; give a "
@@ -200,6 +203,12 @@ class _Construction:
         if base_name is not None:
             arguments[base_name] = self._base(built)
         return arguments
+
+    def _guess(self, name: str, parameter: inspect.Parameter, setting: str | None) -> float:
+        settings = {s for other in self.taken if (s := setting_of(other)) is not None}
+        usual = guess_of(parameter, setting, self.hyper, settings)
+        self.guesses[name] = self.given_numbers.get(name, usual)
+        return self.guesses[name]
 
     def _setting(self, name: str) -> str | None:
         return self.renamed.get(name) or setting_of(name)

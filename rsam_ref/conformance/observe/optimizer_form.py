@@ -89,6 +89,11 @@ class OptimizerSubject(TorchSubject):
         return self.made.by
 
     @property
+    def guesses(self) -> dict[str, float]:
+        """What it was made with for want of anything better."""
+        return self.made.guesses
+
+    @property
     def way(self) -> Way:
         if self._given_way is None:
             rsam = "sigma" in self.asked

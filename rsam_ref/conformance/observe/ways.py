@@ -16,6 +16,7 @@ from typing import Any
 from rsam_ref.conformance.observe.names import BASES
 
 PAIRS = (("first_step", "second_step"), ("ascent_step", "descent_step"))
+THIRDS = {PAIRS[0]: "third_step"}
 
 DRAW = ("draw", "noise", "sample", "smooth", "random", "jitter", "gauss", "inject", "perturb")
 ASCENT = [
@@ -100,10 +101,19 @@ FORWARD = Way("forward-closure", ("closure",))
 
 
 def halves(optimizer: Any, rsam: bool) -> Iterator[Way]:
-    """The halves by their usual names, and the draw before them where R-SAM is asked for."""
+    """The halves by their usual names, and the draw before them where R-SAM is asked for.
+
+    Where there is a third part, the two others alone are no step.
+    """
     for pair in PAIRS:
         if not all(callable(getattr(optimizer, name, None)) for name in pair):
             continue
+        third = THIRDS.get(pair, "")
+        if callable(getattr(optimizer, third, None)):
+            drawn = (pair[0], "backward", pair[1], "backward", third)
+            yield Way("three-step", drawn)
+            yield Way("three-step", ("backward", *drawn))
+            return
         if rsam:
             for draw in _named(optimizer, DRAW, but=pair):
                 yield Way("three-step", (draw, "backward", pair[0], "backward", pair[1]))

@@ -46,6 +46,12 @@ AROUND = (
 )
 """Divergences that leave the step itself, with usual inputs, as it should be."""
 
+OWN_STEPS = {
+    "update.own-step-size": "with a step size of its own",
+    "update.not-judged": "with a base step that was not judged",
+}
+"""Notes after which the ascent alone is the algorithm's, as far as is known."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -113,11 +119,19 @@ class Report:
 
     @property
     def verdict(self) -> str:
-        """In a few words: conforms, diverges, or makes the right step with faults around it."""
+        """In a few words: conforms, diverges, or makes the right step with faults around it.
+
+        What was not judged, or may come from what was not passed, is not called right.
+        """
         name = NAMES[self.algorithm_asked]
+        own = next((OWN_STEPS[f.code] for f in self.findings if f.code in OWN_STEPS), "")
         if self.conforms:
-            return f"conforms to {name}"
+            if any(f.conditional and not f.note for f in self.findings):
+                return f"conforms to {name}, but for what may come from settings that are not known"
+            return f"conforms to {name}'s ascent, {own}" if own else f"conforms to {name}"
         if all(f.code in AROUND for f in self.findings if f.diverges):
+            if own:
+                return f"makes {name}'s ascent, {own}, and has faults around it"
             return f"makes {name}'s step, but has faults around it"
         return f"diverges from {name}"
 
