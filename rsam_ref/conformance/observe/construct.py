@@ -146,8 +146,8 @@ class _Construction:
             raise failures[0]
         if self.guesses:
             raise BrokenError(
-                f"{self.by} needs {next(iter(self.guesses))!r}, which this check does not know; give a "
-                "function make(params, hyper) that returns the optimizer"
+                f"{self.by} needs {next(iter(self.guesses))!r}, which this check does not know; "
+                "give a function make(params, hyper) that returns the optimizer"
             )
         told = f"{type(failures[0]).__name__}: {failures[0]}"
         raise BrokenError(
