@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import random
 import re
 import signal
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case
-from rsam_ref.conformance.base_step.asked import held_to
+from rsam_ref.conformance.base_step.asked import held_to, without_hidden_nesterov
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.driving import Driven, Driving
 from rsam_ref.conformance.observe.forms import FORMS, Maker, form_of
@@ -137,6 +138,12 @@ def _main_run(maker: Maker, algorithm: str, seed: int) -> tuple[probes.Setting, 
     )
     driven = driving.carry_out()
     main = diagnose(problem, driven.steps, algorithm)
+    main.findings = without_hidden_nesterov(
+        main.findings,
+        inspect.isclass(maker.subject),
+        "nesterov" in getattr(driven.subject, "taken", ()),
+        driven.steps[0].base.settings,
+    )
     main.findings = [_with_circumstances(f, driven, maker) for f in main.findings]
     if maker.contract in ("two-step", "three-step", "backward-first"):
         # It is the check that calls backward, not the class.

@@ -15,6 +15,7 @@ from rsam_ref.conformance.ascent import judge as perturbation
 from rsam_ref.conformance.ascent import relatives
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.ascent.hidden import DIMENSIONS
+from rsam_ref.conformance.ascent.masks import describe_tensors
 from rsam_ref.conformance.ascent.others import judge_others
 from rsam_ref.conformance.ascent.several import several_steps
 from rsam_ref.conformance.base_step import judge as base_step
@@ -271,7 +272,8 @@ class _Diagnosing:
         if verdict.best is not None:
             self.add_verdict(verdict)
             if "ascent.masked" in verdict.best.codes:
-                self._first("ascent.masked", relatives.describe_mask(cases))
+                which = describe_tensors(cases) or relatives.describe_mask(cases)
+                self._first("ascent.masked", which)
             return
         along, found = perturbation.judge_direction(cases, self.asked, noisy, self.tolerance)
         if along.best is not None:

@@ -1049,6 +1049,7 @@ compound("rsam-bias-unscaled-norm-only-not-undone", "rsam",
          )  # fmt: skip
 
 try:
+    from .plants_misread_torch import PLANTS as _MISREAD
     from .plants_modes import PLANTS as _MODES
     from .plants_torch import COMPOUND as _COMPOUND
     from .plants_torch import PLANTS as _PLANTS
@@ -1056,12 +1057,12 @@ except ModuleNotFoundError as missing:  # without PyTorch there are the NumPy fo
     if missing.name != "torch":
         raise
 else:
-    PLANTS += [Plant(*row) for row in [*_PLANTS, *_MODES]]
+    PLANTS += [Plant(*row) for row in [*_PLANTS, *_MODES, *_MISREAD]]
     COMPOUND.update(_COMPOUND)
 
-from . import plants_more  # noqa: E402  (it changes the right step that stands above)
+from . import plants_misread, plants_more  # noqa: E402  (they change the right step above)
 
-PLANTS += plants_more.MORE
+PLANTS += plants_more.MORE + plants_misread.MISREAD
 
 NOT_PLANTED: dict[str, str] = {
     "precision.float16-overflow": "a note; float16 weights are a probe of the checker's own",

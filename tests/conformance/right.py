@@ -415,11 +415,14 @@ NOTED = [
     ),
 ]
 
-from .plants import plants_more  # noqa: E402  (rows of this form, on the plants' right step)
+from .plants import plants_misread, plants_more  # noqa: E402  (on the plants' right step)
 
+RIGHT += [Right(*row) for row in plants_misread.RIGHT_MISREAD]
 NOTED += [Right(*row) for row in plants_more.NOTED_MORE]
 
 try:
+    from .plants_misread_torch import NOTED as _NOTED_MISREAD
+    from .plants_misread_torch import RIGHT as _RIGHT_MISREAD
     from .plants_modes import NOTED as _NOTED_MODES
     from .plants_modes import RIGHT as _RIGHT_MODES
     from .right_torch import NOTED as _NOTED
@@ -428,5 +431,5 @@ except ModuleNotFoundError as missing:  # without PyTorch there are the NumPy fo
     if missing.name != "torch":
         raise
 else:
-    RIGHT += [Right(*row) for row in [*_RIGHT, *_RIGHT_MODES]]
-    NOTED += [Right(*row) for row in [*_NOTED, *_NOTED_MODES]]
+    RIGHT += [Right(*row) for row in [*_RIGHT, *_RIGHT_MODES, *_RIGHT_MISREAD]]
+    NOTED += [Right(*row) for row in [*_NOTED, *_NOTED_MODES, *_NOTED_MISREAD]]

@@ -23,6 +23,7 @@ from rsam_ref.conformance.ascent.directions import (
     sam_directions,
 )
 from rsam_ref.conformance.ascent.length import judge_length
+from rsam_ref.conformance.ascent.masks import now_and_then_directions
 from rsam_ref.conformance.ascent.norms import norms, radii
 from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
 
@@ -35,7 +36,11 @@ def directions_of(cases: list[Case], algorithm: str, noisy: bool) -> list[Direct
         known = [*asam_directions()]
     else:
         known = [*sam_directions(), *named_directions()]
-    return [*known, *left_out_directions(cases, known[0])]
+    return [
+        *known,
+        *left_out_directions(cases, known[0]),
+        *now_and_then_directions(cases, known[0]),
+    ]
 
 
 def explanations(cases: list[Case], algorithm: str, noisy: bool) -> Iterator[Hypothesis]:

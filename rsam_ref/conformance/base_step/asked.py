@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 from rsam_ref.conformance.report.report import Finding
 
 SAME = {"adamw": "adam", "nadamw": "nadam"}
@@ -26,3 +29,25 @@ def held_to(base: str | None, findings: list[Finding]) -> list[Finding]:
         return findings
     wrong = Finding("update.other-base", {"asked for": base, **own.evidence}, own.where)
     return [wrong if f is own else f for f in findings]
+
+
+def without_hidden_nesterov(
+    findings: list[Finding], made_by_check: bool, shown: bool, settings: list[dict[str, Any]]
+) -> list[Finding]:
+    """The findings, with a divergence where an SGD takes Nesterov's momentum that nobody asked for.
+
+    Whoever makes it in a function of his own, or passes ``nesterov``, asks for it: then it is
+    his base optimizer. A class that the check made was asked for momentum, and no more; unless its
+    constructor has that choice (``shown``).
+    """
+    hidden = made_by_check and not shown and any(group.get("nesterov") for group in settings)
+    if not hidden:
+        return findings
+    return [
+        replace(f, code="update.nesterov") if f.code == "update.own-base" and _is_sgd(f) else f
+        for f in findings
+    ]
+
+
+def _is_sgd(own: Finding) -> bool:
+    return "SGD(" in str(own.evidence.get("explanation", ""))

@@ -5,7 +5,8 @@ The same readings serve SGD by formula, the replayed base and each tensor by its
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +77,8 @@ def starts(fed: Fed) -> Iterator[Option]:
         yield Option("the weights of the step before", ("restore.older-weights",), older)
     for with_draw in (False, True) if fed.drawn else (False,):
         yield Option("w + eps - eps'", ("restore.recomputed",), recomputed(fed, with_draw))
+    for label, points in recomputed_as_asam(fed):
+        yield Option(label, ("restore.recomputed",), points)
     if fed.drawn:
         draws = [p - w for p, w in zip(fed.first_point, fed.w)]
         removed = ("noise.not-removed",)
@@ -93,3 +96,31 @@ def recomputed(fed: Fed, with_draw: bool) -> list[Vector]:
         v = a.hyper.lam * g + a.draw if with_draw else g
         points.append(a.seen.last - a.rho * v / (np.linalg.norm(v) + 1e-300))
     return points
+
+
+def recomputed_as_asam(fed: Fed) -> Iterator[tuple[str, list[Vector]]]:
+    """The same where eps was ASAM's, in its reading: T of the weights as they were, or are now."""
+    reading = None if fed.drawn else reading_of_t(fed.cases)
+    if reading is None:
+        return
+    for place, of in (("w", lambda a: a.w), ("w + eps", lambda a: a.seen.last)):
+        points = []
+        for a, g in zip(fed.cases, fed.last):
+            reach = reading(a, of(a))
+            size = np.linalg.norm(reach * g) + 1e-300
+            points.append(a.seen.last - a.rho * reach**2 * g / size)
+        yield f"w + eps - eps', with T of {place}", points
+
+
+def reading_of_t(cases: list[Case]) -> Callable[[Case, Vector], Vector] | None:
+    """ASAM's T of any weights, in the reading in which eps goes along T^2 g0; None if in none."""
+    for eta, biases in itertools.product((True, False), (True, False)):
+
+        def reach(a: Case, w: Vector, eta: bool = eta, biases: bool = biases) -> Vector:
+            size = np.abs(w) + (a.hyper.eta if eta else 0.0)
+            return size if biases else np.where(a.problem.one_axis, 1.0, size)
+
+        along = [(a.eps, reach(a, a.w) ** 2 * a.first) for a in cases]
+        if all(u @ v > (1 - 1e-9) * np.linalg.norm(u) * np.linalg.norm(v) for u, v in along):
+            return reach
+    return None

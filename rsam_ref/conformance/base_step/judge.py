@@ -190,7 +190,7 @@ def _lengths_of_its_own(m: sgd.Moves) -> Iterator[Rule]:
         if min(sizes) <= 0 or (len(shares) > 1 and _steady(shares)):
             continue
         told = ", ".join(f"{size:.4g}" for size in sizes)
-        codes = ("update.own-step-size",)
+        codes: tuple[str, ...] = ("update.own-step-size",)
         if _steady(sizes):
             told = f"{sizes[0]:.4g} in every step"
             codes = ("update.lr-ignored", *_without_effect(m.hypers, False, bool(share)))

@@ -14,6 +14,7 @@ import numpy as np
 
 from rsam_ref.conformance.draw.distribution import judge_distribution, kurtosis_of
 from rsam_ref.conformance.draw.draws import Draws, Found, correlation
+from rsam_ref.conformance.draw.lengths import fixed_length
 from rsam_ref.conformance.draw.precision import low_precision
 from rsam_ref.conformance.draw.repeats import (
     SAME,
@@ -38,7 +39,7 @@ def judge_draw(problem: Problem, steps: list[Seen], draws: list[np.ndarray]) -> 
         return found
     those = Draws(problem, [steps[t] for t in drawn], np.stack([draws[t] for t in drawn]))
     found += _left_out(those)
-    early = _one_number(those) or _fixed_length(those) or _same_for_filters(those)
+    early = _one_number(those) or fixed_length(those) or _same_for_filters(those)
     again, fresh = same_in_steps(those)
     if early:
         return [*found, early, *([again] if again else [])]
@@ -136,24 +137,6 @@ def _one_number(draws: Draws) -> Found | None:
         if spreads and max(spreads) < 1e-4:
             evidence = {f"largest spread within a filter{times}": max(spreads)}
             return "noise.one-number-per-filter", evidence
-    return None
-
-
-def _fixed_length(draws: Draws) -> Found | None:
-    """Whether every filter's draw, or every tensor's, or the whole of it, has an exact length."""
-    problem = draws.problem
-    whole = [slice(0, draws.d.shape[1])]
-    runs = [("filter", list(problem.filters()), 1e-3), ("tensor", problem.slices, 1e-3)]
-    for what, parts, exact in [*runs, ("step", whole, 3e-5)]:
-        ratios = [
-            np.linalg.norm(draw[at]) / (np.linalg.norm(seen.w[at]) * seen.hyper.sigma)
-            for seen, draw in zip(draws.steps, draws.d)
-            for at in parts
-            if at.stop - at.start > 1 and draw[at].any() and seen.hyper.sigma > 0
-        ]
-        if len(ratios) > 2 and np.std(ratios) < exact * np.mean(ratios):
-            evidence = {f"||D|| of each {what} / (sigma x its norm)": float(np.mean(ratios))}
-            return "noise.fixed-length", {**evidence, "spread": float(np.std(ratios))}
     return None
 
 

@@ -68,6 +68,8 @@ class Made:
     """What else it was made with: numbers whose names tell nothing, and their values."""
     guesses: dict[str, float] = field(default_factory=dict)
     """Those that had to be given, with nothing to tell what they should be."""
+    taken: frozenset[str] = frozenset()
+    """All that its maker takes by name."""
 
 
 def construct(
@@ -141,7 +143,8 @@ class _Construction:
                 failures.append(error)
             else:
                 missing = tuple(key for key in SETTINGS if key not in self.passed)
-                return Made(optimizer, self.by, missing, self.numbers, self.guesses)
+                taken = frozenset(self.taken)
+                return Made(optimizer, self.by, missing, self.numbers, self.guesses, taken)
         if isinstance(failures[0], BrokenError):
             raise failures[0]
         if self.guesses:

@@ -10,6 +10,7 @@ from rsam_ref.conformance.observe.arguments import is_required, parameters_of, r
 from rsam_ref.conformance.observe.function_form import FunctionSubject
 from rsam_ref.conformance.observe.names import is_called, setting_of
 from rsam_ref.conformance.observe.observer import BrokenError
+from rsam_ref.conformance.observe.outside import Outside
 from rsam_ref.conformance.observe.places import Found
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.trying import asked_for
@@ -90,6 +91,7 @@ class Maker:
         """What was found of its settings by trying."""
         self.single = False
         """Whether it only runs in float32."""
+        self.outside = Outside(subject) if form in ("function", "loop") else None
 
     @property
     def contract(self) -> str | None:
@@ -101,6 +103,7 @@ class Maker:
             options["dtype"] = "float32"
         if self.form in ("function", "loop"):
             options.setdefault("asked", self.asked)
+            options.setdefault("outside", self.outside)
         if self.form == "function":
             return FunctionSubject(self.subject, problem, hyper, **options)
         if self.form == "optax":

@@ -39,6 +39,7 @@ from rsam_ref.conformance.observe.observer import (
     NotSavedError,
     Step,
 )
+from rsam_ref.conformance.observe.outside import Outside
 from rsam_ref.conformance.observe.problem import Hyper, Problem, Weights
 
 TrainStep = Callable[..., Any]
@@ -95,8 +96,11 @@ class FunctionSubject:
         dtype: str = "float64",
         loss_and_grad: Callable[[np.ndarray, int], tuple[float, np.ndarray]] | None = None,
         asked: Collection[str] = SETTINGS,
+        outside: Outside | None = None,
     ) -> None:
         self.train_step = train_step
+        self.outside = outside or Outside(train_step)
+        self.kept = self.outside.fresh()
         self.problem = problem
         self.dtype = np.dtype(dtype)
         self.loss_and_grad = loss_and_grad or problem.loss_and_grad
@@ -148,7 +152,8 @@ class FunctionSubject:
             return parts if self.gradients_alone else (loss, parts)
 
         given = [part.copy() for part in self.parts]
-        result = self._call(given, loss_and_grad, hyper)
+        with self.outside.holding(self.kept):
+            result = self._call(given, loss_and_grad, hyper)
         if not seen.evaluations and self.takes_nothing:
             raise BrokenError(
                 f"step {number + 1} never asked for a gradient; {self.by} takes two arguments, and "
@@ -185,6 +190,7 @@ class FunctionSubject:
     def resumed(self, hyper: Hyper) -> FunctionSubject:
         """Another with these weights and a copy of the state: what is kept elsewhere is not."""
         other = copy.copy(self)
+        other.kept = self.outside.fresh()
         other.parts = [part.copy() for part in self.parts]
         try:
             other.state = copy.deepcopy(self.state)

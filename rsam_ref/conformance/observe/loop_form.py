@@ -25,6 +25,7 @@ from rsam_ref.conformance.observe.arguments import (
 )
 from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, NotSavedError, Step
+from rsam_ref.conformance.observe.outside import Outside
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.torch_base import given_base
 from rsam_ref.conformance.observe.torch_forms import Net, TorchSubject
@@ -47,9 +48,12 @@ class LoopSubject(TorchSubject):
         net: Net | None = None,
         assignment: Assignment | None = None,
         asked: Collection[str] = SETTINGS,
+        outside: Outside | None = None,
     ) -> None:
         super().__init__(problem, dtype, net)
         self.train_step = train_step
+        self.outside = outside or Outside(train_step)
+        self.kept = self.outside.fresh()
         self.dtype_name = dtype
         self.ways = ways_of(train_step)
         chosen = self.ways[0] if assignment is None else assignment
@@ -89,7 +93,7 @@ class LoopSubject(TorchSubject):
         for group in self.optimizer.param_groups:
             group["lr"] = hyper.lr
         self._settings = self.base_seen.begin() if self.base_seen else []
-        with self._looking_for_a_base():
+        with self._looking_for_a_base(), self.outside.holding(self.kept):
             seen.returned = self._call(number, hyper)
         self._end(seen)
 
@@ -130,6 +134,7 @@ class LoopSubject(TorchSubject):
             dtype=self.dtype_name,
             assignment=self.assignment,
             asked=self.asked,
+            outside=self.outside,
         )
         other.net.load_state_dict(self.net.state_dict())
         other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))

@@ -94,6 +94,11 @@ class OptimizerSubject(TorchSubject):
         return self.made.guesses
 
     @property
+    def taken(self) -> frozenset[str]:
+        """What its maker takes by name."""
+        return self.made.taken
+
+    @property
     def way(self) -> Way:
         if self._given_way is None:
             rsam = "sigma" in self.asked

@@ -1,0 +1,72 @@
+"""Whether draws have an exact length: of every filter, every tensor, or the whole of it.
+
+A Gaussian's length varies: that of n numbers by a share of 1 / sqrt(2 n). So runs of the same size
+in one kind of weights are compared, over all steps, and what varies less than chance allows is
+exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rsam_ref.conformance.draw.draws import Draws, Found
+
+EXACT = 1e-3
+"""Lengths that differ by a smaller share than this may be one; weights are kept in float32, too."""
+
+IMPOSSIBLE = 1e-12
+"""Lengths that a Gaussian has less probably than this are exact."""
+
+
+def fixed_length(draws: Draws) -> Found | None:
+    """The largest set of runs with one exact length, in terms of sigma and their weights' norm."""
+    sets = [found for found in _sets(draws) if _is_exact(*found[1:])]
+    if not sets:
+        return None
+    what, ratios, size = max(sets, key=lambda found: found[1].size)
+    mean = float(ratios.mean())
+    evidence = {f"||D|| of each {what} / (sigma x its norm)": mean, "spread": float(ratios.std())}
+    if abs(mean / np.sqrt(size) - 1) < EXACT:
+        evidence["that is the root of the number of weights"] = size
+    return "noise.fixed-length", evidence
+
+
+def _sets(draws: Draws) -> Iterator[tuple[str, np.ndarray, int]]:
+    """||D|| / (sigma ||w||) of runs that should vary alike: of what, (runs,), their size."""
+    problem = draws.problem
+    whole = slice(0, draws.d.shape[1])
+    for what, parts in (
+        ("filter", list(problem.filters())),
+        ("tensor", problem.slices),
+        ("step", [whole]),
+    ):
+        found: dict[tuple[str, int], list[float]] = {}
+        for kind, at in ((_kind(draws, at), at) for at in parts if at.stop - at.start > 1):
+            ratios = [
+                float(np.linalg.norm(draw[at]) / (np.linalg.norm(seen.w[at]) * seen.hyper.sigma))
+                for seen, draw in zip(draws.steps, draws.d)
+                if draw[at].any() and seen.hyper.sigma > 0 and seen.w[at].any()
+            ]
+            found.setdefault((kind, at.stop - at.start), []).extend(ratios)
+            if what != "step":  # all sizes, should the length be the same for them
+                found.setdefault(("all", -1), []).extend(ratios)
+        sizes = [at.stop - at.start for at in parts if at.stop - at.start > 1]
+        for (_, size), values in found.items():
+            yield what, np.array(values), size if size > 0 else max(sizes)
+
+
+def _kind(draws: Draws, at: slice) -> str:
+    return next((name for name, here in draws.kinds.items() if here[at].any()), "")
+
+
+def _is_exact(ratios: np.ndarray, size: int) -> bool:
+    """Whether so many lengths, each of ``size`` numbers, are nearer together than by chance."""
+    if ratios.size < 3:
+        return False
+    spread = float(ratios.std() / ratios.mean())
+    if spread > EXACT:
+        return False
+    by_chance = max(spread, 1e-9) * np.sqrt(2 * size)
+    return bool((ratios.size - 1) * np.log(by_chance) < np.log(IMPOSSIBLE))

@@ -1,0 +1,161 @@
+"""Implementations in PyTorch of kinds that a check once called by another name, or by none."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from .right_torch import TwoStepSam
+
+
+class HiddenNesterov(TwoStepSam):
+    """Asked for momentum, it takes Nesterov's, and no argument tells."""
+
+    def make_base(self, base_optimizer, kwargs):
+        super().make_base(functools.partial(base_optimizer, nesterov=True), kwargs)
+
+
+class ShownNesterov(TwoStepSam):
+    """The same, where the constructor has it as a choice."""
+
+    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, nesterov=True, rho=0.05):
+        base = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, rho=rho, nesterov=nesterov, **base)
+
+
+class NeedsABackward(TwoStepSam):
+    """step(closure) begins with halves: without a backward pass before, there is no gradient."""
+
+    def step(self, closure):
+        if all(p.grad is None for p in self.parameters()):
+            raise RuntimeError("no gradient yet")
+        self.first_step(zero_grad=True)
+        loss = closure()
+        self.second_step()
+        return loss
+
+
+class NothingWithoutABackward(NeedsABackward):
+    """Where no gradient is there yet, it does nothing, and says nothing."""
+
+    def step(self, closure):
+        if all(p.grad is None for p in self.parameters()):
+            return None
+        return super().step(closure)
+
+
+# Three parts
+
+
+class InThreeParts(torch.optim.Optimizer):
+    """first_step, second_step, third_step, with a base optimizer's step in the last."""
+
+    def __init__(self, params, lr=0.1, momentum=0.0, weight_decay=0.0, rho=0.05, **more):
+        super().__init__(params, {"lr": lr, "rho": rho, **more})
+        self.base_optimizer = torch.optim.SGD(
+            self.param_groups, lr=lr, momentum=momentum, weight_decay=weight_decay
+        )
+        self.param_groups = self.base_optimizer.param_groups
+
+    def rows(self):
+        return [(group, p) for group in self.param_groups for p in group["params"]]
+
+    @torch.no_grad()
+    def third_step(self):
+        for _, p in self.rows():
+            p.copy_(self.saved[p])
+        self.base_optimizer.step()
+        self.zero_grad()
+
+    def state_dict(self):
+        return self.base_optimizer.state_dict()
+
+    def load_state_dict(self, state):
+        self.base_optimizer.load_state_dict(state)
+        self.param_groups = self.base_optimizer.param_groups
+
+
+class RsamInThreeParts(InThreeParts):
+    """The draw, the ascent, the base step."""
+
+    def __init__(self, params, sigma=1e-3, lam=1.0, **more):
+        super().__init__(params, sigma=sigma, lam=lam, **more)
+
+    @torch.no_grad()
+    def first_step(self):
+        self.saved = {p: p.clone() for _, p in self.rows()}
+        self.drawn = {}
+        for group, p in self.rows():
+            axes = tuple(range(1, p.ndim)) or None
+            size = torch.linalg.vector_norm(p, dim=axes, keepdim=True) if axes else p.norm()
+            self.drawn[p] = group["sigma"] * size * torch.randn_like(p)
+            p.add_(self.drawn[p])
+
+    @torch.no_grad()
+    def second_step(self):
+        along = {
+            p: self.drawn[p] + (0 if p.grad is None else group["lam"] * p.grad)
+            for group, p in self.rows()
+        }
+        norm = torch.stack([v.norm() for v in along.values()]).norm()
+        for group, p in self.rows():
+            p.copy_(self.saved[p] + along[p] * (group["rho"] / (norm + 1e-12)))
+
+
+class TwoAscents(InThreeParts):
+    """2-step SAM: the first two parts are ascents of rho / 2."""
+
+    @torch.no_grad()
+    def first_step(self):
+        self.saved = {p: p.clone() for _, p in self.rows()}
+        self.second_step()
+
+    @torch.no_grad()
+    def second_step(self):
+        rows = [(group, p) for group, p in self.rows() if p.grad is not None]
+        norm = torch.stack([p.grad.norm() for _, p in rows]).norm()
+        for group, p in rows:
+            p.add_(p.grad * (group["rho"] / 2 / (norm + 1e-12)))
+
+
+class BayesianInThreeParts(InThreeParts):
+    """As bSAM: noise with the variance 1 / s, eps = rho g / s on top of it."""
+
+    @torch.no_grad()
+    def first_step(self):
+        self.saved = {p: p.clone() for _, p in self.rows()}
+        for _, p in self.rows():
+            if p.grad is not None:
+                s = self.state[p].setdefault("s", torch.ones_like(p))
+                p.add_(0.01 * torch.randn_like(p) / s.sqrt())
+
+    @torch.no_grad()
+    def second_step(self):
+        for group, p in self.rows():
+            if p.grad is not None:
+                s = self.state[p]["s"]
+                p.add_(group["rho"] * p.grad / s)
+                s.lerp_((s.sqrt() * p.grad.abs() + 0.1) ** 2, 0.1)
+
+
+# Rows of plants.py and right.py
+
+PLANTS = [
+    ("torch-hidden-nesterov", "optimizer", "sam", HiddenNesterov, "update.nesterov"),
+    ("torch-two-ascents-in-parts", "optimizer", "sam", TwoAscents, "algorithm.k-step-sam"),
+    ("torch-bayesian-in-parts", "optimizer", "sam", BayesianInThreeParts, "algorithm.bayesian-sam",
+     ("limits.missing-gradient", "restore.skipped-without-gradient")),
+]  # fmt: skip
+RIGHT = [("torch-rsam-in-three-parts", "optimizer", "rsam", RsamInThreeParts)]
+NOTED = [
+    ("torch-shown-nesterov", "optimizer", "sam", ShownNesterov, ("update.own-base",)),
+    ("torch-needs-a-backward", "optimizer", "sam", NeedsABackward, ("contract.backward-first",)),
+    (
+        "torch-nothing-without-a-backward",
+        "optimizer",
+        "sam",
+        NothingWithoutABackward,
+        ("contract.backward-first",),
+    ),
+]
