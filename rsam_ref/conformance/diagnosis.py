@@ -19,7 +19,6 @@ from rsam_ref.conformance.ascent.masks import describe_tensors
 from rsam_ref.conformance.ascent.others import judge_others
 from rsam_ref.conformance.ascent.several import several_steps
 from rsam_ref.conformance.base_step import judge as base_step
-from rsam_ref.conformance.draw.judge import judge_draw
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
 from rsam_ref.conformance.observe.observer import AT_W, BrokenError, Seen, Step, resolution
 from rsam_ref.conformance.observe.problem import BATCH, Problem
@@ -196,9 +195,8 @@ class _Diagnosing:
         if not known and (cases[0].eps.any() or self._random(draws, cases)):
             self.algorithm = "noise-only"
             self.add("algorithm.noise-only", {"gradients a step": 1})
-            for code, evidence in judge_draw(self.problem, self.seen, draws):
-                if self.asked == "rsam":
-                    self.add(code, evidence)
+            if self.asked == "rsam":
+                self._judge_draws(draws)
             return
         self.algorithm = None
         self.add(*(known or ("ascent.stale-gradient", {"gradients a step": 1})))
@@ -264,6 +262,11 @@ class _Diagnosing:
             self.algorithm = "rsam-ball"
             self.add("algorithm.rsam-ball", {"||D|| / sigma": float(lengths[0])})
             return
+        self._judge_draws(draws)
+
+    def _judge_draws(self, draws: list[np.ndarray]) -> None:
+        from rsam_ref.conformance.draw.judge import judge_draw  # with it comes SciPy, which is slow
+
         for code, evidence in judge_draw(self.problem, self.seen, draws):
             self.add(code, evidence)
 

@@ -56,7 +56,8 @@ class SamForTheRest(TwoStepSam):
             TwoStepSam.first_step(self)
             self.zero_grad()
             closure()
-            self.restore()
+            with torch.no_grad():
+                self.restore()
         self.base_optimizer.step()
         return loss
 

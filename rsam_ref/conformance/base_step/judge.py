@@ -23,7 +23,7 @@ from rsam_ref.conformance.base_step.sgd import judge_base_step, mixtures
 from rsam_ref.conformance.base_step.tensors import judge_tensors
 from rsam_ref.conformance.hypotheses import CLOSE, EXACT, Hypothesis, Verdict, at_once
 
-__all__ = ["judge", "judge_relatives"]
+__all__ = ["judge", "judge_relatives", "still_fits"]
 
 Vector = np.ndarray
 
@@ -64,6 +64,21 @@ def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
     if best.best is None and not _base_known(cases):
         return _not_judged(cases, best)
     return best
+
+
+def still_fits(codes: tuple[str, ...], cases: list[Case], tolerance: float = EXACT) -> bool:
+    """Whether the explanation that was found in other steps, by its codes, is that of these.
+
+    Where that is the usual one, no other needs to be tried.
+    """
+    if not codes:
+        return _weight(judge_base_step(cases, tolerance, most=1)) == 0
+    if codes == ("update.own-base",) and _base_known(cases):
+        replay = own.judge_replay(cases, tolerance, most=1)
+        if replay is not None and _weight(replay) == 0:
+            return True
+    found = judge(cases, tolerance).best
+    return found is not None and set(found.codes) == set(codes)
 
 
 def judge_relatives(

@@ -6,6 +6,7 @@ gradients and weights, so that a mistake elsewhere does not add up.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
@@ -167,13 +168,17 @@ def judge_base_step(
     tolerance: float = EXACT,
     *,
     more: Callable[[Moves], list[Option]] | None = None,
+    most: int | None = None,
 ) -> Verdict:
-    """Which explanation fits where the weights went in all steps."""
+    """Which explanation fits where the weights went in all steps.
+
+    The first is the base step as it was asked for; ``most`` is how many are tried.
+    """
     m = Moves(cases)
     observed = at_once(cases, lambda: m.after)
     sizes = {id(a): size for a, size in zip(cases, m.sizes)}
     return choose(
-        explanations(m, None if more is None else more(m)),
+        itertools.islice(explanations(m, None if more is None else more(m)), most),
         cases,
         observed,
         lambda a: sizes[id(a)],

@@ -7,7 +7,6 @@ from typing import Any
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.ascent.judge import judge_ascent
 from rsam_ref.conformance.base_step import judge as base_step
-from rsam_ref.conformance.hypotheses import Verdict
 from rsam_ref.conformance.observe.observer import BrokenError, Step, watch
 from rsam_ref.conformance.observe.problem import Hyper
 from rsam_ref.conformance.probes.setting import (
@@ -42,12 +41,11 @@ def save_and_resume(s: Setting) -> list[Finding]:
         if not is_finite(step):
             return [Finding("resume.hidden-state", {"not finite": where_not_finite(step)})]
     cases = cases_of(problem, [*s.steps[:half], *rest])
-    verdict = _judged(cases, s)
-    if verdict.best is not None and set(verdict.best.codes) == set(update.best.codes):
+    if base_step.still_fits(update.best.codes, cases, s.main.tolerance):
         if any(_rates(a) != _rates(b) for a, b in zip(s.steps[half:], rest)):
             return [Finding("resume.hidden-state", {"differs": LR_LOST})]
         return _ascent(s, cases)
-    afresh = _judged(cases_of(problem, rest), s)
+    afresh = base_step.judge(cases_of(problem, rest), s.main.tolerance)
     if afresh.best is not None:
         changed = set(afresh.best.codes) - set(update.best.codes)
         changed = {code for code in changed if not is_note(code)}
@@ -64,10 +62,6 @@ def save_and_resume(s: Setting) -> list[Finding]:
 def _rates(step: Step) -> list[float]:
     """The learning rates of its base's groups."""
     return [group.get("lr", 0.0) for group in step.base.settings]
-
-
-def _judged(cases: list[Case], s: Setting) -> Verdict:
-    return base_step.judge(cases, s.main.tolerance)
 
 
 def _ascent(s: Setting, cases: list[Case]) -> list[Finding]:
