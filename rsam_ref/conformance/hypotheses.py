@@ -7,7 +7,7 @@ where several depart equally, all of them are reported, as a tie.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +41,28 @@ def at_once(
         if not found:
             found.update((id(a), vector) for a, vector in zip(cases, compute()))
         return found[id(case)]
+
+    return predict
+
+
+def in_turn(
+    cases: Sequence[Any], compute: Callable[[], Iterator[np.ndarray]]
+) -> Callable[[Any], np.ndarray]:
+    """A prediction that is made case after case, no further than it is asked for.
+
+    Most explanations are wrong in the first step already.
+    """
+    found: list[np.ndarray] = []
+    number = {id(case): i for i, case in enumerate(cases)}
+    rest: Iterator[np.ndarray] | None = None
+
+    def predict(case: Any) -> np.ndarray:
+        nonlocal rest
+        if rest is None:
+            rest = compute()
+        while len(found) <= number[id(case)]:
+            found.append(next(rest))
+        return found[number[id(case)]]
 
     return predict
 
@@ -93,13 +115,23 @@ def choose(
     def error_of(hypothesis: Hypothesis) -> float:
         error = 0.0
         for case, right, size in zip(cases, truth, sizes):
-            with np.errstate(all="ignore"):
-                distance = np.linalg.norm(hypothesis.predict(case) - right) / size
+            distance = np.linalg.norm(hypothesis.predict(case) - right) / size
             error = max(error, float(distance)) if np.isfinite(distance) else np.inf
             if error > 100 * limit and hypothesis.codes:
                 break  # it will not fit; its error so far is told as a runner-up's
         return error
 
+    with np.errstate(all="ignore"):
+        return _chosen(hypotheses, error_of, tolerance, limit)
+
+
+def _chosen(
+    hypotheses: Iterable[Hypothesis],
+    error_of: Callable[[Hypothesis], float],
+    tolerance: float,
+    limit: float,
+) -> Verdict:
+    """The one that departs least among those that fit, by their errors."""
     remaining = iter(hypotheses)
     first = next(remaining, None)
     if first is not None and not first.codes and (error := error_of(first)) <= tolerance:

@@ -15,7 +15,7 @@ import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step.fed import Fed, Option, gradients, starts
-from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, at_once, choose
+from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, at_once, choose, in_turn
 
 Vector = np.ndarray
 
@@ -92,12 +92,11 @@ def simulate(
     decay: Any,
     momentum: str,
     lr0: float | None,
-) -> list[Vector]:
-    """Where the weights are after every step.
+) -> Iterator[Vector]:
+    """Where the weights are after every step, one after the other.
 
     ``gradient`` may be a pair: what goes into the velocity, and what is stepped by besides.
     """
-    ends: list[Vector] = []
     besides: list[Vector] | None = None
     if isinstance(gradient, tuple):
         gradient, besides = gradient
@@ -134,8 +133,7 @@ def simulate(
         fresh = False
         if besides is not None:
             step = step + lr * besides[t]
-        ends.append(w + step if momentum == "up" else w - step)
-    return ends
+        yield w + step if momentum == "up" else w - step
 
 
 def explanations(m: Moves, more: list[Option] | None = None) -> Iterator[Hypothesis]:
@@ -154,7 +152,7 @@ def explanations(m: Moves, more: list[Option] | None = None) -> Iterator[Hypothe
                         parts = (g, base, decay, momentum, rate)
                         codes = (*base.codes, *g.codes, *decay.codes, *momentum.codes, *rate.codes)
                         values = [p.value for p in parts]
-                        predict = at_once(m.fed.cases, partial(simulate, m, *values))
+                        predict = in_turn(m.fed.cases, partial(simulate, m, *values))
                         label = ", ".join([p.label for p in parts if p.label])
                         yield Hypothesis(tuple(dict.fromkeys(codes)), predict, label)
 
