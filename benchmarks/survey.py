@@ -275,11 +275,6 @@ def make(hyper):
     return contrib.sam(base, ASCENT, sync_period=2)
 """
 NORMALIZED = "optax.chain(contrib.normalize(), optax.sgd(hyper.rho))"
-NO_DICT = (
-    "the checker stops: the package's groups are ChainMaps, and it changes settings in dicts only; "
-    "by hand it is another algorithm, with the norm of each tensor"
-)
-
 ROWS = [
     of_class(PO, "SAM", "pytorch_optimizer:SAM"),
     of_class(PO, "SAM, use_gc", "pytorch_optimizer:SAM", "use_gc=True"),
@@ -333,20 +328,13 @@ ROWS = [
         way="closure",
         needs=("opt_einsum",),
     ),
-    Row(
-        TORCHZERO,
-        "SAM",
-        TZ.replace("KIND", "SAM").replace("MORE", ""),
-        way="closure",
-        why=NO_DICT,
-    ),
+    Row(TORCHZERO, "SAM", TZ.replace("KIND", "SAM").replace("MORE", ""), way="closure"),
     Row(
         TORCHZERO,
         "ASAM",
         TZ.replace("KIND", "ASAM").replace("MORE", ""),
         algorithm="asam",
         way="closure",
-        why=NO_DICT,
     ),
     Row(MOSAIC, "SAMOptimizer", MOSAICML.replace("MORE", ""), way="closure"),
     Row(
