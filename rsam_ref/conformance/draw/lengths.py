@@ -20,9 +20,12 @@ IMPOSSIBLE = 1e-12
 """Lengths that a Gaussian has less probably than this are exact."""
 
 
-def fixed_length(draws: Draws) -> Found | None:
-    """The largest set of runs with one exact length, in terms of sigma and their weights' norm."""
-    sets = [found for found in _sets(draws) if _is_exact(*found[1:])]
+def fixed_length(draws: Draws, fresh: list[int]) -> Found | None:
+    """The largest set of runs with one exact length, in terms of sigma and their weights' norm.
+
+    ``fresh`` are the steps (by index) whose numbers are new: others say nothing more.
+    """
+    sets = [found for found in _sets(draws, fresh) if _is_exact(*found[1:])]
     if not sets:
         return None
     what, ratios, size = max(sets, key=lambda found: found[1].size)
@@ -33,7 +36,7 @@ def fixed_length(draws: Draws) -> Found | None:
     return "noise.fixed-length", evidence
 
 
-def _sets(draws: Draws) -> Iterator[tuple[str, np.ndarray, int]]:
+def _sets(draws: Draws, fresh: list[int]) -> Iterator[tuple[str, np.ndarray, int]]:
     """||D|| / (sigma ||w||) of runs that should vary alike: of what, (runs,), their size."""
     problem = draws.problem
     whole = slice(0, draws.d.shape[1])
@@ -46,8 +49,10 @@ def _sets(draws: Draws) -> Iterator[tuple[str, np.ndarray, int]]:
         for kind, at in ((_kind(draws, at), at) for at in parts if at.stop - at.start > 1):
             ratios = [
                 float(np.linalg.norm(draw[at]) / (np.linalg.norm(seen.w[at]) * seen.hyper.sigma))
-                for seen, draw in zip(draws.steps, draws.d)
-                if draw[at].any() and seen.hyper.sigma > 0 and seen.w[at].any()
+                for seen, draw, z in (
+                    (draws.steps[t], draws.d[t], draws.unscaled[t]) for t in fresh
+                )
+                if seen.hyper.sigma > 0 and seen.w[at].any() and _varies(z[at])
             ]
             found.setdefault((kind, at.stop - at.start), []).extend(ratios)
             if what != "step":  # all sizes, should the length be the same for them
@@ -55,6 +60,11 @@ def _sets(draws: Draws) -> Iterator[tuple[str, np.ndarray, int]]:
         sizes = [at.stop - at.start for at in parts if at.stop - at.start > 1]
         for (_, size), values in found.items():
             yield what, np.array(values), size if size > 0 else max(sizes)
+
+
+def _varies(d: np.ndarray) -> bool:
+    """Whether numbers are of several sizes: the length of signs alone is always the same."""
+    return bool(np.ptp(np.abs(d)) > EXACT * np.abs(d).max())
 
 
 def _kind(draws: Draws, at: slice) -> str:
