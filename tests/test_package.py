@@ -28,6 +28,7 @@ ROOMS = {
     "conformance": "rsam_backends autograd nn files figures",
     "teaching": "rsam_backends data algorithms autograd nn models training files figures"
     " rsam_ref.conformance",  # its door, for the catalogue of findings
+    "pytorch": "rsam_backends algorithms",
     "commands": "rsam_backends data algorithms autograd nn models training files figures"
     " sharpness conformance teaching",
     "rsam_ref": "rsam_backends algorithms autograd nn models",  # the door: the public names
@@ -48,9 +49,9 @@ ALONE = {
     "rsam_ref.data.errors": "",
 }
 
-# Where an array library may be named: readers of files, and the checker, which judges on the host,
-# in NumPy, whatever is judged. The backends are elsewhere.
-NAME_AN_ARRAY_LIBRARY = {"data", "conformance"}
+# Where an array library may be named: readers of files, the checker, which judges on the host, in
+# NumPy, whatever is judged, and the optimizers for PyTorch. The backends are elsewhere.
+NAME_AN_ARRAY_LIBRARY = {"data", "conformance", "pytorch"}
 ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax"}
 
 

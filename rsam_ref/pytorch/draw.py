@@ -1,0 +1,144 @@
+"""R-SAM's draw in PyTorch: D = sigma s z, with s the norm of the filter that a weight belongs to.
+
+A filter is what makes one output, as in `rsam_ref.algorithms.noise`. Most weights have their
+outputs along axis 0; those of transposed convolutions along axis 1, which only the module tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rsam_backends import Stream
+from rsam_ref.algorithms.noise import TINY, check_sigma
+from rsam_ref.pytorch.vectors import LOW
+
+Draw = Callable[[int, Sequence[Tensor]], Sequence[Tensor]]
+"""From the step, counted from 0, and the weights to z: a tensor like each of the weights."""
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+
+
+def transposed_weights(modules: Iterable[nn.Module]) -> dict[Tensor, int]:
+    """The weights (in, out / groups, ...) of transposed convolutions, and their groups."""
+    return {m.weight: m.groups for m in modules if isinstance(m, TRANSPOSED)}
+
+
+def filter_norms(w: Tensor, output_axis: int = 0, groups: int = 1) -> Tensor:
+    """The norm of every filter of a parameter, in a shape that multiplies it.
+
+    Parameters
+    ----------
+    w:
+        a parameter; with less than two axes it is one filter, whose norm is never quite 0.
+    output_axis:
+        the axis along which the filters are counted.
+    groups:
+        for transposed convolutions (in, out / groups, ...): outputs of different groups
+        stand in the same place of axis 1, and are different filters.
+
+    >>> w = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    >>> filter_norms(w).tolist(), filter_norms(w, output_axis=1).squeeze().tolist()[0]
+    ([[5.0], [2.0]], 3.0)
+    """
+    kind = torch.float32 if w.dtype in LOW else None
+    if w.ndim < 2:
+        return torch.linalg.vector_norm(w, dtype=kind) + TINY
+    grouped = w.reshape(groups, -1, *w.shape[1:]) if groups > 1 else w[None]
+    over = [axis for axis in range(1, grouped.ndim) if axis != output_axis + 1]
+    norms = torch.linalg.vector_norm(grouped, dim=over, keepdim=True, dtype=kind)
+    return norms.expand_as(grouped).reshape(w.shape) if groups > 1 else norms[0]
+
+
+class Generators:
+    """Normal draws by generators of its own, one for each device, made of one seed.
+
+    torch's global generators, which dropout and loaders use, are neither asked nor moved.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self._own: dict[str, torch.Generator] = {}
+
+    def __call__(self, step: int, weights: Sequence[Tensor]) -> list[Tensor]:
+        """z ~ N(0, I) for each of the weights; of a complex weight both parts."""
+        return [self._normal(w) for w in weights]
+
+    def _normal(self, w: Tensor) -> Tensor:
+        device = str(w.device)
+        if device not in self._own:
+            self._own[device] = torch.Generator(device).manual_seed(self.seed)
+        return normal_like(w, self._own[device])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the generators stand, by device."""
+        return {device: g.get_state() for device, g in self._own.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._own = {}
+        for device, stands in state.items():
+            self._own[device] = torch.Generator(device)
+            self._own[device].set_state(stands.cpu())
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"seed": self.seed, "state": self.state_dict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.seed = state["seed"]
+        self.load_state_dict(state["state"])
+
+
+def normal_like(w: Tensor, generator: torch.Generator) -> Tensor:
+    """N(0, 1) for every real number in w."""
+    if hasattr(w, "full_tensor"):  # a sharded one: all draw all of it, and keep their shard
+        return _sharded_like(w, generator)
+    if w.is_complex():
+        return torch.view_as_complex(normal_like(torch.view_as_real(w), generator))
+    return torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
+
+
+def _sharded_like(w: Any, generator: torch.Generator) -> Tensor:
+    from torch.distributed.tensor import distribute_tensor
+
+    whole = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
+    return distribute_tensor(whole, w.device_mesh, w.placements, src_data_rank=None)
+
+
+class ReferenceDraw:
+    """The draws of `rsam_ref.RSAM` with this seed: the same z for the same step and weights.
+
+    The weights are taken in their order, as one vector of the first one's type.
+    """
+
+    def __init__(self, seed: int) -> None:
+        Stream("noise", seed)  # a seed that cannot be one is refused here
+        self.seed = seed
+
+    def __call__(self, step: int, weights: Sequence[Tensor]) -> list[Tensor]:
+        """z for each of the weights, from ``Stream("noise", seed, step)``."""
+        kind = "float64" if weights[0].dtype == torch.float64 else "float32"
+        sizes = [w.numel() for w in weights]
+        drawn = torch.from_numpy(Stream("noise", self.seed, step).normal(sum(sizes), kind))
+        return [z.reshape(w.shape).to(w) for z, w in zip(torch.split(drawn, sizes), weights)]
+
+
+def draw_of(draw: str | Draw, seed: int) -> Draw:
+    """The draw of that name, or the one that is given."""
+    if callable(draw):
+        return draw
+    kinds: dict[str, Callable[[int], Draw]] = {"torch": Generators, "reference": ReferenceDraw}
+    if draw not in kinds:
+        raise ValueError(
+            f"draw is 'torch', 'reference', or a function of (step, weights), not {draw!r}"
+        )
+    return kinds[draw](seed)
+
+
+def noise(w: Tensor, z: Tensor, *, sigma: float, output_axis: int, groups: int) -> Tensor:
+    """D = sigma s z of one parameter, of its type."""
+    check_sigma(sigma)
+    return (sigma * filter_norms(w, output_axis, groups) * z).to(w.dtype)

@@ -1,0 +1,79 @@
+"""What the two passes of a step have in common: dropout's masks, and batch norm's statistics.
+
+Masks: both passes are to draw the same ones, so the second starts where torch's generators stood
+when the first began. Statistics: they move once a step, in the first pass, so whatever the second
+one does to buffers is undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class GeneratorStates:
+    """Where torch's global generators stand: the host's, and those of these devices."""
+
+    def __init__(self, devices: Iterable[torch.device]) -> None:
+        others = {d for d in devices if d.type not in ("cpu", "meta")}
+        self._host = torch.get_rng_state()
+        self._others = {d: _module_of(d).get_rng_state(d) for d in others}
+
+    def put_back(self) -> None:
+        """Let all of them stand there again."""
+        torch.set_rng_state(self._host)
+        for device, state in self._others.items():
+            _module_of(device).set_rng_state(state, device)
+
+
+def _module_of(device: torch.device) -> Any:
+    return getattr(torch, device.type)
+
+
+class Buffers:
+    """The buffers of modules as they are now, to be put back: running statistics, counters."""
+
+    def __init__(self, modules: Iterable[nn.Module]) -> None:
+        self._kept: list[tuple[nn.Module, str, Tensor, Tensor]] = []
+        for module in modules:
+            for name, buffer in module._buffers.items():
+                if buffer is not None:
+                    self._kept.append((module, name, buffer, buffer.detach().clone()))
+
+    def put_back(self) -> None:
+        """Every buffer as it was, in place where it was changed in place."""
+        with torch.no_grad():
+            for module, name, buffer, values in self._kept:
+                buffer.copy_(values)
+                module._buffers[name] = buffer
+
+
+def keeps_statistics(module: nn.Module) -> bool:
+    """Whether a forward pass through this layer moves running statistics, as batch norm's does."""
+    own = getattr(module, "running_mean", None)
+    return module.training and own is not None and bool(getattr(module, "track_running_stats", 1))
+
+
+@contextmanager
+def no_statistics(who: str) -> Iterator[None]:
+    """A block in which a layer that moves running statistics is refused.
+
+    An optimizer that was given parameters alone cannot put back what it does not know of.
+    """
+
+    def refuse(module: nn.Module, _: Any) -> None:
+        if keeps_statistics(module):
+            raise RuntimeError(
+                f"{type(module).__name__} keeps running statistics, which would move in both "
+                f"passes: tell {who} the model, {who}(model, ...) or {who}(..., model=model)"
+            )
+
+    handle = nn.modules.module.register_module_forward_pre_hook(refuse)
+    try:
+        yield
+    finally:
+        handle.remove()

@@ -1,0 +1,413 @@
+"""What SAM and R-SAM share as PyTorch optimizers: a base, groups, the order of a step, its state.
+
+A step is made of parts, in an order: ``first_step`` leads from w to where the second gradient is
+taken, ``second_step`` back to w and from there by the base optimizer. ``step(closure)`` takes all
+of them. w itself is kept in a copy, so it comes back bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rsam_ref.algorithms.schedules import Schedule, at
+from rsam_ref.pytorch.passes import Buffers, GeneratorStates, no_statistics
+from rsam_ref.pytorch.vectors import Vector, copy_
+
+Params = Any
+"""A model, parameters, named parameters, groups of them, or an optimizer that is already built."""
+
+Closure = Callable[[], Any]
+NAME = "sharpness"
+"""Where in a state_dict stands what is not the base's."""
+
+
+@dataclass
+class Part:
+    """The weights of one group that take part in a step, and a vector along them."""
+
+    group: dict[str, Any]
+    weights: list[Tensor]
+    vector: list[Tensor]
+
+
+class Wrapper(torch.optim.Optimizer):
+    """Finds the gradient by two passes, and lets a base optimizer move by it."""
+
+    PARTS: tuple[str, ...] = ("first_step", "second_step")
+    """The parts of a step, in their order."""
+
+    def __init__(
+        self,
+        params: Params,
+        base_optimizer: Callable[..., torch.optim.Optimizer] | None,
+        settings: Mapping[str, Any],
+        max_grad_norm: float | None,
+        model: nn.Module | None,
+        options: Mapping[str, Any],
+    ) -> None:
+        if isinstance(params, nn.Module):
+            params, model = params.parameters(), params if model is None else model
+        if max_grad_norm is not None and not max_grad_norm > 0:
+            raise ValueError(f"max_grad_norm must be > 0, or None, not {max_grad_norm}")
+        self.max_grad_norm = max_grad_norm
+        self.model = model
+        self.steps = 0
+        self._settings = dict(settings)
+        self._schedules: list[dict[str, Schedule]] = []
+        self._due = self.PARTS[0]
+        self._away: list[tuple[Tensor, Tensor]] = []
+        self._length: Tensor | None = None
+        self._scaler: Any = None
+        self._masks: GeneratorStates | None = None
+        self._buffers: Buffers | None = None
+        built = isinstance(params, torch.optim.Optimizer)
+        if built and (base_optimizer is not None or options):
+            raise TypeError(
+                f"{type(self).__name__} was given an optimizer that is already built; "
+                f"{', '.join(['base_optimizer'] if base_optimizer else options)} is its own affair"
+            )
+        super().__init__(params.param_groups if built else params, {})
+        self._adopt(params if built else _made(base_optimizer, self.param_groups, options))
+
+    def _adopt(self, base: torch.optim.Optimizer) -> None:
+        """Share the base's groups and state, now and whenever it loads others."""
+        if isinstance(base, torch.optim.LBFGS):
+            raise TypeError(
+                "LBFGS evaluates the loss itself, so it can be no base: it would be asked for the "
+                "gradient elsewhere than at w + eps"
+            )
+        if isinstance(base, Wrapper):
+            raise TypeError(
+                f"{type(self).__name__} finds its own gradient, so that of the "
+                f"{type(base).__name__} inside would be ignored; give it SGD or AdamW"
+            )
+        self.base_optimizer = base
+        self._share(base)
+        base.register_load_state_dict_post_hook(self._share)
+
+    def _share(self, base: torch.optim.Optimizer) -> None:
+        self.param_groups = base.param_groups
+        self.state = base.state
+        self.defaults = {**base.defaults, **self._settings}
+        for i, group in enumerate(self.param_groups):
+            self._complete(group, i)
+
+    def _complete(self, group: dict[str, Any], place: int) -> None:
+        """Give a group the settings that it does not have, and look at those that it has."""
+        for name, value in self._settings.items():
+            group.setdefault(name, value)
+        if place == len(self._schedules):
+            self._schedules.append({k: group[k] for k in self._settings if callable(group[k])})
+        group.update({k: at(s, self.steps) for k, s in self._schedules[place].items()})
+        self.check(group)
+
+    def check(self, group: dict[str, Any]) -> None:
+        """Raise ValueError for settings that cannot be."""
+        raise NotImplementedError
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group, with settings of its own or those that the optimizer was made with."""
+        base = self.__dict__.get("base_optimizer")
+        if base is None:  # torch's constructor: the base is made of these groups
+            super().add_param_group(param_group)
+            return
+        self._at_rest("add_param_group")
+        base.add_param_group(param_group)
+        self._complete(self.param_groups[-1], len(self.param_groups) - 1)
+
+    # The order of a step
+
+    def _turn(self, name: str) -> None:
+        """Raise unless this part of a step is due."""
+        if name != self._due:
+            order = ", a backward pass, ".join(self.PARTS[-2:])
+            if len(self.PARTS) > 2:
+                order = f"{self.PARTS[0]}, a backward pass, {order}"
+            else:
+                order = f"a backward pass, {order}"
+            raise RuntimeError(
+                f"{type(self).__name__}.{name}() out of turn: {self._due}() is due. A step is "
+                f"{order}; restore() abandons one"
+            )
+
+    def _done(self, name: str) -> None:
+        """The part after this one is due."""
+        self._due = self.PARTS[self.PARTS.index(name) + 1]
+
+    def _at_rest(self, name: str) -> None:
+        if self._due != self.PARTS[0]:
+            raise RuntimeError(
+                f"{type(self).__name__}.{name}() in the middle of a step: {self._due}() is due, "
+                "or restore(), which abandons the step"
+            )
+
+    def _begin(self) -> None:
+        """A step begins: the schedules' values for it."""
+        for group, schedules in zip(self.param_groups, self._schedules):
+            group.update({name: at(s, self.steps) for name, s in schedules.items()})
+            self.check(group)
+
+    # The weights: away from w, and back
+
+    def _weights(self) -> Iterator[tuple[dict[str, Any], list[Tensor]]]:
+        """Every group, and those of its parameters that are not frozen."""
+        for group in self.param_groups:
+            yield group, [p for p in group["params"] if p.requires_grad]
+
+    def _keep(self, weights: Vector) -> None:
+        """Copy weights that are about to be changed; what is in the copies is w."""
+        self._away += [(w, w.detach().clone()) for w in weights]
+        torch.clear_autocast_cache()  # else autocast goes on with its casts of the weights before
+
+    def _back(self) -> None:
+        """Every weight as it was at w, bit for bit."""
+        if self._away:
+            copy_([w for w, _ in self._away], [kept for _, kept in self._away])
+            torch.clear_autocast_cache()
+
+    def restore(self) -> None:
+        """Abandon a step: the weights are at w, and a new step may begin."""
+        self._return()
+
+    def _return(self) -> None:
+        """The weights are at w, the statistics as the first pass left them; nothing is kept."""
+        with torch.no_grad():
+            self._back()
+        self._away, self._length, self._masks, self._scaler = [], None, None, None
+        if self._buffers is not None:
+            self._buffers.put_back()
+        self._buffers = None
+        self._due = self.PARTS[0]
+
+    def _need_gradients(self, name: str) -> None:
+        if all(p.grad is None for group in self.param_groups for p in group["params"]):
+            raise RuntimeError(
+                f"{type(self).__name__}.{name}() found no gradient: make a backward pass first"
+            )
+
+    def _used_up(self) -> None:
+        """The first pass's gradients are gone: the second's must not be added to them."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.grad = None
+
+    # The passes
+
+    @contextmanager
+    def first_pass(self) -> Iterator[None]:
+        """A block for the first forward and backward pass: where it draws, the second will too.
+
+        Only needed with dropout, and where ``step(closure)`` is not used.
+        """
+        devices = {p.device for group in self.param_groups for p in group["params"]}
+        self._masks = GeneratorStates(devices)
+        yield
+
+    @contextmanager
+    def second_pass(self, model: nn.Module | None = None) -> Iterator[None]:
+        """A block for the second forward and backward pass: the masks are those of `first_pass`.
+
+        ``model``: put its running statistics back afterwards. Where the optimizer knows the model,
+        `second_step` does so without being told.
+        """
+        if self._masks is not None:
+            self._masks.put_back()
+        buffers = None if model is None else Buffers(model.modules())
+        try:
+            yield
+        finally:
+            if buffers is not None:
+                buffers.put_back()
+
+    # The step
+
+    def first_step(self, scaler: Any = None) -> None:
+        """From where the weights are to w + eps, by the gradients that a backward pass left.
+
+        Those are then gone, so that the second pass's are not added to them.
+
+        Parameters
+        ----------
+        scaler:
+            the ``torch.amp.GradScaler`` by which both passes' losses are scaled.
+
+        Raises
+        ------
+        RuntimeError:
+            out of turn, and where there is no gradient.
+        """
+        self._turn("first_step")
+        self._need_gradients("first_step")
+        self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
+        if self._scaler is not None:
+            self._scaler.unscale_(self)
+        with torch.no_grad():
+            self._length = self._ascend()
+        self._used_up()
+        if self.model is not None:
+            self._buffers = Buffers(self.model.modules())
+        self._done("first_step")
+
+    def _ascend(self) -> Tensor:
+        """Move the weights to w + eps; returns the length of what eps was cut from."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def second_step(self) -> None:
+        """Back to w, bit for bit, and from there the base step with g = grad L(w + eps).
+
+        If `first_step` was given a scaler, it also does here what it is for: g is unscaled, and if
+        either pass overflowed, the weights stay. Call the scaler's ``update()`` afterwards.
+
+        Raises
+        ------
+        RuntimeError:
+            out of turn, and where there is no gradient (the weights are then at w).
+        """
+        self._turn("second_step")
+        length, scaler = self._length, self._scaler
+        self._return()
+        self._need_gradients("second_step")
+        if scaler is None:
+            self._clip()
+            self.base_optimizer.step()
+        elif length is not None and bool(torch.isfinite(length)):
+            scaler.unscale_(self.base_optimizer)
+            self._clip()
+            scaler.step(self.base_optimizer)
+        self.steps += 1
+        self._opt_called = True  # what learning rate schedulers ask for
+
+    def _clip(self) -> None:
+        if self.max_grad_norm is not None:
+            own = [p for group in self.param_groups for p in group["params"]]
+            nn.utils.clip_grad_norm_(own, self.max_grad_norm)
+
+    @torch.no_grad()
+    def step(
+        self,
+        closure: Closure | None = None,
+        *,
+        scaler: Any = None,
+        first_pass: AbstractContextManager[Any] | None = None,
+    ) -> Any:
+        """One step; returns the first pass's loss.
+
+        Parameters
+        ----------
+        closure:
+            sets the gradients to zero, computes the loss on this step's mini-batch, calls
+            its backward, and returns it. It is called twice, with gradients on: both times it
+            must take the same samples, in as many parts as it likes.
+        scaler:
+            a ``torch.amp.GradScaler``, by which the closure scales: it calls
+            ``scaler.scale(loss).backward()`` and returns the loss. If either pass overflows,
+            the weights stay. Call the scaler's ``update()`` afterwards.
+        first_pass:
+            a context for the first call, such as ``ddp.no_sync()``, with which every
+            worker climbs by its own gradient.
+
+        If the closure raises, the weights are at w.
+
+        Raises
+        ------
+        RuntimeError:
+            without a closure; within a step that first_step began; if a layer keeps
+            running statistics and the optimizer does not know the model.
+        """
+        if closure is None:
+            raise RuntimeError(
+                f"{type(self).__name__} takes two gradients a step, so step() needs a closure that "
+                "zeroes the gradients, computes the loss, calls backward and returns the loss; or "
+                f"call {', '.join(self.PARTS)}, with a backward pass before each of the last two"
+            )
+        self._at_rest("step")
+        evaluate = torch.enable_grad()(closure)
+        unknown = self.model is None and self.steps == 0
+        try:
+            self._first_part()
+            with (
+                self.first_pass(),
+                first_pass or nullcontext(),
+                no_statistics(type(self).__name__) if unknown else nullcontext(),
+            ):
+                loss = evaluate()
+            self.first_step(scaler)
+            with self.second_pass():
+                evaluate()
+            self.second_step()
+        except BaseException:
+            self.restore()
+            raise
+        return loss
+
+    def _first_part(self) -> None:
+        """What comes before the first pass; nothing, but for R-SAM."""
+
+    # State
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, besides the weights.
+
+        The base's state and groups, the steps taken, where the draw stands: tensors and numbers
+        only. Raises RuntimeError in the middle of a step.
+        """
+        self._at_rest("state_dict")
+        return {**self.base_optimizer.state_dict(), NAME: self._own_state()}
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"steps": self.steps}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave.
+
+        Raises ValueError for the state of a base optimizer alone.
+        """
+        self._at_rest("load_state_dict")
+        if NAME not in state_dict:
+            raise ValueError(
+                f"this is no state of {type(self).__name__}: it has no {NAME!r}. That of a base "
+                "optimizer is loaded by base_optimizer.load_state_dict"
+            )
+        self._load_own_state(state_dict[NAME])
+        self.base_optimizer.load_state_dict({k: v for k, v in state_dict.items() if k != NAME})
+
+    def _load_own_state(self, state: dict[str, Any]) -> None:
+        self.steps = int(state["steps"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: all of it, as torch's own would leave the base out."""
+        left = [name for name in self.__dict__ if name.startswith("_optimizer_")]  # hooks
+        return {k: v for k, v in self.__dict__.items() if k not in (*left, "step")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if "base_optimizer" in state:
+            self._adopt(self.base_optimizer)
+
+
+def _made(
+    make: Callable[..., torch.optim.Optimizer] | None,
+    groups: Iterable[dict[str, Any]],
+    options: Mapping[str, Any],
+) -> torch.optim.Optimizer:
+    """The base optimizer, of its class (or a function of the groups) and its options."""
+    if isinstance(make, torch.optim.Optimizer):
+        raise TypeError(
+            "a base optimizer that is already built knows its parameters: give it alone, "
+            "in place of the parameters, or give its class"
+        )
+    if not callable(make):
+        raise TypeError(
+            f"base_optimizer is the class of an optimizer, such as torch.optim.SGD, not {make!r}"
+        )
+    base = make(groups, **options)
+    if not isinstance(base, torch.optim.Optimizer):
+        raise TypeError(f"base_optimizer made a {type(base).__name__}, no torch optimizer")
+    return base
