@@ -1,4 +1,5 @@
-"""`sam.py` and `variants.py` know no array library, so the same lines run on every one."""
+"""`sam.py` and `variants.py` know no array library, so the same lines run on every one; so does the
+draw, by the library that its vector comes from."""
 
 from __future__ import annotations
 
@@ -9,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rsam_backends import Stream
 from rsam_ref import asam_gradient, rsam_gradient, sam_gradient
 from rsam_ref.algorithms import sam, variants
+from rsam_ref.algorithms.noise import ball_noise, filter_noise, filter_scale
 from rsam_ref.algorithms.variants import gradient_rsam_gradient, stacked_rsam_gradient
 from tests.helpers.problems import bumpy
 
@@ -83,3 +86,56 @@ def test_torch_vectors_in_single_precision_stay_so():
     f, w = bumpy(torch.ones(5)), torch.linspace(-1, 1, 5)
     for trace in (sam_gradient(f, w, rho=0.3), rsam_gradient(f, w, 0.1 * w, rho=0.3)):
         assert trace.perturbation.dtype == trace.gradient.dtype == torch.float32
+
+
+SHAPES = [(2, 3), (4,), (2, 1, 2, 2), (1,), ()]
+
+DRAWS = {
+    "scale": lambda w, stream: filter_scale(w, SHAPES),
+    "filter noise": lambda w, stream: filter_noise(w, SHAPES, sigma=0.3, stream=stream),
+    "ball noise": lambda w, stream: ball_noise(w, sigma=0.3, stream=stream),
+}
+
+
+@pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS.keys())
+@pytest.mark.parametrize("library", [torch_vectors, jax_vectors], ids=["torch", "jax"])
+def test_every_library_draws_what_numpy_draws(library, draw):
+    w = np.random.default_rng(3).standard_normal(20)
+    own = library()(w)
+    drawn = draw(own, Stream("noise", 0, 0))
+    assert type(drawn) is type(own)
+    assert drawn.dtype == own.dtype
+    np.testing.assert_allclose(np.asarray(drawn), draw(w, Stream("noise", 0, 0)), rtol=1e-14)
+    assert np.array_equal(np.asarray(own), w)
+
+
+@pytest.mark.parametrize("library", [torch_vectors, jax_vectors], ids=["torch", "jax"])
+def test_shapes_that_do_not_fill_a_vector_of_another_library(library):
+    with pytest.raises(ValueError, match=r"shapes .* 6 weights, the vector 5"):
+        filter_scale(library()(np.ones(5)), [(2, 3)])
+    assert filter_scale(library()(np.ones(0)), []).shape == (0,)
+
+
+@pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])
+def test_a_torch_draw_has_the_type_of_its_vector(name):
+    torch = pytest.importorskip("torch")
+    w = torch.ones(20, dtype=getattr(torch, name))
+    noise = filter_noise(w, SHAPES, sigma=0.3, stream=Stream(0))
+    assert noise.dtype == w.dtype
+    expected = filter_noise(np.ones(20, "float32"), SHAPES, sigma=0.3, stream=Stream(0))
+    np.testing.assert_allclose(noise.float().numpy(), expected, rtol=2e-2)
+
+
+def test_a_torch_loss_of_ones_own_takes_r_sam_steps_in_ten_lines():
+    """The lines of docs/pytorch.md, beside the optimizer."""
+    torch = pytest.importorskip("torch")
+    f, w = bumpy(torch.ones(20, dtype=torch.float64)), torch.linspace(-1, 1, 20).double()
+    from rsam_ref import RSAM, SGD
+
+    peer = w.numpy().copy()
+    optimizer = RSAM(SGD(lr=0.1), rho=0.1, sigma=0.01, seed=4, shapes=SHAPES)
+    for step in range(3):
+        noise = filter_noise(w, SHAPES, sigma=0.01, stream=Stream("noise", 4, step))
+        w = w - 0.1 * rsam_gradient(f, w, noise, rho=0.1).gradient
+        optimizer.step(bumpy(np.ones(20)), peer)
+    np.testing.assert_allclose(w.numpy(), peer, rtol=1e-12)

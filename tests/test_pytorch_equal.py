@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import rsam_ref
+from rsam_backends import Stream
 from rsam_ref import objective
+from rsam_ref.algorithms.noise import filter_noise
 from rsam_ref.algorithms.schedules import cosine, linear, rsam_rho, rsam_sigma, warmup
 from rsam_ref.conformance import check
 from rsam_ref.pytorch import RSAM, SAM
@@ -117,8 +119,7 @@ def test_the_references_draw_is_its_noise(dtype):
     optimizer = RSAM(model, torch.optim.SGD, sigma=0.1, seed=5, draw="reference", lr=0.1)
     w, shapes = flat(model).numpy(), [tuple(p.shape) for p in model.parameters()]
     optimizer.draw_step()
-    stream = rsam_ref.algorithms.noise.Stream("noise", 5, 0)
-    expected = rsam_ref.algorithms.noise.filter_noise(w, shapes, sigma=0.1, stream=stream)
+    expected = filter_noise(w, shapes, sigma=0.1, stream=Stream("noise", 5, 0))
     tolerance = 1e-12 if dtype == torch.float64 else 1e-6
     np.testing.assert_allclose(flat(model).numpy() - w, expected, atol=tolerance)
 

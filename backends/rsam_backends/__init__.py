@@ -11,13 +11,15 @@ force decides whose arrays they make::
 
 What differs between the libraries beyond the standard names is a function of this
 package: `to_device`, `to_host`, `scatter_add`, `sliding_windows`, `erf`, `Stream`
-(random draws), `synchronize`, `memory_used`.
+(random draws), `synchronize`, `memory_used`. Vectors of PyTorch and JAX, which are no backends,
+have `library_of` and `normal_like`.
 
 The choice belongs to the thread that makes it; a new thread starts with
 ``RSAM_REF_BACKEND``, or NumPy.
 """
 
 from rsam_backends.base import Backend, BackendError
+from rsam_backends.libraries import library_of, normal_like
 from rsam_backends.random import Stream
 from rsam_backends.switch import (
     all_within,
@@ -54,7 +56,9 @@ __all__ = [
     "freeze",
     "get_backend",
     "kernels_replaced",
+    "library_of",
     "memory_used",
+    "normal_like",
     "quiet",
     "replaceable",
     "scatter_add",

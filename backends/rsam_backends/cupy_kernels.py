@@ -168,7 +168,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Kernel]:
     layouts: dict[Any, tuple[int, Array, Array]] = {}
 
     def filter_scale(w: Array, shapes: Sequence[tuple[int, ...]]) -> Array:
-        if not _real(w) or not w.flags.c_contiguous:
+        if not hasattr(w, "flags") or not _real(w) or not w.flags.c_contiguous:
             return NotImplemented
         key = (tuple(map(tuple, shapes)), w.dtype)
         if key not in layouts:

@@ -3,6 +3,8 @@
 A *filter* is what makes one output: a row of a Linear weight (out, in), an output channel of a
 convolution weight (O, I, kH, kW). With the output axis first, each filter is a contiguous run of
 the flat vector. A parameter with one axis (a bias, a scale) is one filter as a whole.
+
+The vectors may be those of the backend in force, or PyTorch's, or JAX's.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from rsam_backends import Stream, replaceable, xp
+from rsam_backends import Stream, library_of, normal_like, replaceable, xp
 from rsam_backends.base import Array
 
 Shapes = Sequence[tuple[int, ...]]
@@ -24,22 +26,28 @@ def filter_scale(w: Array, shapes: Shapes) -> Array:
 
     ``shapes`` are the parameters' shapes, in the order in which they lie in w.
     """
-    total = sum(math.prod(shape) for shape in shapes)
-    if total != w.size:
+    total, size = sum(math.prod(shape) for shape in shapes), math.prod(w.shape)
+    if total != size:
         raise ValueError(
-            f"the shapes {list(shapes)} hold {total} weights, the vector {w.size}; give the shapes "
+            f"the shapes {list(shapes)} hold {total} weights, the vector {size}; give the shapes "
             "of all parameters in their order in w (model.weights.shapes)"
         )
-    scale = xp.empty_like(w)
+    library = library_of(w)
+    parts = [w[:0]]
+    scale = xp.empty_like(w) if library is xp else None
     start = 0
     for shape in shapes:
         filters, width = _rows(shape)
         part = slice(start, start + filters * width)
         rows = w[part].reshape(filters, width)
-        norms = xp.sqrt((rows * rows).sum(axis=1, keepdims=True))
-        scale[part].reshape(filters, width)[...] = norms + TINY if len(shape) == 1 else norms
+        norms = library.sqrt((rows * rows).sum(axis=1, keepdims=True))  # (filters, 1)
+        norms = norms + TINY if len(shape) == 1 else norms
+        if scale is not None:
+            scale[part].reshape(filters, width)[...] = norms
+        else:  # JAX's arrays do not change
+            parts.append(library.broadcast_to(norms, (filters, width)).reshape(-1))
         start += filters * width
-    return scale
+    return library.concatenate(parts) if scale is None else scale
 
 
 def filter_noise(w: Array, shapes: Shapes, *, sigma: float, stream: Stream) -> Array:
@@ -49,15 +57,15 @@ def filter_noise(w: Array, shapes: Shapes, *, sigma: float, stream: Stream) -> A
     equal draws. Here they do not.)
     """
     check_sigma(sigma)
-    z = stream.normal(w.size, w.dtype)
+    z = normal_like(w, stream)
     return float(sigma) * filter_scale(w, shapes) * z
 
 
 def ball_noise(w: Array, *, sigma: float, stream: Stream) -> Array:
     """The variant `ball`: D = sigma * z / ||z|| over all weights together, whatever their size."""
     check_sigma(sigma)
-    z = stream.normal(w.size, w.dtype)
-    return float(sigma) / xp.sqrt(z @ z) * z
+    z = normal_like(w, stream)
+    return float(sigma) / library_of(w).sqrt(z @ z) * z
 
 
 def check_sigma(sigma: float) -> None:

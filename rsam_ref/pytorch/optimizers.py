@@ -14,7 +14,7 @@ from rsam_ref.algorithms.schedules import Schedule
 from rsam_ref.algorithms.variants import check_eta
 from rsam_ref.pytorch.draw import Draw, draw_of, noise, transposed_weights
 from rsam_ref.pytorch.vectors import add_, norm
-from rsam_ref.pytorch.wrapper import Params, Part, Wrapper
+from rsam_ref.pytorch.wrapper import Params, Part, Wrapper, eager
 
 Number = float | Schedule
 
@@ -166,6 +166,7 @@ class RSAM(Wrapper):
         check_step(rho=group["rho"], lam=group["lam"])
         check_sigma(group["sigma"])
 
+    @eager
     @torch.no_grad()
     def draw_step(self) -> None:
         """From w to w + D, where the first gradient is taken. Raises RuntimeError out of turn."""
@@ -201,6 +202,7 @@ class RSAM(Wrapper):
     def _first_part(self) -> None:
         self.draw_step()
 
+    @eager
     def restore(self) -> None:
         """Abandon a step: the weights are at w, and the next one draws the same noise."""
         if self._due != self.PARTS[0] and self._before is not None:

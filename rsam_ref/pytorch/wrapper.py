@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,11 @@ Params = Any
 """A model, parameters, named parameters, groups of them, or an optimizer that is already built."""
 
 Closure = Callable[[], Any]
+F = TypeVar("F", bound=Callable[..., Any])
+eager = cast(Callable[[F], F], torch.compiler.disable)
+"""For what torch.compile is to leave as it is: traced, a step loses its place in the order. What is
+compiled is the model."""
+
 NAME = "sharpness"
 """Where in a state_dict stands what is not the base's."""
 
@@ -171,6 +176,7 @@ class Wrapper(torch.optim.Optimizer):
             copy_([w for w, _ in self._away], [kept for _, kept in self._away])
             torch.clear_autocast_cache()
 
+    @eager
     def restore(self) -> None:
         """Abandon a step: the weights are at w, and a new step may begin."""
         self._return()
@@ -227,6 +233,7 @@ class Wrapper(torch.optim.Optimizer):
 
     # The step
 
+    @eager
     def first_step(self, scaler: Any = None) -> None:
         """From where the weights are to w + eps, by the gradients that a backward pass left.
 
@@ -258,6 +265,7 @@ class Wrapper(torch.optim.Optimizer):
         """Move the weights to w + eps; returns the length of what eps was cut from."""
         raise NotImplementedError
 
+    @eager
     @torch.no_grad()
     def second_step(self) -> None:
         """Back to w, bit for bit, and from there the base step with g = grad L(w + eps).
@@ -289,6 +297,7 @@ class Wrapper(torch.optim.Optimizer):
             own = [p for group in self.param_groups for p in group["params"]]
             nn.utils.clip_grad_norm_(own, self.max_grad_norm)
 
+    @eager
     @torch.no_grad()
     def step(
         self,

@@ -15,7 +15,7 @@ from typing import Any
 TABLE = Path(__file__).with_suffix(".json")
 MODULES = (
     *("rsam_ref", "rsam_ref.models", "rsam_ref.data", "rsam_ref.sharpness"),
-    *("rsam_ref.conformance", "rsam_backends"),
+    *("rsam_ref.conformance", "rsam_ref.pytorch", "rsam_backends"),
 )
 
 

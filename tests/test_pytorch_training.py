@@ -1,0 +1,625 @@
+"""The optimizers for PyTorch in training: every way in which a second pass could go wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import itertools
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from rsam_ref.pytorch import RSAM, SAM
+from tests.helpers.torch_problems import (
+    closure_of,
+    flat,
+    in_halves,
+    torch_batches,
+    torch_net,
+    train,
+)
+
+both = pytest.mark.parametrize("kind", [SAM, RSAM])
+SGD = {"lr": 0.1, "momentum": 0.9}
+
+
+def made(kind=SAM, model=None, **options):
+    model = torch_net() if model is None else model
+    return model, kind(model, torch.optim.SGD, rho=0.1, **options, **SGD)
+
+
+def batch():
+    return next(torch_batches(1))
+
+
+# The contract
+
+
+@both
+def test_step_without_a_closure_is_refused(kind):
+    model, optimizer = made(kind)
+    before = flat(model)
+    with pytest.raises(RuntimeError, match=r"two gradients a step, so step\(\) needs a closure"):
+        optimizer.step()
+    assert torch.equal(flat(model), before)
+
+
+@both
+@given(data=st.data())
+@settings(max_examples=25)
+def test_parts_out_of_turn_are_refused_and_change_nothing(kind, data):
+    w = nn.Parameter(torch.tensor([3.0, 4.0]))
+    optimizer = kind([w], torch.optim.SGD, rho=0.1, lr=0.1)
+    turn = 0
+    for _ in range(8):
+        w.grad = torch.ones(2)
+        before = w.detach().clone()
+        name = data.draw(st.sampled_from([*kind.PARTS, "step", "state_dict"]))
+        if name == kind.PARTS[turn]:
+            getattr(optimizer, name)()
+            turn = (turn + 1) % len(kind.PARTS)
+        elif name in kind.PARTS:
+            with pytest.raises(RuntimeError, match=rf"{kind.PARTS[turn]}\(\) is due"):
+                getattr(optimizer, name)()
+            assert torch.equal(w, before)
+        elif turn:
+            with pytest.raises(RuntimeError, match="in the middle of a step"):
+                optimizer.step(lambda: 0) if name == "step" else optimizer.state_dict()
+            assert torch.equal(w, before)
+
+
+@both
+def test_a_part_without_a_backward_pass_before_it_is_refused(kind):
+    model, optimizer = made(kind)
+    x, y = batch()
+    before = flat(model)
+    if kind is RSAM:
+        optimizer.draw_step()
+    with pytest.raises(RuntimeError, match=r"first_step\(\) found no gradient"):
+        optimizer.first_step()
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.first_step()
+    assert all(p.grad is None for p in model.parameters()), "they must not be added to the next"
+    with pytest.raises(RuntimeError, match=r"second_step\(\) found no gradient"):
+        optimizer.second_step()
+    assert torch.equal(flat(model), before)
+    optimizer.step(closure_of(model, optimizer, x, y))
+
+
+def test_the_closure_is_called_twice_with_gradients_on_and_the_first_loss_is_returned():
+    for kind in (SAM, RSAM):
+        model, optimizer = made(kind)
+        log: list = []
+        loss = optimizer.step(closure_of(model, optimizer, *batch(), log=log))
+        assert len(log) == 2
+        assert loss.item() == log[0][1] < log[1][1]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "says"),
+    [
+        ({"rho": -1.0}, ValueError, "rho"),
+        ({"rho": float("nan")}, ValueError, "rho"),
+        ({"eta": -1.0}, ValueError, "eta"),
+        ({"max_grad_norm": 0.0}, ValueError, "max_grad_norm"),
+        ({"momentum": -1.0}, ValueError, "momentum"),
+    ],
+)
+def test_settings_that_cannot_be(options, error, says):
+    with pytest.raises(error, match=says):
+        SAM([nn.Parameter(torch.ones(2))], torch.optim.SGD, **{"lr": 0.1, **options})
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"sigma": -1.0}, "sigma"), ({"lam": 0.0}, "lam"), ({"draw": "dice"}, "'torch', 'reference'")],
+)
+def test_settings_of_the_draw_that_cannot_be(options, says):
+    with pytest.raises(ValueError, match=says):
+        RSAM([nn.Parameter(torch.ones(2))], torch.optim.SGD, lr=0.1, **options)
+
+
+def test_bases_that_can_be_none():
+    params = [nn.Parameter(torch.ones(2))]
+    built = torch.optim.SGD(params, lr=0.1)
+    for wrong in (
+        lambda: SAM(params, torch.optim.LBFGS),
+        lambda: SAM(params, built),
+        lambda: SAM(params),
+        lambda: SAM(built, torch.optim.SGD),
+        lambda: SAM(built, lr=0.1),
+        lambda: SAM(params, list),
+        lambda: RSAM(SAM(params, torch.optim.SGD, lr=0.1)),
+    ):
+        with pytest.raises(TypeError):
+            wrong()
+
+
+def test_a_base_that_is_built_keeps_its_groups_and_state():
+    model, other = torch_net(), torch_net()
+    groups = [{"params": [p], "lr": 0.1 / (i + 1)} for i, p in enumerate(model.parameters())]
+    sam = SAM(torch.optim.SGD(groups, momentum=0.9), rho=0.1, model=model)
+    groups = [{"params": [p], "lr": 0.1 / (i + 1)} for i, p in enumerate(other.parameters())]
+    peer = SAM(groups, torch.optim.SGD, rho=0.1, model=other, momentum=0.9)
+    train(model, sam, 3)
+    train(other, peer, 3)
+    assert torch.equal(flat(model), flat(other))
+
+
+def test_named_parameters_are_taken():
+    model = torch_net()
+    sam = SAM(model.named_parameters(), torch.optim.SGD, lr=0.1, model=model)
+    assert sam.state_dict()["param_groups"][0]["param_names"][0] == "0.weight"
+    train(model, sam, 2)
+
+
+# The way back
+
+
+@both
+@pytest.mark.parametrize("fails", [1, 2])
+def test_weights_are_back_when_the_closure_raises(kind, fails):
+    model, optimizer = made(kind)
+    train(model, optimizer, 2)
+    x, y = batch()
+    inner, calls = closure_of(model, optimizer, x, y), itertools.count(1)
+    before = flat(model)
+
+    def closure():
+        loss = inner()
+        if next(calls) == fails:
+            raise ArithmeticError("out of order")
+        return loss
+
+    other, peer = copy.deepcopy((model, optimizer))
+    with pytest.raises(ArithmeticError):
+        optimizer.step(closure)
+    assert torch.equal(flat(model), before)
+    model.load_state_dict(other.state_dict())  # the statistics have moved
+    optimizer.step(closure_of(model, optimizer, x, y))
+    peer.step(closure_of(other, peer, x, y))
+    assert torch.equal(flat(model), flat(other)), "the step that failed has left nothing behind"
+
+
+@both
+@pytest.mark.parametrize("used_in", [(), (0,), (1,), (0, 1)], ids=str)
+def test_a_parameter_without_gradient_in_a_pass_comes_back(kind, used_in):
+    w, extra = (nn.Parameter(torch.randn(4, 3)) for _ in range(2))
+    optimizer = kind([w, extra], torch.optim.SGD, rho=0.5, lr=0.1)
+    before, seen, calls = extra.detach().clone(), [], itertools.count()
+
+    def closure():
+        optimizer.zero_grad()
+        seen.append(extra.detach().clone())
+        loss = (w**2).sum()
+        if next(calls) in used_in:
+            loss = loss + (extra**3).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    if 1 in used_in:  # it moves, from where it was
+        torch.testing.assert_close(extra.detach(), before - 0.1 * 3 * seen[1] ** 2)
+    else:
+        assert torch.equal(extra.detach(), before)
+    assert torch.equal(seen[1], before) == (kind is SAM and 0 not in used_in)
+
+
+@both
+def test_frozen_parameters_stay_and_do_not_count(kind):
+    ends = []
+    for known in (True, False):
+        w, frozen = nn.Parameter(torch.ones(3, 2)), nn.Parameter(torch.full((2,), 5.0))
+        frozen.requires_grad_(False)
+        params = [w, frozen] if known else [w]
+        optimizer = kind(params, torch.optim.SGD, rho=0.5, lr=0.1, weight_decay=0.1)
+
+        def closure(optimizer=optimizer, w=w, frozen=frozen):
+            optimizer.zero_grad()
+            loss = ((w @ frozen) ** 2).sum()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure)
+        ends.append(w.detach())
+        assert torch.equal(frozen, torch.full((2,), 5.0))
+    assert torch.equal(*ends)
+
+
+@both
+def test_tied_weights_are_moved_once(kind):
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.into = nn.Embedding(5, 3, dtype=torch.float64)
+            self.out = nn.Linear(3, 5, bias=False, dtype=torch.float64)
+            self.out.weight = self.into.weight
+
+        def forward(self, x):
+            return self.out(self.into(x))
+
+    model = Tied()
+    optimizer = (
+        kind(model, torch.optim.SGD, rho=0.5, sigma=0.0, lr=0.0)
+        if kind is RSAM
+        else kind(model, torch.optim.SGD, rho=0.5, lr=0.0)
+    )
+    before, seen = flat(model), []
+
+    def closure():
+        optimizer.zero_grad()
+        seen.append(flat(model))
+        loss = nn.functional.cross_entropy(model(torch.arange(5)), torch.arange(5))
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert (seen[1] - before).norm().item() == pytest.approx(0.5, rel=1e-9)
+    assert torch.equal(flat(model), before)
+    assert model.out.weight is model.into.weight
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+@both
+def test_sparse_gradients_climb_as_dense_ones(kind, adaptive):
+    ends = []
+    for sparse in (True, False):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            table = nn.Embedding(6, 3, sparse=sparse, dtype=torch.float64)
+        own = {} if kind is RSAM else {"adaptive": adaptive}
+        optimizer = kind(table, torch.optim.SGD, rho=0.5, lr=0.1, **own)
+
+        def closure(table=table, optimizer=optimizer):
+            optimizer.zero_grad()
+            loss = (table(torch.tensor([1, 1, 4])) ** 3).sum()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure)
+        ends.append(flat(table))
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-12)
+
+
+# Batch norm and dropout
+
+
+@both
+@pytest.mark.parametrize("halves", [False, True], ids=["closure", "halves"])
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_running_statistics_are_those_of_the_first_pass(kind, halves, momentum):
+    model = torch_net()
+    model[1].momentum = momentum
+    optimizer = kind(
+        model, torch.optim.SGD, rho=0.5, **({"sigma": 0.1} if kind is RSAM else {}), lr=0.1
+    )
+    x, y = batch()
+    other = copy.deepcopy(model)
+    peer = copy.deepcopy(optimizer)
+    if kind is RSAM:  # at w + D
+        peer.draw_step()
+        with torch.no_grad():
+            for p, q in zip(other.parameters(), peer.param_groups[0]["params"]):
+                p.copy_(q)
+    other(x)
+    if halves:
+        in_halves(model, optimizer, x, y)
+    else:
+        optimizer.step(closure_of(model, optimizer, x, y))
+    for name, buffer in other.named_buffers():
+        assert torch.equal(buffer, dict(model.named_buffers())[name]), name
+    assert int(model[1].num_batches_tracked) == 1
+
+
+LAYERS = {
+    "batch norm": lambda: nn.BatchNorm1d(4),
+    "instance norm": lambda: nn.InstanceNorm1d(4, affine=True, track_running_stats=True),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 4)),
+    "frozen batch norm": lambda: nn.BatchNorm1d(4).eval(),
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_whatever_a_layer_keeps_moves_once(layer):
+    def data():
+        return torch.randn(6, 4, 3 if layer == "instance norm" else 4).squeeze(-1)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        inner = LAYERS[layer]()
+        x = data() if layer == "instance norm" else torch.randn(6, 4)
+    model = nn.Sequential(inner)
+    optimizer = SAM(model, torch.optim.SGD, rho=0.5, lr=0.1)
+    other = copy.deepcopy(model)
+    other(x)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (model(x) ** 3).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    for a, b in zip(model.buffers(), other.buffers()):
+        assert torch.equal(a, b)
+
+
+@both
+def test_statistics_that_cannot_be_put_back_are_refused(kind):
+    model = torch_net()
+    optimizer = kind(model.parameters(), torch.optim.SGD, lr=0.1)
+    before = flat(model)
+    with pytest.raises(RuntimeError, match=r"BatchNorm2d keeps .*model=model"):
+        optimizer.step(closure_of(model, optimizer, *batch()))
+    assert torch.equal(flat(model), before)
+    model.eval()
+    optimizer.step(closure_of(model, optimizer, *batch()))
+
+
+def test_a_model_may_be_named_for_one_second_pass():
+    model = torch_net()
+    sam = SAM(model.parameters(), torch.optim.SGD, lr=0.1)
+    x, y = batch()
+    nn.functional.cross_entropy(model(x), y).backward()
+    kept = copy.deepcopy(list(model.buffers()))
+    sam.first_step()
+    with sam.second_pass(model):
+        nn.functional.cross_entropy(model(x), y).backward()
+    sam.second_step()
+    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), kept))
+
+
+@both
+@pytest.mark.parametrize("halves", [False, True], ids=["closure", "halves"])
+def test_both_passes_have_the_same_masks(kind, halves):
+    model = nn.Sequential(nn.Dropout(0.5), nn.Linear(50, 1, bias=False))
+    optimizer = kind(model, torch.optim.SGD, rho=0.1, lr=0.1)
+    masks = []
+    model[0].register_forward_hook(lambda m, x, out: masks.append(out != 0))
+
+    def backward():
+        loss = model(torch.ones(4, 50)).sum()
+        loss.backward()
+        return loss
+
+    def closure():
+        optimizer.zero_grad()
+        return backward()
+
+    for _ in range(2):
+        if not halves:
+            optimizer.step(closure)
+            continue
+        if kind is RSAM:
+            optimizer.draw_step()
+        with optimizer.first_pass():
+            backward()
+        optimizer.first_step()
+        with optimizer.second_pass():
+            backward()
+        optimizer.second_step()
+    assert torch.equal(masks[0], masks[1])
+    assert torch.equal(masks[2], masks[3])
+    assert not torch.equal(masks[0], masks[2])
+
+
+# Accumulation and clipping
+
+
+@both
+@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("halves", [False, True], ids=["closure", "halves"])
+def test_micro_batches_are_the_mini_batch(kind, parts, halves):
+    ends = []
+    for n in (1, parts):
+        model = torch_net().eval()  # batch norm's statistics are those of a part
+        _, optimizer = made(kind, model)
+
+        def backward(x, y, n=n, model=model):
+            total = 0
+            for some_x, some_y in zip(x.chunk(n), y.chunk(n)):
+                loss = nn.functional.cross_entropy(model(some_x), some_y) / n
+                loss.backward()
+                total += loss.item()
+            return total
+
+        for x, y in torch_batches(4):
+            if halves:
+                for name in optimizer.PARTS:
+                    if name != "draw_step":
+                        backward(x, y)
+                    getattr(optimizer, name)()
+                optimizer.zero_grad()
+            else:
+
+                def closure(optimizer=optimizer, x=x, y=y, backward=backward):
+                    optimizer.zero_grad()
+                    return backward(x, y)
+
+                optimizer.step(closure)
+        ends.append(flat(model))
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-12)
+
+
+@both
+@pytest.mark.parametrize("halves", [False, True], ids=["option", "between"])
+def test_clipping_is_of_the_second_gradient(kind, halves):
+    """By hand: the base step of the clipped gradient, at w."""
+    model, optimizer = made(kind, **({} if halves else {"max_grad_norm": 0.05}))
+    x, y = batch()
+    before = flat(model)
+    if halves:
+        for name in optimizer.PARTS:
+            if name != "draw_step":
+                nn.functional.cross_entropy(model(x), y).backward()
+            if name == "second_step":
+                assert nn.utils.clip_grad_norm_(model.parameters(), 0.05) > 0.05
+            getattr(optimizer, name)()
+    else:
+        optimizer.step(closure_of(model, optimizer, x, y))
+    g = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    assert g.norm().item() == pytest.approx(0.05, rel=1e-4)
+    torch.testing.assert_close(flat(model), before - 0.1 * g, rtol=0, atol=1e-15)
+
+
+# Mixed precision
+
+
+def scaled_closure(model, optimizer, scaler, x, y, spoil=lambda number, loss: loss):
+    calls = itertools.count(1)
+
+    def closure():
+        optimizer.zero_grad()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = nn.functional.cross_entropy(model(x), y)
+        scaler.scale(spoil(next(calls), loss)).backward()
+        return loss
+
+    return closure
+
+
+def scaler_at(scale=1024.0):
+    return torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1000)
+
+
+@both
+def test_a_scaler_changes_nothing_but_rounding(kind):
+    ends = []
+    for scaled in (True, False):
+        model = torch_net(dtype=torch.float32)
+        optimizer = kind(model, torch.optim.SGD, rho=0.1, max_grad_norm=0.5, lr=0.1, momentum=0.9)
+        scaler = scaler_at()
+        for x, y in torch_batches(3, torch.float32):
+            if scaled:
+                closure = scaled_closure(model, optimizer, scaler, x, y)
+                optimizer.step(closure, scaler=scaler)
+                scaler.update()
+            else:
+                off = torch.amp.GradScaler("cpu", enabled=False)
+                optimizer.step(scaled_closure(model, optimizer, off, x, y), scaler=off)
+                off.update()
+        ends.append(flat(model))
+    torch.testing.assert_close(*ends, rtol=1e-6, atol=1e-6)
+
+
+@both
+@pytest.mark.parametrize("overflows", [1, 2])
+@pytest.mark.parametrize("halves", [False, True], ids=["closure", "halves"])
+def test_an_overflow_in_either_pass_skips_the_step(kind, overflows, halves):
+    model = torch_net(dtype=torch.float32)
+    optimizer = kind(model, torch.optim.SGD, rho=0.1, lr=0.1, momentum=0.9)
+    scaler = scaler_at()
+    x, y = next(torch_batches(1, torch.float32))
+
+    def spoil(number, loss):
+        return loss * float("inf") if number == overflows else loss
+
+    def one_step(spoil):
+        closure = scaled_closure(model, optimizer, scaler, x, y, spoil)
+        if not halves:
+            optimizer.step(closure, scaler=scaler)
+        else:
+            for name in optimizer.PARTS:
+                if name != "draw_step":
+                    closure()
+                getattr(optimizer, name)(*([scaler] if name == "first_step" else []))
+        scaler.update()
+
+    one_step(lambda number, loss: loss)
+    before, state = flat(model), copy.deepcopy(optimizer.base_optimizer.state_dict())
+    statistics = copy.deepcopy(list(model.buffers()))
+    one_step(spoil)
+    assert torch.equal(flat(model), before)
+    for a, b in zip(optimizer.state.values(), state["state"].values()):
+        assert torch.equal(a["momentum_buffer"], b["momentum_buffer"])
+    assert all(torch.isfinite(b).all() for b in model.buffers())
+    assert not torch.equal(next(model.buffers()), statistics[0])
+    assert scaler.get_scale() == 512
+    one_step(lambda number, loss: loss)
+    assert not torch.equal(flat(model), before)
+    assert torch.isfinite(flat(model)).all()
+
+
+@both
+def test_a_step_inside_autocast_casts_the_weights_of_each_pass(kind):
+    """Autocast keeps its casts of the weights until its block ends, whatever becomes of them."""
+    losses = []
+    for outside in (True, False):
+        model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
+        with torch.no_grad():
+            for i, p in enumerate(model.parameters()):
+                p.copy_(torch.linspace(-1, 1 + i, p.numel()).reshape(p.shape))
+        optimizer = kind(model, torch.optim.SGD, rho=2.0, lr=0.1)
+        log: list = []
+
+        def block():
+            return torch.autocast("cpu", dtype=torch.bfloat16)
+
+        def closure(model=model, optimizer=optimizer, log=log, outside=outside, block=block):
+            optimizer.zero_grad()
+            with contextlib.nullcontext() if outside else block():
+                loss = model(torch.ones(2, 4)).float().square().sum()
+            loss.backward()
+            log.append(loss.item())
+            return loss
+
+        with block() if outside else contextlib.nullcontext():
+            optimizer.step(closure)
+        losses.append(log)
+    assert losses[0] == losses[1]
+    assert losses[0][1] > losses[0][0] + 1
+
+
+# Schedulers, hooks, compilation
+
+
+@both
+@pytest.mark.parametrize("halves", [False, True], ids=["closure", "halves"])
+def test_a_scheduler_sets_the_rate_of_the_base_and_warns_of_nothing(kind, halves):
+    model, optimizer = made(kind)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=5)
+    rates = []
+    for x, y in torch_batches(4):
+        if halves:
+            in_halves(model, optimizer, x, y)
+        else:
+            optimizer.step(closure_of(model, optimizer, x, y))
+        rates.append(optimizer.base_optimizer.param_groups[0]["lr"])
+        scheduler.step()
+    assert len(set(rates)) == 4
+
+
+def test_hooks_are_called_once_a_step():
+    model, sam = made()
+    calls = []
+    sam.register_step_post_hook(lambda *_: calls.append("sam"))
+    sam.base_optimizer.register_step_pre_hook(lambda *_: calls.append("base"))
+    train(model, sam, 2)
+    assert calls == ["base", "sam"] * 2
+
+
+@pytest.mark.filterwarnings("ignore")  # dynamo's own, which are not its users'
+@both
+def test_a_compiled_model_and_a_compiled_step_take_the_same_step(kind):
+    """By dynamo alone: what is compiled is the graph, whoever makes code of it."""
+    ends = []
+    for how in ("plain", "model", "step"):
+        torch._dynamo.reset()
+        model = torch_net()
+        optimizer = kind(model, torch.optim.SGD, rho=0.1, lr=0.1, momentum=0.9)
+        used = torch.compile(model, backend="eager") if how == "model" else model
+
+        def step(x, y, used=used, optimizer=optimizer):
+            return optimizer.step(closure_of(used, optimizer, x, y))
+
+        one_step = torch.compile(step, backend="eager") if how == "step" else step
+        for x, y in torch_batches(3):
+            one_step(x, y)
+        ends.append((flat(model), [b.clone() for b in model.buffers()]))
+    for end in ends[1:]:
+        torch.testing.assert_close(end, ends[0], rtol=0, atol=1e-12)
