@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rsam_backends import Stream
 from rsam_ref.algorithms.noise import TINY, check_sigma
-from rsam_ref.pytorch.vectors import LOW
+from rsam_ref.pytorch.vectors import LOW, is_sharded
 
 Draw = Callable[[int, Sequence[Tensor]], Sequence[Tensor]]
 """From the step, counted from 0, and the weights to z: a tensor like each of the weights."""
@@ -94,17 +94,18 @@ class Generators:
 
 def normal_like(w: Tensor, generator: torch.Generator) -> Tensor:
     """N(0, 1) for every real number in w."""
-    if hasattr(w, "full_tensor"):  # a sharded one: all draw all of it, and keep their shard
-        return _sharded_like(w, generator)
     if w.is_complex():
         return torch.view_as_complex(normal_like(torch.view_as_real(w), generator))
-    return torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
+    whole = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
+    return sharded_as(w, whole)
 
 
-def _sharded_like(w: Any, generator: torch.Generator) -> Tensor:
+def sharded_as(w: Any, whole: Tensor) -> Tensor:
+    """A tensor that every process has in full, as shards where w is: each keeps its own."""
+    if not is_sharded(w):
+        return whole
     from torch.distributed.tensor import distribute_tensor
 
-    whole = torch.randn(w.shape, dtype=w.dtype, device=w.device, generator=generator)
     return distribute_tensor(whole, w.device_mesh, w.placements, src_data_rank=None)
 
 
@@ -123,7 +124,8 @@ class ReferenceDraw:
         kind = "float64" if weights[0].dtype == torch.float64 else "float32"
         sizes = [w.numel() for w in weights]
         drawn = torch.from_numpy(Stream("noise", self.seed, step).normal(sum(sizes), kind))
-        return [z.reshape(w.shape).to(w) for z, w in zip(torch.split(drawn, sizes), weights)]
+        whole = [z.reshape(w.shape) for z, w in zip(torch.split(drawn, sizes), weights)]
+        return [sharded_as(w, z.to(w.device, w.dtype)) for z, w in zip(whole, weights)]
 
 
 def draw_of(draw: str | Draw, seed: int) -> Draw:

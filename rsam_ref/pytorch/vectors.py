@@ -1,7 +1,6 @@
 """Vectors that lie in many tensors: what the equations need of them, without a copy into one.
 
-A vector is a list of tensors, one for each parameter. Where a library function for lists is faster
-(on a GPU one kernel for all of them), it is used.
+A vector is a list of tensors, one for each parameter. On a GPU one kernel does all of a list.
 """
 
 from __future__ import annotations
@@ -28,20 +27,33 @@ def norm(vector: Vector) -> Tensor:
     widest = torch.float64 if any(n.dtype == torch.float64 for n in lengths) else torch.float32
     home = lengths[0].device
     length = torch.linalg.vector_norm(torch.stack([n.to(home, widest) for n in lengths]))
-    return length.full_tensor() if hasattr(length, "full_tensor") else length
+    return length.full_tensor() if is_sharded(length) else length
 
 
 def add_(weights: Vector, vector: Vector, factor: Tensor) -> None:
     """``weights += factor * vector`` in place, where ``factor`` is one number."""
-    factors = {w.device: factor.to(w.device) for w in weights}
-    if len(factors) == 1 and weights[0].device.type != "cpu":
-        steps = torch._foreach_mul(list(vector), next(iter(factors.values())))
-        torch._foreach_add_(list(weights), steps)
-        return
-    for w, v in zip(weights, vector):
-        w.addcmul_(v, factors[w.device])
+    if _by_lists(weights):
+        torch._foreach_add_(list(weights), torch._foreach_mul(list(vector), factor))
+    else:
+        for w, v in zip(weights, vector):
+            w.addcmul_(v, factor.to(w.device))
 
 
 def copy_(to: Vector, source: Vector) -> None:
     """``to = source`` in place, bit for bit."""
-    torch._foreach_copy_(list(to), list(source))
+    if _by_lists(to):
+        torch._foreach_copy_(list(to), list(source))
+    else:
+        for a, b in zip(to, source):
+            a.copy_(b)
+
+
+def _by_lists(vector: Vector) -> bool:
+    """Whether the functions for lists save time: on one GPU. Those for shards are not all there."""
+    [device, *others] = {t.device for t in vector}
+    return device.type != "cpu" and not others and not any(map(is_sharded, vector))
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether a tensor is a DTensor, of which each process holds a part."""
+    return hasattr(tensor, "full_tensor")
