@@ -22,10 +22,13 @@ Number = float | Schedule
 class SAM(Wrapper):
     """Sharpness-aware minimization (Foret et al., ICLR 2021) around any torch optimizer.
 
+    ::
+
         g0 = grad L(w)       eps = rho g0 / (||g0|| + 1e-12)       g = grad L(w + eps)
 
     The base optimizer moves w by g. ``||.||`` is over all parameters of all groups together. With
-    ``adaptive`` it is ASAM (Kwon et al., ICML 2021): eps = rho T^2 g0 / ||T g0||, T = |w| + eta.
+    ``adaptive`` it is ASAM (Kwon et al., ICML 2021), ``eps = rho T^2 g0 / ||T g0||`` with
+    ``T = |w| + eta``.
 
     Parameters
     ----------
@@ -110,6 +113,8 @@ def _dense(gradient: Tensor) -> Tensor:
 
 class RSAM(Wrapper):
     """Random sharpness-aware minimization (Liu et al., NeurIPS 2022) around any torch optimizer.
+
+    ::
 
         D  = sigma s z                     s the norm of each weight's filter, z ~ N(0, I)
         g0 = grad L(w + D)
