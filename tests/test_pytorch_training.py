@@ -231,6 +231,38 @@ def test_frozen_parameters_stay_and_do_not_count(kind):
 
 
 @both
+def test_a_group_in_which_nothing_is_used_is_let_be(kind):
+    w, unused, frozen = (nn.Parameter(torch.ones(3)) for _ in range(3))
+    frozen.requires_grad_(False)
+    groups = [{"params": [p]} for p in (unused, w, frozen)]
+    optimizer = kind(groups, torch.optim.SGD, rho=0.5, lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (w**2).sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)
+    assert torch.equal(unused, torch.ones(3))
+    assert torch.equal(frozen, torch.ones(3))
+    assert (w < 1).all()
+
+
+def test_the_ways_of_a_gpu_are_those_of_the_host(monkeypatch):
+    """The functions for lists, which on the host are not faster."""
+    ends = []
+    for by_lists in (False, True):
+        if by_lists:
+            monkeypatch.setattr("rsam_ref.pytorch.vectors._by_lists", lambda vector: bool(vector))
+        for kind in (SAM, RSAM):
+            model, optimizer = made(kind)
+            train(model, optimizer, 3)
+            ends.append(flat(model))
+    torch.testing.assert_close(ends[:2], ends[2:], rtol=0, atol=1e-13)
+
+
+@both
 def test_tied_weights_are_moved_once(kind):
     class Tied(nn.Module):
         def __init__(self):

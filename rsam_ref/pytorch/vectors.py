@@ -33,7 +33,8 @@ def norm(vector: Vector) -> Tensor:
 def add_(weights: Vector, vector: Vector, factor: Tensor) -> None:
     """``weights += factor * vector`` in place, where ``factor`` is one number."""
     if _by_lists(weights):
-        torch._foreach_add_(list(weights), torch._foreach_mul(list(vector), factor))
+        steps = torch._foreach_mul(list(vector), factor.to(weights[0].device))
+        torch._foreach_add_(list(weights), steps)
     else:
         for w, v in zip(weights, vector):
             w.addcmul_(v, factor.to(w.device))
@@ -50,8 +51,10 @@ def copy_(to: Vector, source: Vector) -> None:
 
 def _by_lists(vector: Vector) -> bool:
     """Whether the functions for lists save time: on one GPU. Those for shards are not all there."""
-    [device, *others] = {t.device for t in vector}
-    return device.type != "cpu" and not others and not any(map(is_sharded, vector))
+    devices = {t.device for t in vector}
+    if len(devices) != 1 or any(map(is_sharded, vector)):
+        return False
+    return devices.pop().type != "cpu"
 
 
 def is_sharded(tensor: Tensor) -> bool:
