@@ -91,11 +91,11 @@ def check(
     if maker.form in ("optimizer", "loop"):
         with suppress(ImportError):  # said by the maker; loaded here, for it to be in one thread
             importlib.import_module("torch")
-    chosen = probes.probes_of(maker.form)
-    tell("training", 0, len(chosen) + 1)
+    tell("training", 0, len(probes.probes_of(maker.form, [])) + 1)
     with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
         setting, driving, driven = _main_run(maker, algorithm, seed)
         others = driving.others(driven, setting.main)
+    chosen = probes.probes_of(maker.form, driven.steps)
     findings = held_to(base, [*setting.main.findings, *others])
     outcomes = {"training": "findings" if findings else "passed", **setting.outcomes}
     for i, (name, probe) in enumerate(chosen.items(), start=1):

@@ -232,6 +232,11 @@ def rsam_directions() -> Iterator[Direction]:
         ("D - lam g0", "direction.gradient-subtracted", lambda a: (-a.hyper.lam, 1)),
         ("D", "direction.noise-only", lambda a: (0, 1)),
         (
+            "lam g0 of the scaled loss + D",
+            "direction.scaled-gradient",
+            lambda a: (a.hyper.lam * (a.seen.scale or np.nan), 1),
+        ),
+        (
             "lam g0 / ||g0|| + D",
             "direction.normalised-first",
             lambda a: (a.hyper.lam / norm(a.first), 1),

@@ -5,6 +5,11 @@ from __future__ import annotations
 from rsam_ref.conformance.report.entry import Entry
 
 FINDINGS: dict[str, Entry] = {
+    "ascent.cached-weights": Entry(
+        "both passes are in one torch.autocast block, which keeps the lowered weights of the first",
+        "the second gradient is the first one again: SAM is off as soon as autocast is on",
+        "open torch.autocast anew for each pass, with backward outside; or cache_enabled=False",
+    ),
     "direction.lam-ignored": Entry(
         "lam does not weigh the gradient (1, or a fixed number, in its place, or it weighs both)",
         "lam has no effect",
@@ -49,6 +54,11 @@ FINDINGS: dict[str, Entry] = {
         "a holds the draw before it was scaled (z, s z or sigma z) instead of D",
         "the ascent is mostly noise",
         "use the D that was added to the weights",
+    ),
+    "direction.scaled-gradient": Entry(
+        "the gradient in a = lam g0 + D is that of the loss times a gradient scaler's factor",
+        "beside it the draw is as good as nothing, and how much changes with the scaler",
+        "scaler.unscale_(optimizer) before the direction is made",
     ),
     "direction.wrong-weights": Entry(
         "gradient and draw are added in another proportion than lam",

@@ -32,6 +32,8 @@ ROLES = {
     "device": names.DEVICES,
     "number": names.NUMBERS,
     "state": names.STATES,
+    "scaler": names.SCALERS,
+    "accelerator": names.ACCELERATORS,
 }
 """What a training step is given, and what that is called."""
 
@@ -87,6 +89,8 @@ def _by_annotation(parameter: inspect.Parameter) -> str | None:
         "Callable": "loss",
         "_Loss": "loss",
         "DataLoader": "loader",
+        "GradScaler": "scaler",
+        "Accelerator": "accelerator",
     }.get(last)
 
 

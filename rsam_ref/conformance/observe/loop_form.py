@@ -69,6 +69,7 @@ class LoopSubject(TorchSubject):
         if self.given_optimizer:
             self.base_seen = given_base(self.optimizer, self.judged)
         self.state: Any = {}
+        self.scaler = torch.amp.GradScaler("cpu")
         problem.own_loss = "loss" not in self.assignment.values()
 
     @property
@@ -93,7 +94,7 @@ class LoopSubject(TorchSubject):
         for group in self.optimizer.param_groups:
             group["lr"] = hyper.lr
         self._settings = self.base_seen.begin() if self.base_seen else []
-        with self._looking_for_a_base(), self.outside.holding(self.kept):
+        with self._watching(seen), self.outside.holding(self.kept):
             seen.returned = self._call(number, hyper)
         self._end(seen)
 
@@ -110,6 +111,7 @@ class LoopSubject(TorchSubject):
             "device": "cpu",
             "number": number,
             "state": self.state,
+            "scaler": self.scaler,
             **vars(hyper),
         }
         taken = parameters_of(self.train_step)
@@ -139,6 +141,7 @@ class LoopSubject(TorchSubject):
         other.net.load_state_dict(self.net.state_dict())
         other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
         other.state = copy.deepcopy(self.state)
+        other.scaler.load_state_dict(self.scaler.state_dict())
         return other
 
 

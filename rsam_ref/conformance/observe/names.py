@@ -263,6 +263,9 @@ STATES = [
     "carry",
 ]
 
+SCALERS = ["scaler", "grad_scaler", "gradscaler", "amp_scaler", "loss_scaler"]
+ACCELERATORS = ["accelerator", "accel"]
+
 _SETTING_OF = {name: setting for setting, names in ALIASES.items() for name in names}
 
 

@@ -41,6 +41,18 @@ class Evaluation:
     at: np.ndarray
     batch: int
     rows: frozenset[int] | None = None
+    lowered_to: str | None = None
+    """The type that torch.autocast runs it in, where it is under one."""
+
+
+@dataclass
+class ScalerSeen:
+    """What a step does with gradient scalers."""
+
+    scalers: list[Any] = field(default_factory=list)
+    factors: list[float] = field(default_factory=list)
+    """What a loss was multiplied by, each time."""
+    updates: int = 0
 
 
 @dataclass
@@ -56,6 +68,7 @@ class Step:
     """What is known of the base optimizer."""
     returned: Any = None
     """What the step gave back to its caller, where that may be a loss."""
+    scaler: ScalerSeen = field(default_factory=ScalerSeen)
 
 
 class Subject(Protocol):
@@ -125,6 +138,7 @@ class Seen:
         self.w = step.before
         self.after = step.after
         self.base = step.base
+        self.scale = step.scaler.factors[0] if step.scaler.factors else None
         self.repeated = 0
         self.points: list[np.ndarray] = []
         self.batches: list[Samples] = []

@@ -230,7 +230,7 @@ class OptimizerSubject(TorchSubject):
                 self.net.zero_grad()
                 return backward() if wanted and way.name != "forward-closure" else forward()
 
-        with self._looking_for_a_base():
+        with self._watching(seen):
             for i, call in enumerate(way.calls):
                 if call == "backward":
                     if way.name == "backward-first":

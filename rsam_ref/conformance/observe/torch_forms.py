@@ -20,6 +20,12 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from rsam_ref.conformance.observe import torch_base
 from rsam_ref.conformance.observe.base import Settings
+from rsam_ref.conformance.observe.mixed_precision import (
+    autocast_watched,
+    lowered_to,
+    runs_with_others,
+    scalers_watched,
+)
 from rsam_ref.conformance.observe.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
 from rsam_ref.conformance.observe.problem import CHANNELS, CLASSES, Problem
 from rsam_ref.conformance.observe.torch_base import TorchBase, given_base
@@ -75,7 +81,12 @@ class _Run:
     weights: list[torch.Tensor]
     x: torch.Tensor
     node: Any
+    place: int
+    """At the how manieth place of the step it is, from 0."""
+    lowered_to: str | None
     used: bool = False
+    other_weights: bool = False
+    """Whether it did not run with the weights that the network has."""
 
 
 class TorchSubject:
@@ -91,6 +102,10 @@ class TorchSubject:
         self.number = 0
         self.runs: list[_Run] = []
         self.unseen = False
+        self.lowered = False
+        """Whether torch.autocast does what it is for, instead of only being seen."""
+        self.overflow_in: int | None = None
+        """At which place of a step the gradient is infinite, from 0."""
         self.base_seen: TorchBase | None = None
         self._settings: Settings = []
         # A function, not a method: copy.deepcopy of the network then does not copy this object.
@@ -110,13 +125,24 @@ class TorchSubject:
                 f"step {self.number + 1} ran the network more than {MOST_EVALUATIONS} times"
             )
         weights = [p.detach().clone() for p in net.judged()]
-        run = _Run(weights, x.detach().clone(), out.grad_fn)
+        place = self._place(weights) if self.overflow_in is not None else 0
+        run = _Run(weights, x.detach().clone(), out.grad_fn, place, lowered_to())
+        run.other_weights = self.lowered and runs_with_others(net, x, out)
         self.runs.append(run)
 
-        def use(_: torch.Tensor) -> None:
+        def use(gradient: torch.Tensor) -> torch.Tensor | None:
             run.used = True
+            overflows = self.overflow_in == run.place
+            return torch.full_like(gradient, torch.inf) if overflows else None
 
         out.register_hook(use)
+
+    def _place(self, weights: list[torch.Tensor]) -> int:
+        """At the how manieth place of the step these weights are."""
+        for run in self.runs:
+            if all(torch.equal(p, q) for p, q in zip(run.weights, weights)):
+                return run.place
+        return max((run.place for run in self.runs), default=-1) + 1
 
     def _begin(self, number: int) -> None:
         self.number, self.runs, self.unseen = number, [], False
@@ -147,7 +173,17 @@ class TorchSubject:
                     f"{step} the model was run with {weights.size} weights; it has "
                     f"{self.weights().size}"
                 )
-            seen.evaluations.append(Evaluation(weights, *self._samples(x)))
+            seen.evaluations.append(Evaluation(weights, *self._samples(x), run.lowered_to))
+
+    @contextmanager
+    def _watching(self, seen: Step) -> Iterator[None]:
+        """Around a step."""
+        with (
+            self._looking_for_a_base(),
+            scalers_watched(seen),
+            autocast_watched(off=not self.lowered),
+        ):
+            yield
 
     @contextmanager
     def _looking_for_a_base(self) -> Iterator[None]:

@@ -165,6 +165,42 @@ FINDINGS: dict[str, Entry] = {
         "keep the weights' type",
         note=True,
     ),
+    "precision.autocast": Entry(
+        "the passes are run under torch.autocast",
+        "this check judges the step without the rounding of the lower type",
+        "nothing; how far the rounding turns eps is told beside",
+        note=True,
+    ),
+    "precision.passes-differ": Entry(
+        "one pass of a step is run under torch.autocast, another is not",
+        "eps and g are gradients of two networks, which differ by the lower type's rounding",
+        "open torch.autocast around both passes, each in a block of its own",
+        note=True,
+    ),
+    "scaler.overflow-left-perturbed": Entry(
+        "a pass overflows, the gradient scaler skips the step, and the weights stay at w + eps",
+        "each overflow adds an ascent to the weights",
+        "put the weights back yourself before scaler.step: what stands in the optimizer's step, or "
+        "in a hook of it, is skipped with it",
+    ),
+    "scaler.overflow-not-skipped": Entry(
+        "a pass overflows, and the weights move all the same, or are not finite afterwards",
+        "one overflow, as a gradient scaler makes them to find its scale, ends the training",
+        "call scaler.step(optimizer), not optimizer.step(); put the weights back from a copy",
+    ),
+    "scaler.updated-twice": Entry(
+        "the gradient scaler is updated more than once a step",
+        "its scale grows after fewer steps than growth_interval says, and halves more than once",
+        "nothing, if that is meant: unscale_ in both passes needs an update in between. Or divide "
+        "the first gradient by scaler.get_scale(), and update once",
+        note=True,
+    ),
+    "scaler.made-anew": Entry(
+        "every step makes a new gradient scaler",
+        "its scale never adapts: after an overflow the next step overflows, too",
+        "make one scaler for the whole training, and keep its state_dict",
+        note=True,
+    ),
     "cost.extra-evaluations": Entry(
         "more gradients are computed than are used",
         "time",

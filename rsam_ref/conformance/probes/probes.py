@@ -5,6 +5,7 @@ The registry: which probes a form has, and under what names they are told. Each 
 
 from __future__ import annotations
 
+from rsam_ref.conformance.observe.observer import Step
 from rsam_ref.conformance.probes.generators import reseeding
 from rsam_ref.conformance.probes.gradients import accumulation, infinite_gradient, missing_gradients
 from rsam_ref.conformance.probes.groups import added_group, parameter_groups
@@ -17,6 +18,7 @@ from rsam_ref.conformance.probes.limits import (
 )
 from rsam_ref.conformance.probes.long_run import longer_run
 from rsam_ref.conformance.probes.losses import returned_loss
+from rsam_ref.conformance.probes.mixed_precision import autocast, gradient_scaler
 from rsam_ref.conformance.probes.modes import modes
 from rsam_ref.conformance.probes.saving import save_and_resume
 from rsam_ref.conformance.probes.setting import Probe, Setting, SkippedError
@@ -56,8 +58,15 @@ OPTIMIZER: dict[str, Probe] = {
 }
 
 
-def probes_of(form: str) -> dict[str, Probe]:
-    """The probes of a form, by name, in the order in which they are carried out."""
+def probes_of(form: str, steps: list[Step]) -> dict[str, Probe]:
+    """The probes of a form, by name, in the order in which they are carried out. What the main
+    run's ``steps`` do not use is not asked about.
+    """
     if form in ("function", "optax"):
         return ALL
-    return {**ALL, **TORCH, **(OPTIMIZER if form == "optimizer" else {})}
+    found = {**ALL, **TORCH, **(OPTIMIZER if form == "optimizer" else {})}
+    if any(step.scaler.scalers for step in steps):
+        found["gradient scaler"] = gradient_scaler
+    if any(e.lowered_to for step in steps for e in step.evaluations):
+        found["autocast"] = autocast
+    return found

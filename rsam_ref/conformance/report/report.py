@@ -20,6 +20,7 @@ STAGES = {
     "dropout": "dropout",
     "limits": "limits",
     "precision": "precision",
+    "scaler": "gradient scaler",
     "cost": "cost",
     "contract": "contract",
 }
@@ -43,6 +44,8 @@ AROUND = (
     "contract.eval-left-on",
     "contract.reseeds-generator",
     "contract.perturbed-loss",
+    "scaler.overflow-left-perturbed",
+    "scaler.overflow-not-skipped",
 )
 """Divergences that leave the step itself, with usual inputs, as it should be."""
 
