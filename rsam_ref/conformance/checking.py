@@ -23,6 +23,7 @@ from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step.asked import held_to, without_hidden_nesterov
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.driving import Driven, Driving
+from rsam_ref.conformance.observe.compiled import run_as_written
 from rsam_ref.conformance.observe.forms import FORMS, Maker, form_of
 from rsam_ref.conformance.observe.guesses import in_words
 from rsam_ref.conformance.observe.load import load
@@ -91,6 +92,21 @@ def check(
     if maker.form in ("optimizer", "loop"):
         with suppress(ImportError):  # said by the maker; loaded here, for it to be in one thread
             importlib.import_module("torch")
+    with run_as_written(subject) as compiled:
+        report = _report(maker, algorithm, base, seed, timeout, tell)
+    if compiled:
+        report.probes["torch.compile"] = compiled[0]
+    return report
+
+
+def _report(
+    maker: Maker,
+    algorithm: str,
+    base: str | None,
+    seed: int,
+    timeout: float | None,
+    tell: Progress,
+) -> Report:
     tell("training", 0, len(probes.probes_of(maker.form, [])) + 1)
     with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
         setting, driving, driven = _main_run(maker, algorithm, seed)
