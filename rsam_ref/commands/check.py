@@ -23,7 +23,7 @@ def check(
     algorithm: Annotated[str, Option(help="sam, asam or rsam: what it is meant to be.")] = "rsam",
     form: Annotated[
         str | None,
-        Option(help="function, optimizer, loop or optax.  [default: found out]"),
+        Option(help="function, optimizer, loop, lightning or optax.  [default: found out]"),
     ] = None,
     base: Annotated[
         str | None,
@@ -45,8 +45,8 @@ def check(
     It is run from outside: only where it takes gradients and where the weights land is looked at.
     NAME is a function train_step(weights, loss_and_grad, state, hyper) -> (weights, state), in any
     framework, with lists of NumPy arrays; a PyTorch optimizer class, or make(params, hyper); a
-    PyTorch function train_step(model, optimizer, loss_fn, batch, hyper), in any order; or an optax
-    transformation, or make(hyper).
+    PyTorch function train_step(model, optimizer, loss_fn, batch, hyper), in any order; a
+    LightningModule class; or an optax transformation, or make(hyper).
 
     Settings are hyper.rho or hyper["rho"]; also lr, momentum, weight_decay, sigma, lam, eta.
 

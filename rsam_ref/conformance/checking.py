@@ -24,7 +24,7 @@ from rsam_ref.conformance.base_step.asked import held_to, without_hidden_nestero
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.driving import Driven, Driving
 from rsam_ref.conformance.observe.compiled import run_as_written
-from rsam_ref.conformance.observe.forms import FORMS, Maker, form_of
+from rsam_ref.conformance.observe.forms import FORMS, OWN_PASSES, Maker, form_of
 from rsam_ref.conformance.observe.guesses import in_words
 from rsam_ref.conformance.observe.load import load
 from rsam_ref.conformance.observe.names import BASE_SETTINGS
@@ -56,13 +56,13 @@ def check(
     subject:
         A function ``train_step(weights, loss_and_grad, state, hyper) -> (weights, state)``; a
         PyTorch optimizer class, or a function ``make(params, hyper)`` that returns an optimizer;
-        a function ``train_step(model, optimizer, loss_fn, batch, hyper)``; or an optax
-        transformation, or ``make(hyper)`` that returns one. Or where one of these is to be found:
+        a function ``train_step(model, optimizer, loss_fn, batch, hyper)``; a LightningModule class;
+        or an optax transformation, or ``make(hyper)`` that returns one. Or where one of these is to be found:
         "FILE.py:NAME" or "package.module:NAME".
     algorithm:
         "sam", "asam" or "rsam".
     form:
-        "function", "optimizer", "loop" or "optax"; found out from the subject if left out.
+        "function", "optimizer", "loop", "lightning" or "optax"; found out from the subject if left out.
     base:
         The base optimizer that it has to step with, such as "sgd" or "adamw"; by default that is
         its own affair, and a note tells of one that is not SGD.
@@ -89,7 +89,7 @@ def check(
         subject = load(subject)
     maker = Maker(subject, form or form_of(subject), algorithm)
     tell = progress or (lambda what, done, total: None)
-    if maker.form in ("optimizer", "loop"):
+    if maker.form in ("optimizer", *OWN_PASSES):
         with suppress(ImportError):  # said by the maker; loaded here, for it to be in one thread
             importlib.import_module("torch")
     with run_as_written(subject) as compiled:

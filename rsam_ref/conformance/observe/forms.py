@@ -15,20 +15,25 @@ from rsam_ref.conformance.observe.places import Found
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.trying import asked_for
 
-FORMS = ("function", "optimizer", "loop", "optax")
+FORMS = ("function", "optimizer", "loop", "lightning", "optax")
+OWN_PASSES = ("loop", "lightning")
+"""The forms that make both passes themselves."""
 EXPLAINED = (
     "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state); "
     "optimizer: a torch optimizer class, or make(params, hyper) that returns one; "
     "loop: train_step(model, optimizer, loss_fn, batch, hyper); "
+    "lightning: a LightningModule class; "
     "optax: a GradientTransformation, or make(hyper) that returns one"
 )
 
 
 def form_of(subject: Any) -> str:
-    """ "function", "optimizer", "loop" or "optax", by what it is and what its parameters are."""
+    """One of `FORMS`, by what it is and what its parameters are."""
     if not inspect.isclass(subject) and _is_transformation(subject):
         return "optax"
     if inspect.isclass(subject):
+        if any(parent.__name__ == "LightningModule" for parent in subject.__mro__):
+            return "lightning"
         if _has_steps(subject):
             return "optimizer"
         raise BrokenError(f"{subject.__name__} is a class without step(). {EXPLAINED}")
@@ -101,7 +106,7 @@ class Maker:
     def __call__(self, problem: Problem, hyper: Hyper, **options: Any) -> Any:
         if self.single and options.get("dtype", "float64") == "float64":
             options["dtype"] = "float32"
-        if self.form in ("function", "loop"):
+        if self.form in ("function", *OWN_PASSES):
             options.setdefault("asked", self.asked)
             options.setdefault("outside", self.outside)
         if self.form == "function":
@@ -109,12 +114,15 @@ class Maker:
         if self.form == "optax":
             return self._optax(problem, hyper, options)
         try:
+            from rsam_ref.conformance.observe.lightning_form import LightningSubject
             from rsam_ref.conformance.observe.loop_form import LoopSubject
             from rsam_ref.conformance.observe.optimizer_form import OptimizerSubject
         except ImportError as error:
             raise BrokenError(
                 f"the form {self.form!r} needs PyTorch ({error}); pip install 'rsam-ref[torch]'"
             ) from None
+        if self.form == "lightning":
+            return LightningSubject(self.subject, problem, hyper, **options)
         if self.form == "loop":
             options.setdefault("assignment", self.way)
             return LoopSubject(self.subject, problem, hyper, **options)

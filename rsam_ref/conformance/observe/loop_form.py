@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from rsam_ref.conformance.observe.accelerated import accelerated
 from rsam_ref.conformance.observe.arguments import (
     Assignment,
     asked_alone,
@@ -70,6 +71,10 @@ class LoopSubject(TorchSubject):
             self.base_seen = given_base(self.optimizer, self.judged)
         self.state: Any = {}
         self.scaler = torch.amp.GradScaler("cpu")
+        self.accelerator, self.model, self.prepared = None, self.net, self.optimizer
+        if "accelerator" in self.assignment.values():
+            made = accelerated(self.net, self.optimizer)
+            self.accelerator, self.model, self.prepared = made
         problem.own_loss = "loss" not in self.assignment.values()
 
     @property
@@ -101,8 +106,8 @@ class LoopSubject(TorchSubject):
     def _call(self, number: int, hyper: Hyper) -> Any:
         batch = self._batch(number)
         values: dict[str, Any] = {
-            "model": self.net,
-            "optimizer": self.optimizer,
+            "model": self.model,
+            "optimizer": self.prepared,
             "loss": self._loss,
             "batch": batch,
             "inputs": batch[0],
@@ -112,6 +117,7 @@ class LoopSubject(TorchSubject):
             "number": number,
             "state": self.state,
             "scaler": self.scaler,
+            "accelerator": self.accelerator,
             **vars(hyper),
         }
         taken = parameters_of(self.train_step)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from rsam_ref.conformance.observe.forms import OWN_PASSES
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.probes.modes_tensors import judge_tensors
 from rsam_ref.conformance.probes.setting import Setting, SkippedError
@@ -30,7 +31,7 @@ def modes(s: Setting) -> list[Finding]:
         seen = [run.step(number, hyper) for number in range(STEPS)]
     except BrokenError as error:
         raise SkippedError(f"not run on the network with batch norm: {error}") from None
-    owns = s.maker.form == "loop"
+    owns = s.maker.form in OWN_PASSES
     found = [*_left(seen), *_eval(seen)]
     found += _statistics(seen, owns, {f.code for f in found})
     found += _masks(seen, owns)
