@@ -1051,13 +1051,14 @@ compound("rsam-bias-unscaled-norm-only-not-undone", "rsam",
 try:
     from .plants_misread_torch import PLANTS as _MISREAD
     from .plants_modes import PLANTS as _MODES
+    from .plants_precision import PLANTS as _PRECISION
     from .plants_torch import COMPOUND as _COMPOUND
     from .plants_torch import PLANTS as _PLANTS
 except ModuleNotFoundError as missing:  # without PyTorch there are the NumPy forms
     if missing.name != "torch":
         raise
 else:
-    PLANTS += [Plant(*row) for row in [*_PLANTS, *_MODES, *_MISREAD]]
+    PLANTS += [Plant(*row) for row in [*_PLANTS, *_MODES, *_MISREAD, *_PRECISION]]
     COMPOUND.update(_COMPOUND)
 
 from . import plants_misread, plants_more  # noqa: E402  (they change the right step above)

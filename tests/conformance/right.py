@@ -425,11 +425,15 @@ try:
     from .plants_misread_torch import RIGHT as _RIGHT_MISREAD
     from .plants_modes import NOTED as _NOTED_MODES
     from .plants_modes import RIGHT as _RIGHT_MODES
+    from .plants_precision import NOTED as _NOTED_PRECISION
+    from .plants_precision import RIGHT as _RIGHT_PRECISION
     from .right_torch import NOTED as _NOTED
     from .right_torch import RIGHT as _RIGHT
 except ModuleNotFoundError as missing:  # without PyTorch there are the NumPy forms
     if missing.name != "torch":
         raise
 else:
-    RIGHT += [Right(*row) for row in [*_RIGHT, *_RIGHT_MODES, *_RIGHT_MISREAD]]
-    NOTED += [Right(*row) for row in [*_NOTED, *_NOTED_MODES, *_NOTED_MISREAD]]
+    _ROWS = [*_RIGHT, *_RIGHT_MODES, *_RIGHT_MISREAD, *_RIGHT_PRECISION]
+    RIGHT += [Right(*row) for row in _ROWS]
+    _ROWS = [*_NOTED, *_NOTED_MODES, *_NOTED_MISREAD, *_NOTED_PRECISION]
+    NOTED += [Right(*row) for row in _ROWS]

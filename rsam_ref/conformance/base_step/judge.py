@@ -34,6 +34,9 @@ ASKED |= {"update.decay-decoupled", "update.decay-twice", "update.lr-ignored"}
 
 def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
     """The explanation of where the weights went in all steps that departs least."""
+    scaled = own.judge_scaled(cases, tolerance)
+    if scaled is not None:
+        return scaled
     formula = judge_base_step(cases, tolerance)
     if _weight(formula) == 0:
         return formula

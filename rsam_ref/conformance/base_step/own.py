@@ -68,6 +68,27 @@ def clip_lengths(cases: list[Case]) -> list[float]:
     return list(dict.fromkeys([*(c for c in own if c > 0), *LENGTHS]))
 
 
+def judge_scaled(cases: list[Case], tolerance: float = EXACT) -> Verdict | None:
+    """Whether its base was given the gradient of the loss that a gradient scaler had scaled."""
+    fed = Fed(cases)
+    scales = [a.seen.scale for a in cases]
+    if fed.base is None or None in scales:
+        return None
+    scaled = [scale * g for scale, g in zip(scales, fed.last)]
+    known = {(): ("g", fed.last), ("update.scaled-gradient",): (f"{scales[0]:g} g", scaled)}
+    verdict = choose(
+        [
+            Hypothesis(codes, at_once(cases, partial(ends, fed, fed.w, g)), f"{label}, w")
+            for codes, (label, g) in known.items()
+        ],
+        cases,
+        lambda a: a.seen.after,
+        lambda a: float(np.linalg.norm(a.seen.after - a.w)),
+        tolerance,
+    )
+    return verdict if verdict.best is not None and verdict.best.codes else None
+
+
 def explanations(fed: Fed) -> Iterator[Hypothesis]:
     """All combinations of gradient and start, and more than one step of the base."""
     assert fed.base is not None

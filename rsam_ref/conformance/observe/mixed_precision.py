@@ -15,7 +15,6 @@ import torch
 
 from rsam_ref.conformance.observe.observer import Step
 
-
 _entered: list[str | None] = []
 """For each block of torch.autocast that the running code is in, what it brings things to."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.observe.forms import OWN_PASSES
 from rsam_ref.conformance.probes.setting import Setting, SkippedError
 from rsam_ref.conformance.report.report import Finding
 

@@ -49,13 +49,14 @@ def _overflow(s: Setting, place: int, name: str) -> Finding | None:
     if np.isfinite(after).all():
         next_step = watch(subject, [s.hyper], first=2)[0]
         after = after if np.isfinite(next_step.after).all() else next_step.after
+    evidence: dict[str, Any] = {"pass that overflows": name}
     if not np.isfinite(after).all():
-        evidence = {"pass that overflows": name, "not finite": "the weights after it"}
+        evidence["not finite"] = "the weights after it"
         return Finding("scaler.overflow-not-skipped", evidence)
     moved = float(np.linalg.norm(after - w))
     if moved <= _rounding(s, w):
         return None
-    evidence = {"pass that overflows": name, "the weights move by": moved}
+    evidence |= {"the weights move by": moved}
     if np.linalg.norm(after - step.evaluations[-1].at) <= _rounding(s, w):
         return Finding("scaler.overflow-left-perturbed", evidence)
     if place == 0 and _goes_on(step):
