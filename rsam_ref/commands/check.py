@@ -38,6 +38,9 @@ def check(
     ] = None,
     seed: Annotated[int, Option(help="Of the problem that it is tried on.")] = 0,
     timeout: Annotated[float, Option(help="Seconds that a part of the check may take.")] = 60.0,
+    processes: Annotated[
+        int, Option(min=1, max=4, help="How many run a PyTorch training step, under DDP.")
+    ] = 1,
     codes: Annotated[bool, Option("--codes", help="Tell all codes that can be found.")] = False,
 ) -> None:
     """Tell whether an implementation is SAM, ASAM or R-SAM, and if not, what is wrong with it.
@@ -90,6 +93,7 @@ def check(
                 seed=seed,
                 timeout=timeout,
                 progress=show,
+                processes=processes,
             )
     except BrokenError as error:
         fail(f"could not check {target}: {error}")

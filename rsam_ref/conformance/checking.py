@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from rsam_ref.conformance import processes as several
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step.asked import held_to, without_hidden_nesterov
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
@@ -48,6 +49,7 @@ def check(
     seed: int = 0,
     timeout: float | None = 60.0,
     progress: Progress | None = None,
+    processes: int = 1,
 ) -> Report:
     """Hold an implementation against SAM, ASAM or R-SAM, from outside.
 
@@ -74,6 +76,9 @@ def check(
         thread, not on Windows); None for no limit.
     progress:
         Called with what is under way, how many parts are done, and of how many.
+    processes:
+        How many take part, each with a part of the mini-batch; for a PyTorch training step, whose
+        model is then wrapped in DistributedDataParallel. Of the check there is the training alone.
 
     Raises
     ------
@@ -86,6 +91,7 @@ def check(
         raise ValueError(f"unknown algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
     if form is not None and form not in FORMS:
         raise ValueError(f"unknown form {form!r}; there are {', '.join(FORMS)}")
+    target = several.name_of(subject) if processes > 1 else ""
     if isinstance(subject, str):
         subject = load(subject)
     maker = Maker(subject, form or form_of(subject), algorithm)
@@ -94,7 +100,10 @@ def check(
         with suppress(ImportError):  # said by the maker; loaded here, for it to be in one thread
             importlib.import_module("torch")
     with run_as_written(subject) as compiled:
-        report = _report(maker, algorithm, base, seed, timeout, tell)
+        if processes > 1:
+            report = _in_processes(maker, target, algorithm, seed, timeout, processes)
+        else:
+            report = _report(maker, algorithm, base, seed, timeout, tell)
     if compiled:
         report.probes["torch.compile"] = compiled[0]
     return report
@@ -148,13 +157,48 @@ def _report(
     )
 
 
+def _in_processes(
+    maker: Maker, target: str, algorithm: str, seed: int, timeout: float | None, count: int
+) -> Report:
+    several.refuse_other_forms(maker.form)
+    with (
+        _one_thread(),
+        _same_numbers(seed),
+        _errors_of("training"),
+        _limited(timeout),
+        several.others_started(target, algorithm, seed, count) as place,
+    ):
+        driving = _driving(maker, algorithm, seed)
+        driven, workers = several.take_part(driving, maker, 0, count, place)
+        main = several.judge(driven, workers, algorithm, seed)
+    findings = [_with_circumstances(f, driven, maker) for f in main.findings]
+    findings.sort(key=lambda finding: (not finding.diverges, finding.note))
+    told = f"not done: in {count} processes the training is judged alone"
+    outcomes = {"training": "findings", **driven.outcomes, "everything else": told}
+    picture = _picture(main, algorithm)
+    return Report(algorithm, main.algorithm, maker.form, findings, outcomes, picture)
+
+
+def worker(target: str, algorithm: str, seed: int, rank: int, count: int, place: Path) -> None:
+    """Take part in a check in several processes, as another than the first."""
+    importlib.import_module("torch")
+    subject = load(target)
+    maker = Maker(subject, form_of(subject), algorithm)
+    with run_as_written(subject), _one_thread(), _same_numbers(seed + rank):
+        driving = _driving(maker, algorithm, seed, rank)
+        several.take_part(driving, maker, rank, count, place)
+
+
+def _driving(maker: Maker, algorithm: str, seed: int, rank: int = 0) -> Driving:
+    told = partial(_broken, doing="training")
+    hyper = Hyper(rho=RHO[algorithm])
+    return Driving(maker, Problem(seed), hyper, told, _afresh(seed + rank))
+
+
 def _main_run(maker: Maker, algorithm: str, seed: int) -> tuple[probes.Setting, Driving, Driven]:
-    problem = Problem(seed)
-    driving = Driving(
-        maker, problem, Hyper(rho=RHO[algorithm]), partial(_broken, doing="training"), _afresh(seed)
-    )
+    driving = _driving(maker, algorithm, seed)
     driven = driving.carry_out()
-    main = diagnose(problem, driven.steps, algorithm)
+    main = diagnose(driving.problem, driven.steps, algorithm)
     main.findings = without_hidden_nesterov(
         main.findings,
         inspect.isclass(maker.subject),

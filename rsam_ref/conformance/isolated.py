@@ -40,13 +40,14 @@ def check_isolated(
     seed: int = 0,
     timeout: float = 60.0,
     progress: Progress | None = None,
+    processes: int = 1,
 ) -> Report:
     """`check` of what "FILE.py:NAME" names; what it prints is kept out of the way.
 
     Raises `BrokenError` also where the process ends or falls silent for ``timeout`` seconds.
     """
     settings: dict[str, Any] = {"algorithm": algorithm, "form": form, "base": base}
-    settings |= {"seed": seed, "timeout": timeout}
+    settings |= {"seed": seed, "timeout": timeout, "processes": processes}
     arguments = [target, json.dumps(settings)]
     try:
         return _in_child(arguments, FAST_XLA, timeout, progress)

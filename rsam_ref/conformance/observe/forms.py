@@ -97,6 +97,8 @@ class Maker:
         self.single = False
         """Whether it only runs in float32."""
         self.outside = Outside(subject) if form in ("function", "loop") else None
+        self.workers: Any = None
+        """The processes that take part, where there are several."""
 
     @property
     def contract(self) -> str | None:
@@ -124,7 +126,7 @@ class Maker:
         if self.form == "lightning":
             return LightningSubject(self.subject, problem, hyper, **options)
         if self.form == "loop":
-            options.setdefault("assignment", self.way)
+            options |= {"assignment": self.way, "workers": self.workers} | options
             return LoopSubject(self.subject, problem, hyper, **options)
         given: dict[str, Any] = {
             "adaptive": self.algorithm == "asam",

@@ -35,7 +35,9 @@ USUAL = "train_step(model, optimizer, loss_fn, batch, hyper)"
 
 
 class LoopSubject(TorchSubject):
-    """A training step, with SGD for its optimizer. ``assignment`` says what its parameters are."""
+    """A training step, with SGD for its optimizer. ``assignment`` says what its parameters are;
+    ``workers``, that several processes take part.
+    """
 
     form = "loop"
 
@@ -50,11 +52,13 @@ class LoopSubject(TorchSubject):
         assignment: Assignment | None = None,
         asked: Collection[str] = SETTINGS,
         outside: Outside | None = None,
+        workers: Any = None,
     ) -> None:
         super().__init__(problem, dtype, net)
         self.train_step = train_step
         self.outside = outside or Outside(train_step)
         self.kept = self.outside.fresh()
+        self.workers = workers
         self.dtype_name = dtype
         self.ways = ways_of(train_step)
         chosen = self.ways[0] if assignment is None else assignment
@@ -75,6 +79,8 @@ class LoopSubject(TorchSubject):
         if "accelerator" in self.assignment.values():
             made = accelerated(self.net, self.optimizer)
             self.accelerator, self.model, self.prepared = made
+        elif workers:
+            self.model = workers.model(self.net)
         problem.own_loss = "loss" not in self.assignment.values()
 
     @property
@@ -105,6 +111,8 @@ class LoopSubject(TorchSubject):
 
     def _call(self, number: int, hyper: Hyper) -> Any:
         batch = self._batch(number)
+        if self.workers:
+            batch = self.workers.part(batch[0]), self.workers.part(batch[1])
         values: dict[str, Any] = {
             "model": self.model,
             "optimizer": self.prepared,
@@ -143,6 +151,7 @@ class LoopSubject(TorchSubject):
             assignment=self.assignment,
             asked=self.asked,
             outside=self.outside,
+            workers=self.workers,
         )
         other.net.load_state_dict(self.net.state_dict())
         other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))

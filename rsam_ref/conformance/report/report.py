@@ -21,6 +21,7 @@ STAGES = {
     "limits": "limits",
     "precision": "precision",
     "scaler": "gradient scaler",
+    "processes": "several processes",
     "cost": "cost",
     "contract": "contract",
 }
