@@ -70,6 +70,16 @@ GROUPS = {
         "Dropout",
         "Seen in the masks of both passes, and in the generator between them.",
     ),
+    "scaler": (
+        "Gradient scalers",
+        "Seen in where the weights end after a step in which one pass has an infinite gradient, and "
+        "in how often the scaler is updated.",
+    ),
+    "processes": (
+        "Several processes",
+        "Seen in where each of two workers takes its gradients and where its weights land, against "
+        "gradients averaged over both.",
+    ),
     "contract": ("How it is called", "Seen when the same optimizer is driven in two ways."),
 }
 """The first part of a code: its heading, and where what it names is seen."""
@@ -77,6 +87,14 @@ GROUPS = {
 NOT_SHOWN = {
     "precision.float16-overflow": "With float16 weights and a gradient of length 1,000, ||eps|| "
     "is not rho but 0, or not finite",
+    "processes.synchronised": "The averages of both gradients explain eps and the base step",
+    "processes.per-worker": "Each worker's own gradient explains its eps, and the average of the "
+    "second ones the base step",
+    "processes.not-averaged": "The worker's own second gradient explains its base step",
+    "processes.replicas-drift": "After a step the workers' weights differ",
+    "processes.own-draws": "The first places of the workers differ",
+    "processes.same-draw": "The first places of the workers are equal, though their generators were "
+    "seeded differently",
 }
 """How it shows where no planted mistake shows it."""
 

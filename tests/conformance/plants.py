@@ -1067,4 +1067,11 @@ PLANTS += plants_more.MORE + plants_misread.MISREAD
 
 NOT_PLANTED: dict[str, str] = {
     "precision.float16-overflow": "a note; float16 weights are a probe of the checker's own",
+    **{
+        f"processes.{code}": "needs two processes: planted in tests/frameworks/test_processes.py"
+        for code in (
+            *("synchronised", "per-worker", "not-averaged"),
+            *("replicas-drift", "own-draws", "same-draw"),
+        )
+    },
 }
