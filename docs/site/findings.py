@@ -72,8 +72,8 @@ GROUPS = {
     ),
     "scaler": (
         "Gradient scalers",
-        "Seen in where the weights end after a step in which one pass has an infinite gradient, and "
-        "in how often the scaler is updated.",
+        "Seen in where the weights end after a step in which one pass has an infinite gradient, "
+        "and in how often the scaler is updated.",
     ),
     "processes": (
         "Several processes",
@@ -93,8 +93,8 @@ NOT_SHOWN = {
     "processes.not-averaged": "The worker's own second gradient explains its base step",
     "processes.replicas-drift": "After a step the workers' weights differ",
     "processes.own-draws": "The first places of the workers differ",
-    "processes.same-draw": "The first places of the workers are equal, though their generators were "
-    "seeded differently",
+    "processes.same-draw": "The first places of the workers are equal, though their generators "
+    "were seeded differently",
 }
 """How it shows where no planted mistake shows it."""
 

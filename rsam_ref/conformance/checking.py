@@ -184,6 +184,7 @@ def worker(target: str, algorithm: str, seed: int, rank: int, count: int, place:
     importlib.import_module("torch")
     subject = load(target)
     maker = Maker(subject, form_of(subject), algorithm)
+    several.ready(place, rank).touch()
     with run_as_written(subject), _one_thread(), _same_numbers(seed + rank):
         driving = _driving(maker, algorithm, seed, rank)
         several.take_part(driving, maker, rank, count, place)

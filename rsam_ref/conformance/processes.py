@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,8 +76,8 @@ def name_of(subject: Any) -> str:
 
 @contextlib.contextmanager
 def others_started(target: str, algorithm: str, seed: int, count: int) -> Iterator[Path]:
-    """Inside, the other workers run. Gives the file at which all of them meet."""
-    with tempfile.TemporaryDirectory() as folder:
+    """Inside, the other workers run and are ready. Gives the file at which all of them meet."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as said:
         place = Path(folder) / "meeting"
         settings = {"algorithm": algorithm, "seed": seed, "count": count, "place": str(place)}
         started = [
@@ -86,11 +88,19 @@ def others_started(target: str, algorithm: str, seed: int, count: int) -> Iterat
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
+                stderr=said,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
             for rank in range(1, count)
         ]
         try:
+            for rank, other in enumerate(started, start=1):
+                while not ready(place, rank).exists():
+                    if other.poll() is not None:
+                        said.seek(0)
+                        last = said.read().decode(errors="replace").strip().splitlines()[-1:]
+                        raise BrokenError(f"another process ended: {''.join(last)}")
+                    time.sleep(0.02)
             yield place
             for other in started:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -99,6 +109,11 @@ def others_started(target: str, algorithm: str, seed: int, count: int) -> Iterat
             for other in started:
                 other.kill()
                 other.wait()
+
+
+def ready(place: Path, rank: int) -> Path:
+    """The file that a worker makes when it has loaded what is checked."""
+    return place.with_name(f"ready-{rank}")
 
 
 def take_part(

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from rsam_ref.conformance.observe.observer import BrokenError
 
-WAITS = timedelta(seconds=15)
+WAITS = timedelta(seconds=30)
 """How long one process waits for the others."""
 
 
