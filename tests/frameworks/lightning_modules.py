@@ -28,7 +28,7 @@ class ByHand(pl.LightningModule):
         return loss
 
     def eps(self, g, norm):
-        return self.hparams.rho * g / (norm + 1e-12)
+        return self.hparams["rho"] * g / (norm + 1e-12)
 
     def put_back(self, params, saved):
         for p, old in zip(params, saved):
