@@ -26,7 +26,7 @@ from rsam_ref.algorithms.variants import (
 )
 
 
-class _Wrapper(Optimizer):
+class Wrapper(Optimizer):
     """Finds its own gradient, and leaves the move to its base."""
 
     def __init__(self, base: Optimizer) -> None:
@@ -35,7 +35,7 @@ class _Wrapper(Optimizer):
                 f"{type(self).__name__} wraps a base optimizer such as SGD(lr=0.1), "
                 f"not {type(base).__name__}"
             )
-        if isinstance(base, _Wrapper):
+        if isinstance(base, Wrapper):
             raise TypeError(
                 f"{type(self).__name__} finds its own gradient, so that of the "
                 f"{type(base).__name__} inside would be ignored; give it SGD or AdamW"
@@ -43,18 +43,21 @@ class _Wrapper(Optimizer):
         self.base = base
 
     def move(self, w: Array, gradient: Array) -> None:
+        """Change w (P,) in place, by the base."""
         self.base.move(w, gradient)
         self.base.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
+        """The steps taken, and the base's state."""
         return {"steps": self.steps, "base": self.base.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a state, the base too."""
         super().load_state_dict(state)
         self.base.load_state_dict(state["base"])
 
 
-class SAM(_Wrapper):
+class SAM(Wrapper):
     """Sharpness-aware minimization around a base optimizer (see `sam_gradient`).
 
     ``adaptive`` makes it ASAM, with ``eta`` (see `asam_gradient`).
@@ -93,7 +96,7 @@ class SAM(_Wrapper):
         return sam_gradient(loss_and_grad, w, rho=rho, ascent_steps=self.ascent_steps)
 
 
-class _Noisy(_Wrapper):
+class _Noisy(Wrapper):
     """Draws noise around w: in step t from ``Stream("noise", seed, t)``, wherever it runs.
 
     ``shapes`` are the parameters' shapes, which say what a filter is. They are taken from the

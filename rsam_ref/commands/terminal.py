@@ -58,11 +58,11 @@ def usage_errors() -> Iterator[None]:
         raise typer.Exit(2) from None
 
 
-def name_and_value(text: str) -> tuple[str, Any]:
+def name_and_value(text: str, option: str = "model-option") -> tuple[str, Any]:
     """What --model-option takes, NAME=VALUE; the value as TOML, or a word without its quotes."""
     name, equals, value = text.partition("=")
     if not equals:
-        raise ValueError(f"--model-option {text}: write it as NAME=VALUE")
+        raise ValueError(f"--{option} {text}: write it as NAME=VALUE")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:

@@ -55,7 +55,14 @@ def train(
         list[str] | None,
         Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable."),
     ] = None,
-    optimizer: Annotated[str | None, Option(help="sgd, adamw, sam, asam, rsam, noise.")] = None,
+    optimizer: Annotated[
+        str | None,
+        Option(help="sgd, adamw, sam, asam, rsam, noise, or one of SAM's relatives, such as gsam."),
+    ] = None,
+    optimizer_option: Annotated[
+        list[str] | None,
+        Option(metavar="NAME=VALUE", help="Such as alpha=0.3, of gsam; repeatable."),
+    ] = None,
     base: Annotated[
         str | None,
         Option(help="What moves the weights: sgd or adamw."),
@@ -137,11 +144,17 @@ def train(
         use_backend(backend, kernels=kernels)
         set_threads(threads)
         if resume is not None:
-            if given or file or preset or out or model_option:
+            if given or file or preset or out or model_option or optimizer_option:
                 raise ValueError("--resume goes on with the recipe in the folder; drop the others")
             run = _resume(resume)
         else:
-            run = _start(file, preset, given, model_option or [], out)
+            options = {
+                "model_options": dict(map(name_and_value, model_option or [])),
+                "optimizer_options": dict(
+                    name_and_value(text, "optimizer-option") for text in optimizer_option or []
+                ),
+            }
+            run = _start(file, preset, given, options, out)
     _go(run)
 
 
@@ -149,10 +162,11 @@ def _start(
     file: Path | None,
     preset: str | None,
     given: dict[str, Any],
-    model_options: list[str],
+    options: dict[str, dict[str, Any]],
     out: Path | None,
 ) -> Any:
     """A new run, with what it is printed. Raises ValueError for settings that make no sense."""
+    from rsam_ref.algorithms.relatives import RELATIVES
     from rsam_ref.training import recipe
     from rsam_ref.training.run import Run
 
@@ -167,21 +181,24 @@ def _start(
                 say(f"  {title}: {line}")
     if file is not None:
         settings = recipe.read(file)
-    options = dict(map(name_and_value, model_options))
-    if "model" in given and given["model"] != settings.get("model"):
-        settings.pop("model_options", None)  # they were another model's
+    for name, of in (("model", "model_options"), ("optimizer", "optimizer_options")):
+        if name in given and given[name] != settings.get(name):
+            settings.pop(of, None)  # they were another one's
     settings |= given
     chosen = recipe.check(settings, str(file or "train"))
-    if options:
-        settings["model_options"] = chosen.model_options | options
+    for name, values in options.items():
+        if values:
+            settings[name] = getattr(chosen, name) | values
     if chosen.data != "digits":
         settings["data"] = str(Path(chosen.data).resolve())
     chosen = recipe.check(settings, str(file or "train"))
     if unused := sorted(recipe.unused(chosen) & given.keys()):
         around = "" if "base" in recipe.UNUSED[chosen.optimizer] else f" --base {chosen.base}"
+        own = RELATIVES[chosen.optimizer].settings if chosen.optimizer in RELATIVES else {}
+        remedy = f"; give --optimizer-option {unused[0]}=..." if unused[0] in own else ""
         raise ValueError(
             f"--{unused[0].replace('_', '-')} means nothing to "
-            f"--optimizer {chosen.optimizer}{around}"
+            f"--optimizer {chosen.optimizer}{around}{remedy}"
         )
     return Run.start(out or _new_folder(preset or f"{chosen.model}-{chosen.optimizer}"), chosen)
 

@@ -115,6 +115,16 @@ class Objective:
         self._first = False
         return loss._data, gradient
 
+    def samples(self, count: int) -> list[Objective]:
+        """The first samples of the mini-batch, each alone; batch norm's statistics do not move."""
+        found = []
+        for i in range(min(count, self.x.shape[0])):
+            x, y = self.x._data[i : i + 1], self.y._data[i : i + 1]
+            alone = Objective(self.model, x, y, self.loss, self.seed)
+            alone._first = False
+            found.append(alone)
+        return found
+
     def first_not_finite(self, w: Array) -> str | None:
         """Where the values of this batch at w first stop being finite, if they do: a sentence."""
         with self.model.weights.at(w):

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rsam_ref.algorithms.base import SGD, AdamW
 from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
+from rsam_ref.algorithms.relatives import RELATIVES, make
 from rsam_ref.algorithms.schedules import (
     Schedule,
     constant,
@@ -65,9 +66,39 @@ class Recipe(BaseModel):
     model_options: dict[str, Any] = {}
     """What else the model's function takes, such as patch = 4 for a vit."""
 
-    optimizer: Literal["sgd", "adamw", "sam", "asam", "rsam", "noise"] = "rsam"
+    optimizer: Literal[
+        "sgd",
+        "adamw",
+        "sam",
+        "asam",
+        "rsam",
+        "noise",
+        "usam",
+        "unified-sam",
+        "m-sam",
+        "gsam",
+        "wsam",
+        "wsam-coupled",
+        "looksam",
+        "looksam-by-tensor",
+        "rst",
+        "esam",
+        "sparse-sam",
+        "fisher-sam",
+        "friendly-sam",
+        "vasso",
+        "momentum-sam",
+        "cr-sam",
+        "le-sam",
+        "rwp",
+        "m-rwp",
+        "arwp",
+        "bayesian-sam",
+    ] = "rsam"
+    optimizer_options: dict[str, Any] = {}
+    """Settings of SAM's relatives besides rho, such as alpha = 0.3 for gsam."""
     base: Literal["sgd", "adamw"] = "sgd"
-    """What moves the weights under sam, asam, rsam and noise."""
+    """What moves the weights under every method but sgd and adamw."""
     lr: Size = 0.1
     """The learning rate at its peak."""
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
@@ -130,6 +161,11 @@ UNUSED = {
     "asam": {"ascent_steps", "sigma", "lam", "variant"},
     "rsam": {"ascent_steps", "eta"},
     "noise": {"rho", "rho_low", "ascent_steps", "eta", "lam", "variant"},
+    **{
+        name: {"ascent_steps", "eta", "sigma", "sigma_rise", "lam", "variant"}
+        | (set() if "rho" in relative.settings else {"rho", "rho_low"})
+        for name, relative in RELATIVES.items()
+    },
 }
 """Settings that a method does not look at, whatever its base."""
 
@@ -157,6 +193,17 @@ def check(settings: dict[str, Any], source: str) -> Recipe:
         raise RecipeError(f"{source}: {name} = {first['input']!r}: {message}") from None
     if own := sorted(recipe.model_options.keys() & {"name", "shape", "classes", "seed", "dtype"}):
         raise RecipeError(f"{source}: {own[0]} is no option of a model: it is decided elsewhere")
+    relative = RELATIVES.get(recipe.optimizer)
+    options = [name for name in relative.settings if name != "rho"] if relative else []
+    if strange := sorted(recipe.optimizer_options.keys() - set(options)):
+        there_are = ", ".join(options) or "none"
+        raise RecipeError(
+            f"{source}: {strange[0]} is no option of {recipe.optimizer}; there are: {there_are}"
+        )
+    if recipe.optimizer == "m-sam" and recipe.accumulate == 1:
+        raise RecipeError(
+            f"{source}: m-sam takes every mini-batch in parts: give accumulate = 2 or more"
+        )
     if recipe.rho_low is not None and recipe.lr == 0:
         raise RecipeError(f"{source}: rho_low lets rho follow the learning rate, which is 0")
     if recipe.accumulate > 1 and recipe.shards > 1:
@@ -258,6 +305,8 @@ def optimizer(recipe: Recipe, steps: int) -> Optimizer:
         )
     else:
         base = AdamW(lr, recipe.betas, weight_decay=recipe.weight_decay, clip_norm=recipe.clip_norm)
+    if recipe.optimizer in RELATIVES:
+        return _relative(recipe, base, rho)
     if recipe.optimizer == "sam":
         return SAM(base, rho, recipe.ascent_steps)
     if recipe.optimizer == "asam":
@@ -268,6 +317,15 @@ def optimizer(recipe: Recipe, steps: int) -> Optimizer:
     if recipe.optimizer == "rsam":
         return RSAM(base, rho, sigma, recipe.lam, recipe.seed, variant=recipe.variant)
     return base
+
+
+def _relative(recipe: Recipe, base: Optimizer, rho: float | Schedule) -> Optimizer:
+    """A relative of SAM with the recipe's radius, if it has one, and options."""
+    radius = {"rho": rho} if "rho" in RELATIVES[recipe.optimizer].settings else {}
+    try:
+        return make(recipe.optimizer, base, seed=recipe.seed, **radius, **recipe.optimizer_options)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{recipe.optimizer}: {error}") from None
 
 
 def steps_between_tests(recipe: Recipe, per_epoch: int) -> int:

@@ -1,0 +1,80 @@
+"""What a relative of SAM is, for those who run it, tell of it and recognise it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rsam_ref.algorithms.sam import Trace, Vector
+
+State = Mapping[str, Any]
+"""What a rule keeps from one step to the next: vectors (P,) by name; {} before the first."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting of a rule: its default, what it is, and where it may lie."""
+
+    default: float
+    told: str
+    low: float = 0.0
+    high: float = math.inf
+    above: bool = False
+    """Whether it must be larger than ``low``; it may be ``low`` if not."""
+
+    def check(self, name: str, value: float) -> None:
+        """Raise TypeError for what is no number, ValueError for one that it may not be."""
+        whole = isinstance(self.default, int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+            kind = "a whole number" if whole else "a number"
+            raise TypeError(f"{name} must be {kind}, not {value!r}")
+        if not (self.low < value if self.above else self.low <= value) or not value <= self.high:
+            least = f"{'>' if self.above else '>='} {self.low:g}"
+            most = f" and <= {self.high:g}" if self.high < math.inf else ""
+            raise ValueError(f"{name} is {self.told}; it must be {least}{most}, not {value}")
+
+
+BELOW_1 = math.nextafter(1.0, 0.0)
+
+RHO = "the radius, in units of the weights"
+
+
+@dataclass(frozen=True, slots=True)
+class ApartTrace(Trace):
+    """A step of which a part goes past the base optimizer."""
+
+    apart: Vector = None
+    """Moves the weights by -lr times itself, beside the base step: no momentum, no decay."""
+
+
+@dataclass(frozen=True)
+class Relative:
+    """An algorithm with SAM's outer form, and what there is to know about it.
+
+    The rule is called as ``rule(loss_and_grad, w, **needs, **settings)`` and gives a `Trace`; one
+    that needs ``state`` gives the trace and the next state.
+    """
+
+    name: str
+    title: str
+    rule: Callable[..., Any]
+    update: str
+    """The step in one line."""
+    gradients: str
+    """How many a step."""
+    source: str
+    """Authors, title, venue and year."""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    """All settings, rho first where there is one."""
+    needs: tuple[str, ...] = ()
+    """What the rule is given besides, by the names of `Related`'s methods: state, noise, ..."""
+    keeps: str = "nothing"
+    """What a checkpoint holds besides the base optimizer's state."""
+    is_sam: str = ""
+    """The settings with which it is SAM."""
+    against_rsam: str = ""
+    """How it differs from R-SAM, in one line."""
+    packages: str = ""
+    """Who has it under this name, and whether they compute it."""
