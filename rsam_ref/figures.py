@@ -5,6 +5,7 @@ Matplotlib wants host arrays, so figures are made under the numpy backend, which
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,17 @@ COLOURS = {
     "noise": "#CC79A7",
     "rsam": "#D55E00",
 }
+
+
+OTHERS = ("#009E73", "#E69F00", "#7F3C8D", "#8C564B", "#7F7F7F", "#3969AC", "#A5AA99", "#F0E442")
+
+
+def colour_of(name: str, among: Iterable[str]) -> str:
+    """A method's colour in a figure of several: its own, or the next of the others'."""
+    if name in COLOURS:
+        return COLOURS[name]
+    others = [other for other in among if other not in COLOURS]
+    return OTHERS[others.index(name) % len(OTHERS)]
 
 
 DRAW, GRADIENT, EPS, DESCENT = "#CC79A7", "#0072B2", "#D55E00", "#009E73"

@@ -29,7 +29,10 @@ def compare(
     ] = False,
     method: Annotated[
         list[str] | None,
-        typer.Option(help="sgd, sam, sam2, noise or rsam; repeat for several.  [default: all]"),
+        typer.Option(
+            help="sgd, sam, sam2, noise, rsam, or one of SAM's relatives; repeat for several."
+            "  [default: the first five]"
+        ),
     ] = None,
     rho: Annotated[
         list[float] | None,
@@ -59,6 +62,7 @@ def compare(
     validation samples. Ctrl-C keeps the finished runs; the same command goes on from them.
     """
     from rsam_ref.training.comparison import (
+        ALL_METHODS,
         METHODS,
         QUICK_RHOS,
         RHOS,
@@ -94,7 +98,7 @@ def compare(
         task = progress.add_task("training", total=len(trials), completed=done)
 
         def show(trial: Trial, record: dict[str, Any]) -> None:
-            progress.update(task, advance=1, description=f"{METHODS[trial.method].label:>10}")
+            progress.update(task, advance=1, description=f"{ALL_METHODS[trial.method].label:>10}")
 
         try:
             carry_out(

@@ -43,7 +43,9 @@ def explain(
     background: Annotated[
         str, typer.Option(help="Of --save and --stages: white or transparent.")
     ] = "white",
-    algorithm: Annotated[str, typer.Option(help="rsam or sam.")] = "rsam",
+    algorithm: Annotated[
+        str, typer.Option(help="rsam, sam, or one of SAM's relatives, such as gsam.")
+    ] = "rsam",
     rho: Annotated[float, typer.Option(help="Radius on the two-weight problem.")] = 0.5,
     sigma: Annotated[
         float | None,
@@ -60,6 +62,7 @@ def explain(
     The pictures are slides of 16:9, their letters drawn as outlines; --stages makes one for each
     stage of the step, to show one after the other. Files of the same names are overwritten.
     """
+    from rsam_ref.algorithms.relatives import RELATIVES
     from rsam_ref.algorithms.sam import norm
     from rsam_ref.teaching.step import (
         ALGORITHMS,
@@ -76,15 +79,20 @@ def explain(
     given: dict[str, Any] = {name: value for name, value in random.items() if value is not None}
     with usage_errors():
         use_backend(backend)
-        if algorithm not in ALGORITHMS:
-            raise ValueError(f"unknown algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
-        if algorithm == "sam" and given:
-            raise ValueError(f"--{next(iter(given))} means nothing to sam")
+        if algorithm not in ALGORITHMS and algorithm not in RELATIVES:
+            there_are = ", ".join([*ALGORITHMS, *RELATIVES])
+            raise ValueError(f"unknown algorithm {algorithm!r}; there are {there_are}")
+        if algorithm != "rsam" and given:
+            raise ValueError(f"--{next(iter(given))} means nothing to {algorithm}")
+        if algorithm in RELATIVES and (stages or handout):
+            raise ValueError("--stages and --handout are of rsam and sam; --save draws any step")
         if background not in BACKGROUNDS:
             raise ValueError(f"--background is {' or '.join(BACKGROUNDS)}, not {background!r}")
         for option, path, kinds in (("save", save, PICTURES), ("handout", handout, HANDOUTS)):
             if path is not None and path.suffix.lower() not in kinds:
                 raise ValueError(f"--{option} {path}: give a file ending in {', '.join(kinds)}")
+        if algorithm in RELATIVES:
+            return _explain_relative(algorithm, rho, save, background == "transparent")
         with quiet():
             step = two_weights(algorithm=algorithm, rho=rho, **given)
     network = digits_network(algorithm=algorithm)
@@ -126,6 +134,32 @@ def explain(
         say(f"Wrote {path}")
     if not wrote:
         console.print("To see the two-weight step drawn: rsam-ref explain --save step.png")
+
+
+def _explain_relative(name: str, rho: float, save: Path | None, transparent: bool) -> None:
+    """A relative's step on two weights and on the digits network, in tables and in a picture."""
+    from rsam_ref import figures
+    from rsam_ref.algorithms.sam import norm
+    from rsam_ref.teaching.relatives import on_digits, on_two_weights, step_figure, vectors_of
+    from rsam_ref.teaching.step import as_text
+
+    with quiet():
+        step = on_two_weights(name, rho=rho)
+        network = on_digits(name)
+    relative = step.relative
+    console.print(f"{relative.title}: {relative.update}\n({relative.source})\n", highlight=False)
+    for where, shown in (("two weights", step), ("the digits MLP", network)):
+        table = Table(title=f"On {where} ({shown.settings_text}, lr {shown.lr:g})")
+        for column in ("", "what it is", "value", "length"):
+            table.add_column(column, justify="right" if column == "length" else "left")
+        for symbol, text, vector in vectors_of(shown):
+            table.add_row(symbol, text, as_text(vector), f"{float(norm(vector)):.4g}")
+        console.print(table)
+    if save is None:
+        console.print("To see the two-weight step drawn: --save step.png")
+        return
+    figures.save(step_figure(step), save, trim=False, transparent=transparent)
+    say(f"Wrote {save}")
 
 
 def _write_step(

@@ -67,10 +67,19 @@ def valley(w: Tensor) -> Tensor:
     ``w`` is (..., 2). The ripples turn the gradient within a short distance, which is where one
     ascent step from w is misled and the draw around w matters.
     """
+    return bowl(w) + ripple(w)
+
+
+def bowl(w: Tensor) -> Tensor:
+    """The smooth part of `valley`."""
     x, y = w[..., 0], w[..., 1]
     bend = y - 0.5 * x * x
-    ripple = ops.tanh(3 * (x - 0.6)) * ops.tanh(3 * (y - 0.7))
-    return 0.15 * (x - 1) ** 2 + 0.6 * bend**2 + 0.35 * ripple
+    return 0.15 * (x - 1) ** 2 + 0.6 * bend**2
+
+
+def ripple(w: Tensor) -> Tensor:
+    """The ripples across `valley`."""
+    return 0.35 * (ops.tanh(3 * (w[..., 0] - 0.6)) * ops.tanh(3 * (w[..., 1] - 0.7)))
 
 
 def two_weights(

@@ -24,6 +24,7 @@ from rsam_ref import models
 from rsam_ref.algorithms.base import SGD
 from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
+from rsam_ref.algorithms.relatives import RELATIVES, Relative, make
 from rsam_ref.algorithms.schedules import cosine, rsam_sigma
 from rsam_ref.data import digits_split
 from rsam_ref.files import write_whole
@@ -73,6 +74,8 @@ class Method:
     label: str
     knob: str
     make: Callable[[Optimizer, dict[str, float], int, int], Optimizer]
+    parts: int = 1
+    """The mini-batch is taken in so many parts."""
 
 
 METHODS = {
@@ -94,6 +97,22 @@ METHODS = {
 }
 
 
+"""What is compared unless methods are named."""
+
+
+def _of_relative(relative: Relative) -> Method:
+    """A relative of SAM with its radius tuned, or its noise scale; all else by default."""
+    knob = "rho" if "rho" in relative.settings else "sigma"
+
+    def made(base: Optimizer, h: dict[str, float], steps: int, seed: int) -> Optimizer:
+        return make(relative.name, base, seed=seed, **{knob: h[knob]})
+
+    return Method(relative.title, knob, made, parts=4 if "parts" in relative.needs else 1)
+
+
+ALL_METHODS = METHODS | {name: _of_relative(relative) for name, relative in RELATIVES.items()}
+
+
 RHOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3)
 
 
@@ -105,8 +124,8 @@ RANGES = {"lr": (3e-3, 0.3), "sigma": (1e-3, 3e-2)}
 
 def plan(methods: list[str], rhos: list[float], seeds: int) -> list[Trial]:
     """All runs: every method with as many values of its setting as there are radii, every seed."""
-    if unknown := [m for m in methods if m not in METHODS]:
-        raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(METHODS)}")
+    if unknown := [m for m in methods if m not in ALL_METHODS]:
+        raise ValueError(f"unknown method {unknown[0]!r}; there are {', '.join(ALL_METHODS)}")
     if not methods or not rhos or seeds < 1:
         raise ValueError("a comparison needs at least one method, one radius and one seed")
     if bad := [rho for rho in rhos if not 0 <= rho < math.inf]:
@@ -118,7 +137,7 @@ def plan(methods: list[str], rhos: list[float], seeds: int) -> list[Trial]:
         Trial(method, value, seed)
         for seed in range(seeds)
         for method in dict.fromkeys(methods)
-        for value in values[METHODS[method].knob]
+        for value in values[ALL_METHODS[method].knob]
     ]
 
 
@@ -131,7 +150,7 @@ def geometric(low: float, high: float, n: int) -> list[float]:
 
 def hyperparameters(experiment: Experiment, trial: Trial) -> dict[str, float]:
     """The trial's lr, rho, sigma and lam; 0 where the method has none."""
-    knob = METHODS[trial.method].knob
+    knob = ALL_METHODS[trial.method].knob
     has_noise = trial.method in ("noise", "rsam")
     return {
         "lr": trial.value if knob == "lr" else experiment.lr,
@@ -153,7 +172,8 @@ def execute(experiment: Experiment, trial: Trial) -> dict[str, Any]:
         momentum=experiment.momentum,
         weight_decay=experiment.weight_decay,
     )
-    optimizer = METHODS[trial.method].make(base, h, experiment.steps, trial.seed)
+    method = ALL_METHODS[trial.method]
+    optimizer = method.make(base, h, experiment.steps, trial.seed)
     curve: list[float] = []
     diverged = ""
     try:
@@ -165,6 +185,7 @@ def execute(experiment: Experiment, trial: Trial) -> dict[str, Any]:
             epochs=experiment.epochs,
             batch_size=experiment.batch_size,
             seed=trial.seed,
+            parts=method.parts,
             on_epoch=lambda epoch: curve.append(evaluate(model, split.x_val, split.y_val).accuracy),
         )
     except DivergedError as error:
@@ -207,8 +228,8 @@ def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:
             )
         best = max(sweep, key=lambda point: point["val_accuracy"])
         methods[name] = {
-            "label": METHODS[name].label,
-            "knob": METHODS[name].knob,
+            "label": ALL_METHODS[name].label,
+            "knob": ALL_METHODS[name].knob,
             "sweep": sweep,
             "best": best,
         }

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rsam_backends import use_backend, xp
-from rsam_ref.figures import COLOURS, EPS, GRADIENT, STYLE
+from rsam_ref.figures import EPS, GRADIENT, STYLE, colour_of
 from rsam_ref.training.profiling import Profile
 
 
@@ -20,12 +20,13 @@ def compare_figure(results: dict[str, Any]) -> Figure:
         figure = Figure(figsize=(11, 4.4), layout="constrained")
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         settings, methods = results["settings"], results["summary"]["methods"]
+        colours = {name: colour_of(name, methods) for name in methods}
         for name, method in methods.items():
             if method["knob"] == "rho":
-                _sweep(left, name, method)
+                _sweep(left, colours[name], method)
         for name, method in methods.items():
             if method["knob"] != "rho":
-                _level(left, name, method)
+                _level(left, colours[name], method)
         seeds = max(len(m["best"]["seeds"]) for m in methods.values())
         left.set(
             xlabel="radius rho",
@@ -36,7 +37,7 @@ def compare_figure(results: dict[str, Any]) -> Figure:
         )
         left.legend(loc="lower left", fontsize=8.5)
         for name, method in methods.items():
-            _course(right, name, method, results["runs"])
+            _course(right, name, colours[name], method, results["runs"])
         right.set(
             xlabel="epoch",
             ylabel="validation accuracy (%)",
@@ -46,29 +47,29 @@ def compare_figure(results: dict[str, Any]) -> Figure:
         return figure
 
 
-def _sweep(axes: Axes, name: str, method: dict[str, Any]) -> None:
+def _sweep(axes: Axes, colour: str, method: dict[str, Any]) -> None:
     points = method["sweep"]
     x = [p["value"] for p in points]
     y = xp.array([p["test_accuracy"] for p in points]) * 100
     spread = xp.array([p["test_deviation"] for p in points]) * 100
-    axes.plot(x, y, "o-", color=COLOURS[name], label=method["label"], ms=4)
-    axes.fill_between(x, y - spread, y + spread, color=COLOURS[name], alpha=0.15, lw=0)
+    axes.plot(x, y, "o-", color=colour, label=method["label"], ms=4)
+    axes.fill_between(x, y - spread, y + spread, color=colour, alpha=0.15, lw=0)
     best = method["best"]
-    axes.plot(
-        best["value"], best["test_accuracy"] * 100, "o", ms=10, mfc="none", color=COLOURS[name]
-    )
+    axes.plot(best["value"], best["test_accuracy"] * 100, "o", ms=10, mfc="none", color=colour)
 
 
-def _level(axes: Axes, name: str, method: dict[str, Any]) -> None:
+def _level(axes: Axes, colour: str, method: dict[str, Any]) -> None:
     """A method without a radius, tuned, as a horizontal line."""
     best = method["best"]
     label = f"{method['label']} (best {method['knob']}, {best['value']:g})"
     y, spread = best["test_accuracy"] * 100, best["test_deviation"] * 100
-    axes.axhline(y, color=COLOURS[name], ls="--", lw=1.2, label=label)
-    axes.axhspan(y - spread, y + spread, color=COLOURS[name], alpha=0.08, lw=0)
+    axes.axhline(y, color=colour, ls="--", lw=1.2, label=label)
+    axes.axhspan(y - spread, y + spread, color=colour, alpha=0.08, lw=0)
 
 
-def _course(axes: Axes, name: str, method: dict[str, Any], runs: list[dict[str, Any]]) -> None:
+def _course(
+    axes: Axes, name: str, colour: str, method: dict[str, Any], runs: list[dict[str, Any]]
+) -> None:
     value = method["best"]["value"]
     curves = [r["val_curve"] for r in runs if r["method"] == name and r["value"] == value]
     length = min(map(len, curves))
@@ -77,7 +78,7 @@ def _course(axes: Axes, name: str, method: dict[str, Any], runs: list[dict[str, 
     curve = xp.mean([c[:length] for c in curves], axis=0) * 100
     label = f"{method['label']}, {method['knob']} = {value:g}"
     marker = "o" if length == 1 else ""  # a line of one point is not seen
-    axes.plot(xp.arange(1, length + 1), curve, marker, color=COLOURS[name], label=label, lw=1.4)
+    axes.plot(xp.arange(1, length + 1), curve, marker, color=colour, label=label, lw=1.4)
 
 
 def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:

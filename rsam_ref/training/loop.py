@@ -14,6 +14,7 @@ from rsam_ref.autograd.errors import ShapeError
 from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.autograd.tensor import Tensor, no_grad
 from rsam_ref.data.feed import batches
+from rsam_ref.nn.batch_parts import Accumulated
 from rsam_ref.nn.faults import INPUTS_NOT_FINITE
 from rsam_ref.nn.module import Module
 from rsam_ref.nn.objective import Objective, objective
@@ -50,9 +51,12 @@ def train(
     batch_size: int = 64,
     seed: int = 0,
     loss: Callable[..., Tensor] = cross_entropy,
+    parts: int = 1,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> list[Epoch]:
     """Train on inputs x (N, ...) and targets y, on the host or the device, in place.
+
+    With ``parts``, mini-batches are taken in so many (`Accumulated`), which m-SAM asks for.
 
     An epoch is one call of `run_steps`, which see for what happens when values stop being finite.
     (`rsam-ref train`, with data of any size and checkpoints, is in run.py.)
@@ -67,7 +71,11 @@ def train(
         def batch(step: int) -> Objective:
             i = step - first
             index = to_device(order[i])
-            return objective(model, x[index], y[index], loss, seed=mix(seed, epoch, i))
+            of_step = mix(seed, epoch, i)
+            if parts > 1:
+                seeds = [mix(of_step, part) for part in range(min(parts, len(order[i])))]
+                return Accumulated(model, x[index], y[index], loss, seeds)
+            return objective(model, x[index], y[index], loss, seed=of_step)
 
         model.train()
         steps = range(first, first + len(order))
