@@ -36,6 +36,7 @@ extensions = [
     "tutorials",
     "commands",
     "findings",
+    "relatives",
     "tables",
     "teaching",
 ]

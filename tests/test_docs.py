@@ -19,6 +19,9 @@ from rsam_ref.training.recipe import Recipe
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 ALGORITHMS = sorted(set((DOCS / "algorithms").glob("*.md")) - {DOCS / "algorithms" / "README.md"})
+RELATIVES = sorted(
+    set((DOCS / "algorithms/relatives").glob("*.md")) - {DOCS / "algorithms/relatives/README.md"}
+)
 PAGES = [
     *DOCS.rglob("*.md"),
     *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")),
@@ -88,6 +91,30 @@ def test_an_algorithms_usage_runs(path):
         exec(compile(snippet, path.name, "exec"), namespace)
 
 
+@pytest.mark.parametrize("path", RELATIVES, ids=lambda path: path.stem)
+def test_a_relatives_page_is_made_from_its_rule(path, site):
+    pages = site("relatives")
+    text = pages.expanded(path.read_text(encoding="utf-8"))
+    found = headings(text)
+    assert [title for level, title in found if level == "##"] == HEADINGS
+    [usage] = [part for part in text.split("\n## ") if part.startswith("Usage\n")]
+    [snippet] = snippets(usage)
+    exec(compile(snippet, path.name, "exec"), {"__name__": path.stem})
+
+
+def test_every_relative_has_its_page_and_its_rows(site):
+    pages = site("relatives")
+    told = {page.stem for page in RELATIVES}
+    readme = pages.expanded((DOCS / "algorithms/relatives/README.md").read_text("utf-8"))
+    rsam = pages.expanded((DOCS / "algorithms/rsam.md").read_text("utf-8"))
+    for relative in pages.RELATIVES.values():
+        file = relative.rule.__module__.rpartition(".")[2].replace("_", "-")
+        assert file in told
+        for text in (readme, rsam):
+            assert f"[{relative.title}](/docs/algorithms/relatives/{file}.md)" in text
+    assert len(told) == len({r.rule.__module__ for r in pages.RELATIVES.values()})
+
+
 def test_what_an_optimizer_may_be_given_is_as_told():
     namespace = {"__name__": "algorithms"}
     for snippet in snippets((DOCS / "api" / "algorithms.md").read_text(encoding="utf-8")):
@@ -126,7 +153,7 @@ def test_a_teacher_gets_the_slides_and_the_pages(site, tmp_path):
 def test_every_algorithm_has_its_page_in_the_list_and_in_the_contents():
     listed = re.findall(r"\]\((\S+?\.md)\)", (DOCS / "algorithms/README.md").read_text("utf-8"))
     contents = (DOCS / "index.md").read_text(encoding="utf-8")
-    assert {path.name for path in ALGORITHMS} == set(listed)
+    assert {path.name for path in ALGORITHMS} | {"relatives/README.md"} == set(listed)
     for path in ALGORITHMS:
         assert f"\nalgorithms/{path.stem}\n" in contents
 

@@ -1,8 +1,8 @@
 """Surrogate gap guided SAM: SAM's gradient less a share of what the first one has across it.
 
-The surrogate gap is the loss at w + eps less that at w. Along the part of g0 that is at right
-angles to g, the loss at w falls while the one at w + eps does not change; going against that part
-lets the gap shrink, to first order without giving up on the perturbed loss.
+The surrogate gap is the loss at w + eps less that at w. What g0 has at right angles to g raises the
+loss at w and, to first order, leaves that at w + eps as it is. So a step that goes up along that
+part as well shrinks the gap at no cost to the perturbed loss.
 
 Implementation details
 ----------------------
