@@ -19,6 +19,7 @@ from rsam_ref.conformance.ascent.masks import describe_tensors
 from rsam_ref.conformance.ascent.others import judge_others
 from rsam_ref.conformance.ascent.several import several_steps
 from rsam_ref.conformance.base_step import judge as base_step
+from rsam_ref.conformance.family import CODES, SLIPS, Known, recognise
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
 from rsam_ref.conformance.observe.observer import AT_W, BrokenError, Seen, Step, resolution
 from rsam_ref.conformance.observe.problem import BATCH, Problem
@@ -36,6 +37,8 @@ class Diagnosis:
     single: bool = False
     """Whether the weights are kept in float32."""
     tolerance: float = EXACT
+    known: Known | None = None
+    """The relative of SAM that explains the run, where one does."""
 
 
 def diagnose(problem: Problem, steps: list[Step], asked: str) -> Diagnosis:
@@ -54,6 +57,7 @@ class _Diagnosing:
         self.tolerance = 1e-3 if self.single else EXACT
         self.findings: list[Finding] = []
         self.algorithm: str | None = asked
+        self.known: Known | None = None
 
     def add(self, code: str, evidence: dict[str, Any] | None = None) -> None:
         if all(f.code != code for f in self.findings):
@@ -91,8 +95,18 @@ class _Diagnosing:
         update = self._update(cases)
         if self.asked == "rsam" and not noisy and min(counts) > 1:
             self._undrawn()
+        if not parted and any(not f.note for f in self.findings):
+            update = self._as_relative(cases) or update
         self._name()
-        return Diagnosis(self.algorithm, self.findings, cases, update, self.single, self.tolerance)
+        return Diagnosis(
+            self.algorithm,
+            self.findings,
+            cases,
+            update,
+            self.single,
+            self.tolerance,
+            self.known,
+        )
 
     def _parts(self) -> bool:
         """Whether each part of the mini-batch has its own ascent: their mean is the gradient."""
@@ -335,6 +349,31 @@ class _Diagnosing:
             self.add("precision.low", {"error": verdict.error})
         return verdict
 
+    def _as_relative(self, cases: list[Case]) -> Verdict | None:
+        """The base step of one of SAM's relatives, if one explains the run better than slips do."""
+        slips = [f.code for f in self.findings if not f.note]
+        for known in recognise(cases, self.tolerance):
+            verdict = base_step.judge_given(cases, known.since(0), self.tolerance)
+            if verdict.best is not None and len(verdict.best.codes) <= len(slips):
+                self._known_as(known, verdict)
+                return verdict
+        return None
+
+    def _known_as(self, known: Known, verdict: Verdict) -> None:
+        """What was found becomes the relative's name, and what its base step does besides."""
+        assert verdict.best is not None
+        name = known.relative.name
+        stages = ("noise", "direction", "ascent", "algorithm", "restore", "update", "cost")
+        slips = [f for f in self.findings if not f.note]
+        self.known = known
+        if name in SLIPS and slips[0].code.startswith("ascent."):
+            self._first(slips[0].code, {**slips[0].evidence, "known as": known.label})
+            return
+        self.findings = [f for f in self.findings if f.note or f.code.split(".")[0] not in stages]
+        self.add(f"algorithm.{CODES.get(name, name)}", {"form": known.label})
+        for code in verdict.best.codes:
+            self.add(code, verdict.evidence())
+
     def _undrawn(self) -> None:
         """R-SAM without a draw at the first gradient: SAM, if nothing else is wrong with it."""
         wrong = [f.code for f in self.findings if not f.note]
@@ -358,7 +397,7 @@ class _Diagnosing:
             self.algorithm = named[0].code.removeprefix("algorithm.")
             self._first(named[0].code, named[0].evidence)
         elif any(not f.note for f in self.findings):
-            self.algorithm = None
+            self.algorithm = self.known.relative.name if self.known else None
         self.findings.sort(key=_order)
 
 

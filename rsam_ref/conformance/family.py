@@ -17,19 +17,41 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from rsam_ref.algorithms.relatives import RELATIVES, ApartTrace, Relative
 from rsam_ref.algorithms.relatives.form import Setting
 from rsam_ref.conformance.ascent.case import Case, Vector, norm
 from rsam_ref.conformance.ascent.hidden import random_perturbation
+from rsam_ref.conformance.base_step.fed import Option
 from rsam_ref.conformance.observe.problem import BATCH
+from rsam_ref.conformance.report.entry import Entry
 
 USUAL = (0.01, 0.05, 0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0, 2.0)
 EXACT = 1e-6
 """How far a point or a gradient may be from the rule's, relative to its length."""
 MOST = 3000
 """Combinations of settings that are tried of one rule."""
+
+SLIPS = ("usam", "unified-sam", "le-sam", "esam", "sparse-sam", "rst")
+"""Relatives that are SAM with one thing done otherwise, for which there is a finding: it is kept."""
+CODES = {
+    "wsam-coupled": "wsam",
+    "looksam-by-tensor": "looksam",
+    "rwp": "noise-only",
+    "m-rwp": "rwp",
+}
+"""Relatives that are told by another one's code."""
+
+FINDINGS = {
+    f"algorithm.{r.name}": Entry(
+        f"this is {r.title}: {r.update}",
+        f"another algorithm ({r.source}), of {r.gradients} gradients a step",
+        "eps = rho g0 / ||g0||, and the base steps with the gradient at w + eps",
+    )
+    for r in RELATIVES.values()
+    if r.name not in SLIPS and r.name not in CODES
+}
+"""An entry for every relative that has not another one's."""
 
 Values = dict[str, float]
 
@@ -54,6 +76,18 @@ class Known:
         """The relative and the settings that were found."""
         values = ", ".join(f"{name} {value:.4g}" for name, value in self.settings.items())
         return f"{self.relative.title}{f' ({values})' if values else ''}"
+
+    def again(self, cases: list[Case], tolerance: float = EXACT) -> Known | None:
+        """The same rule with the same settings on other steps; None where it asks elsewhere."""
+        implied = implied_gradients(cases)
+        return _replayed(self.relative, self.settings, cases, implied, max(EXACT, tolerance))
+
+    def since(self, step: int) -> Option:
+        """What the base was given from a step on, for the base step's judge."""
+        gradients: Any = self.gradients[step:]
+        if self.apart is not None:
+            gradients = gradients, self.apart[step:]
+        return Option(self.label, (), gradients)
 
 
 def recognise(cases: list[Case], tolerance: float = EXACT) -> list[Known]:
@@ -137,6 +171,8 @@ def _led(
 
 def _least(f: Callable[[float], float], setting: Setting) -> float:
     """Where f is least, for values that a setting may have."""
+    from scipy.optimize import minimize_scalar  # takes a while to load, and is rarely needed
+
     bounds = setting.low, min(setting.high, 4.0)
     grid = np.linspace(*bounds, 21)[1:]
     middle = min(grid, key=f)
@@ -148,21 +184,23 @@ def _least(f: Callable[[float], float], setting: Setting) -> float:
 
 def _fitted(known: Known, cases: list[Case], implied: list[Vector], tolerance: float) -> Known:
     """The same rule with one setting at a time moved to where the gradients fit best."""
+
+    def tried(settings: Values) -> Known | None:
+        return _replayed(known.relative, settings, cases, implied, tolerance)
+
+    best = known
     for name, setting in known.relative.settings.items():
         if name not in known.settings or isinstance(setting.default, int):
             continue
 
-        def tried(value: float, name: str = name) -> Known | None:
-            settings = known.settings | {name: value}
-            return _replayed(known.relative, settings, cases, implied, tolerance)
-
-        def error(value: float, tried: Callable[[float], Known | None] = tried) -> float:
-            at = tried(value)
+        def error(value: float, name: str = name, settings: Values = best.settings) -> float:
+            at = tried(settings | {name: value})
             return 1e9 if at is None else at.error
 
-        if (better := tried(_least(error, setting))) is not None and better.error < known.error:
-            known = better
-    return known
+        better = tried(best.settings | {name: _least(error, setting)})
+        if better is not None and better.error < best.error:
+            best = better
+    return best
 
 
 def _candidates(relative: Relative, cases: list[Case]) -> Iterator[Values]:
@@ -255,7 +293,7 @@ class Observed:
         self.tolerance = tolerance
         self.asked = 0
         self.away = 0.0
-        """How far the rule asked from the observed places at most, relative to the perturbations."""
+        """How far the rule asked from the observed places, relative to the perturbations."""
 
     def __call__(self, at: Vector) -> tuple[float, Vector]:
         """The next observed gradient, if it was taken there."""

@@ -97,6 +97,11 @@ def judge_relatives(
     return judge_base_step(cases, max(tolerance, 1e-7), more=options)
 
 
+def judge_given(cases: list[Case], given: Option, tolerance: float = EXACT) -> Verdict:
+    """Whether SGD that was given these gradients, full vectors, explains the moves."""
+    return judge_base_step(cases, max(tolerance, 1e-7), more=lambda m: m.options([given]))
+
+
 def _cut_gradients(m: sgd.Moves) -> list[Option]:
     """The second gradient, cut to the lengths that are usual or that it holds."""
     return m.options(own.clipped(m.fed))

@@ -48,8 +48,17 @@ class Moves:
         return [v[self.index] for v in vectors]
 
     def options(self, full: Iterable[Option]) -> list[Option]:
-        """Options of full vectors, at the weights that are looked at."""
-        return [Option(o.label, o.codes, self.picked(o.value)) for o in full]
+        """Options of full vectors, or of pairs of them, at the weights that are looked at."""
+        return [
+            Option(
+                o.label,
+                o.codes,
+                tuple(map(self.picked, o.value))
+                if isinstance(o.value, tuple)
+                else self.picked(o.value),
+            )
+            for o in full
+        ]
 
     def error(self, ends: list[Vector]) -> float:
         """How far predicted weights are from the observed ones, relative to the moves."""

@@ -7,6 +7,7 @@ from typing import Any
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.ascent.judge import judge_ascent
 from rsam_ref.conformance.base_step import judge as base_step
+from rsam_ref.conformance.family import Known
 from rsam_ref.conformance.observe.observer import BrokenError, Step, watch
 from rsam_ref.conformance.observe.problem import Hyper
 from rsam_ref.conformance.probes.setting import (
@@ -41,6 +42,8 @@ def save_and_resume(s: Setting) -> list[Finding]:
         if not is_finite(step):
             return [Finding("resume.hidden-state", {"not finite": where_not_finite(step)})]
     cases = cases_of(problem, [*s.steps[:half], *rest])
+    if s.main.known is not None:
+        return _relative(s.main.known, update.best.codes, cases, half, s.main.tolerance)
     if base_step.still_fits(update.best.codes, cases, s.main.tolerance):
         if any(_rates(a) != _rates(b) for a, b in zip(s.steps[half:], rest)):
             return [Finding("resume.hidden-state", {"differs": LR_LOST})]
@@ -56,6 +59,22 @@ def save_and_resume(s: Setting) -> list[Finding]:
             if changed:
                 evidence["besides"] = LR_LOST
             return [Finding("resume.momentum-lost", evidence)]
+    return [Finding("resume.hidden-state", {"differs": "the base step"})]
+
+
+def _relative(
+    known: Known, codes: tuple[str, ...], cases: list[Case], half: int, tolerance: float
+) -> list[Finding]:
+    """The same of one of SAM's relatives, which may keep something from step to step."""
+    again = known.again(cases, tolerance)
+    if again is None:
+        return [Finding("resume.hidden-state", {"differs": f"what {known.relative.title} keeps"})]
+    whole = base_step.judge_given(cases, again.since(0), tolerance)
+    if whole.best is not None and set(whole.best.codes) <= set(codes):
+        return []
+    afresh = base_step.judge_given(cases[half:], again.since(half), tolerance)
+    if afresh.best is not None and set(afresh.best.codes) <= set(codes):
+        return [Finding("resume.momentum-lost", {"error, from a fresh base": afresh.error})]
     return [Finding("resume.hidden-state", {"differs": "the base step"})]
 
 

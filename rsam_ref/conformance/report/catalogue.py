@@ -8,11 +8,12 @@ from difflib import get_close_matches
 from rsam_ref.conformance.ascent.findings import FINDINGS as ASCENT
 from rsam_ref.conformance.base_step.findings import FINDINGS as BASE_STEP
 from rsam_ref.conformance.draw.findings import FINDINGS as DRAW
+from rsam_ref.conformance.family import FINDINGS as FAMILY
 from rsam_ref.conformance.observe.findings import FINDINGS as OBSERVE
 from rsam_ref.conformance.probes.findings import FINDINGS as PROBES
 from rsam_ref.conformance.report.entry import Entry
 
-CATALOGUE: dict[str, Entry] = {**OBSERVE, **DRAW, **ASCENT, **BASE_STEP, **PROBES}
+CATALOGUE: dict[str, Entry] = {**OBSERVE, **DRAW, **FAMILY, **ASCENT, **BASE_STEP, **PROBES}
 
 
 def check_codes(codes: Collection[str]) -> None:
