@@ -19,7 +19,7 @@ from rsam_ref.conformance.ascent.masks import describe_tensors
 from rsam_ref.conformance.ascent.others import judge_others
 from rsam_ref.conformance.ascent.several import several_steps
 from rsam_ref.conformance.base_step import judge as base_step
-from rsam_ref.conformance.family import CODES, SLIPS, Known, recognise
+from rsam_ref.conformance.family import CODES, SLIPS, Known, explained, recognise
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
 from rsam_ref.conformance.observe.observer import AT_W, BrokenError, Seen, Step, resolution
 from rsam_ref.conformance.observe.problem import BATCH, Problem
@@ -58,6 +58,7 @@ class _Diagnosing:
         self.findings: list[Finding] = []
         self.algorithm: str | None = asked
         self.known: Known | None = None
+        self.update: Verdict | None = None
 
     def add(self, code: str, evidence: dict[str, Any] | None = None) -> None:
         if all(f.code != code for f in self.findings):
@@ -78,7 +79,7 @@ class _Diagnosing:
         for seen in self.seen:
             cases.append(Case(self.problem, seen, cases[-1] if cases else None))
         noisy = any(a.draw.any() for a in cases)
-        if parted:
+        if parted or self._is_relative(cases):
             pass
         elif min(counts) < max(counts):
             self._now_and_then(counts, cases)
@@ -92,10 +93,10 @@ class _Diagnosing:
             if noisy:
                 self._draws(cases)
             self._ascent(cases, noisy)
-        update = self._update(cases)
+        update = self._update(cases) if self.update is None else self.update
         if self.asked == "rsam" and not noisy and min(counts) > 1:
             self._undrawn()
-        if not parted and any(not f.note for f in self.findings):
+        if not parted and self.known is None and any(not f.note for f in self.findings):
             update = self._as_relative(cases) or update
         self._name()
         return Diagnosis(
@@ -348,6 +349,20 @@ class _Diagnosing:
         if verdict.low_precision and not self.single:
             self.add("precision.low", {"error": verdict.error})
         return verdict
+
+    def _is_relative(self, cases: list[Case]) -> bool:
+        """Whether a relative explains all of the run exactly, and the algorithm itself does not."""
+        if explained(cases, self.asked):
+            return False
+        for known in recognise(cases, self.tolerance, exactly=True):
+            if known.relative.name in SLIPS:
+                continue
+            verdict = base_step.judge_given(cases, known.since(0), self.tolerance)
+            if verdict.best is not None and not verdict.best.codes:
+                self._known_as(known, verdict)
+                self.update = verdict
+                return True
+        return False
 
     def _as_relative(self, cases: list[Case]) -> Verdict | None:
         """The base step of one of SAM's relatives, if one explains the run better than slips do."""

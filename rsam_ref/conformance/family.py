@@ -1,9 +1,9 @@
 """Whether a run is one of SAM's relatives: their own rules, replayed on what was observed.
 
-A rule of `rsam_ref.algorithms.relatives` is called as its optimizer calls it, but the gradients that
-it asks for are those that the implementation took, and only where it took them. A rule that asks
-elsewhere is not the one. What the rule gives to its base must then be what moved the weights. So
-every relative is recognised by the lines that it is defined by, and there is no formula here.
+A rule of `rsam_ref.algorithms.relatives` is called as its optimizer calls it, but the gradients
+that it asks for are those that the implementation took, and only where it took them. A rule that
+asks elsewhere is not the one. What the rule gives to its base must then be what moved the weights.
+So every relative is recognised by the lines that it is defined by, and there is no formula here.
 
 Settings that nobody passes are looked for: among the implementation's own numbers, the published
 and the usual ones, and by a fit.
@@ -20,6 +20,8 @@ import numpy as np
 
 from rsam_ref.algorithms.relatives import RELATIVES, ApartTrace, Relative
 from rsam_ref.algorithms.relatives.form import Setting
+from rsam_ref.algorithms.sam import rsam_gradient, sam_gradient
+from rsam_ref.algorithms.variants import asam_gradient
 from rsam_ref.conformance.ascent.case import Case, Vector, norm
 from rsam_ref.conformance.ascent.hidden import random_perturbation
 from rsam_ref.conformance.base_step.fed import Option
@@ -33,7 +35,7 @@ MOST = 3000
 """Combinations of settings that are tried of one rule."""
 
 SLIPS = ("usam", "unified-sam", "le-sam", "esam", "sparse-sam", "rst")
-"""Relatives that are SAM with one thing done otherwise, for which there is a finding: it is kept."""
+"""Relatives that are SAM with one thing done otherwise, for which a finding is there; it stays."""
 CODES = {
     "wsam-coupled": "wsam",
     "looksam-by-tensor": "looksam",
@@ -90,12 +92,35 @@ class Known:
         return Option(self.label, (), gradients)
 
 
-def recognise(cases: list[Case], tolerance: float = EXACT) -> list[Known]:
-    """The relatives whose rules ask where the run did, the best first."""
+def explained(cases: list[Case], algorithm: str) -> bool:
+    """Whether the algorithm itself asks where the run did, whatever moved the weights then."""
+    for a in cases:
+        at = Observed(a, 10 * EXACT)
+        try:
+            if algorithm == "sam":
+                sam_gradient(at, a.w, rho=a.hyper.rho)
+            elif algorithm == "asam":
+                asam_gradient(at, a.w, rho=a.hyper.rho, eta=a.hyper.eta)
+            else:
+                rsam_gradient(at, a.w, a.draw, rho=a.hyper.rho, lam=a.hyper.lam)
+        except NotFollowedError:
+            return False
+    return (
+        _error([a.seen.gradient(-1) for a in cases], None, implied_gradients(cases), cases) < 0.01
+    )
+
+
+def recognise(cases: list[Case], tolerance: float = EXACT, *, exactly: bool = False) -> list[Known]:
+    """The relatives whose rules ask where the run did, the best first.
+
+    ``exactly`` leaves out those whose gradients are not those that moved the weights.
+    """
     implied = implied_gradients(cases)
     found = []
     for relative in RELATIVES.values():
         known = _best(relative, cases, implied, max(EXACT, tolerance))
+        if known is not None and exactly and known.error > max(EXACT, tolerance):
+            continue
         if known is not None and not _is_sam(known, cases):
             found.append(known)
     return sorted(found, key=lambda known: (known.error > EXACT, len(known.settings), known.error))
