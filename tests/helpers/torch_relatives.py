@@ -72,10 +72,14 @@ def dot(a, b):
     return sum((x * y).sum() for x, y in zip(a, b))
 
 
+def unit(a):
+    """The direction of a; nothing of nothing. The 1e-12 does not shorten it visibly."""
+    return [x / torch.sqrt(dot(a, a) + 1e-24) for x in a]
+
+
 def without(a, b):
     """What of a is orthogonal to b."""
-    unit = of_length(1.0, b)
-    return minus(a, times(dot(a, unit), unit))
+    return minus(a, times(dot(a, unit(b)), unit(b)))
 
 
 def at_the_top(probe, loss, g0, eps):
@@ -120,26 +124,30 @@ def fisher_sam(probe, given, rho, eta):
 
 
 def m_sam(probe, given, rho):
-    """Each of some equal parts of the mini-batch has an ascent of its own."""
+    """Each of some equal parts of the mini-batch has an ascent of its own.
+
+    A part's loss is its share of the mean. The perturbation that is told is the mean over parts.
+    """
+    share = 1 / given.parts
     steps = []
     for x, y in zip(probe.x.chunk(given.parts), probe.y.chunk(given.parts)):
-        steps.append(sam(Probe(probe.model, x, y), rho))
+        look = Probe(probe.model, x, y)
+        loss, g0 = look()
+        eps = of_length(rho, times(share, g0))
+        above, g = look(eps)
+        steps.append((share * loss, times(share, g), times(share, g0), times(share, eps), above))
+    losses, gradients, ascents, perturbations, adversarial = zip(*steps)
 
-    def mean(name):
-        values = [getattr(step, name) for step in steps]
-        return sum(values) / len(values)
-
-    def mean_of_lists(name):
-        values = [getattr(step, name) for step in steps]
-        return [sum(tensors) / len(tensors) for tensors in zip(*values)]
+    def added(lists):
+        return [sum(tensors) for tensors in zip(*lists)]
 
     return Step(
-        mean("loss"),
-        mean_of_lists("gradient"),
+        sum(losses),
+        added(gradients),
         None,
-        mean_of_lists("ascent_gradient"),
-        None,  # there are as many as parts
-        mean("adversarial_loss"),
+        added(ascents),
+        added(perturbations),
+        share * sum(adversarial),
     )
 
 
@@ -161,8 +169,8 @@ def sparse_sam(probe, given, rho, sparsity, period, count):
             fisher = [f + g**2 for f, g in zip(fisher, gradient)]
         everything = torch.cat([f.flatten() for f in fisher])
         kept = int(everything.numel() * (1 - sparsity))
-        mask = torch.zeros_like(everything)
-        mask[everything.topk(kept).indices] = 1
+        mask = torch.ones_like(everything)
+        mask[everything.argsort(stable=True)[: len(mask) - kept]] = 0  # of equals the later stay
         parts = mask.split([f.numel() for f in fisher])
         given.memory["mask"] = [part.view_as(f) for part, f in zip(parts, fisher)]
     loss, g0 = probe()
@@ -258,7 +266,7 @@ def looksam(probe, given, rho, k, alpha):
         given.memory["v"] = without(step.gradient, step.ascent_gradient)
         return step
     loss, g0 = probe()
-    u = plus(g0, times(alpha, of_length(length(g0), given.memory["v"])))
+    u = plus(g0, times(alpha * length(g0), unit(given.memory["v"])))
     return Step(loss, u, None, g0)
 
 
@@ -270,7 +278,7 @@ def looksam_by_tensor(probe, given, rho, k, alpha):
         given.memory["v"] = [without([g], [clean])[0] for g, clean in pairs]
         return step
     loss, g0 = probe()
-    pieces = [of_length(alpha * length([g]), [v])[0] for g, v in zip(g0, given.memory["v"])]
+    pieces = [alpha * length([g]) * unit([v])[0] for g, v in zip(g0, given.memory["v"])]
     return Step(loss, plus(g0, pieces), None, g0)
 
 
@@ -286,10 +294,14 @@ def rwp(probe, given, sigma):
 
 
 def m_rwp(probe, given, sigma, lam):
-    """Two gradients on the same mini-batch."""
-    loss, noisy = probe(given.noise)
-    _, clean = probe()
-    return Step(loss, plus(times(lam, noisy), times(1 - lam, clean)), given.noise)
+    """Two gradients on the same mini-batch; the clean pass is the one that batch norm learns from.
+
+    So it is the first, and the draw is where the second gradient is taken.
+    """
+    loss, clean = probe()
+    noisy_loss, noisy = probe(given.noise)
+    mixed = plus(times(lam, noisy), times(1 - lam, clean))
+    return Step(loss, mixed, None, clean, given.noise, noisy_loss)
 
 
 def arwp(probe, given, sigma, eta, beta):
