@@ -57,6 +57,13 @@ class Accumulated(Objective):
         for part in self.parts:
             part.abandon_step()
 
+    def samples(self, count: int) -> list[Objective]:
+        """As of an `Objective`: the first samples of the whole mini-batch."""
+        found: list[Objective] = []
+        for part in self.parts:
+            found += part.samples(count - len(found))
+        return found
+
     def results(self, w: Array) -> Iterable[LossAndGradient]:
         """Every part's loss and gradient (P,) at w, multiplied by its share."""
         return (part(w) for part in self.parts)

@@ -254,8 +254,8 @@ class Run:
         means = [math.fsum(column) / len(self.pending) for column in zip(*self.pending)]
         self.pending = []
         last = self.step - 1  # schedules are read at the step that was taken last
-        method = self.recipe.optimizer
-        rho = recipe.radius(self.recipe, self.steps) if method in ("sam", "asam", "rsam") else None
+        has_radius = "rho" not in recipe.UNUSED[self.recipe.optimizer]
+        rho = recipe.radius(self.recipe, self.steps) if has_radius else None
         row: Row = {
             "step": self.step,
             "epoch": self.step / self.per_epoch,

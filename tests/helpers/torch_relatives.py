@@ -250,9 +250,7 @@ def cr_sam(probe, given, rho, gamma, beta):
     eps = of_length(rho, g0)
     adversarial_loss, ahead = probe(eps)
     _, behind = probe(times(-1.0, eps))
-    u = elementwise(
-        lambda a, b, g: a + gamma * (a + b - 2 * g) + beta * (a - b), ahead, behind, g0
-    )
+    u = elementwise(lambda a, b, g: a + gamma * (a + b - 2 * g) + beta * (a - b), ahead, behind, g0)
     return Step(loss, u, None, g0, eps, adversarial_loss)
 
 

@@ -1,9 +1,9 @@
 """Bayesian SAM: SAM as an approximation of Bayes' rule, with a variance for every weight.
 
-It learns a Gaussian around the weights, of variance 1 / (N s). The first gradient is taken at a
-draw from it, the ascent goes far where the weight is uncertain, and the move is scaled by s as
-Adam's is by its second moment. So it is an optimizer of its own, momentum and weight decay
-included.
+It learns a Gaussian around the weights, of variance 1 / (n s). The first gradient is taken at a
+draw from it, the ascent goes far where the weight is uncertain, and the move is divided by s, which
+grows with the gradient's square (Adam divides by a root). So it is an optimizer of its own,
+momentum and weight decay included.
 
 Implementation details
 ----------------------
@@ -12,7 +12,10 @@ Implementation details
 - **The base is plain SGD:** momentum (beta1) and weight decay (delta) are in the rule. What the
   base is given is m / s.
 - **s begins as 1, m as 0;** there is no correction for that.
-- **n is the number of training samples;** delta is the prior's precision divided by it.
+- **n is the number of training samples,** the paper's N; delta is the prior's precision divided by
+  it. Neither is taken from the data: give ``n`` in a recipe's options.
+- **gamma or delta must be above 0 if beta2 is small:** they alone keep s, a divisor, away from 0.
+- **The loss that is told is the one at w + D.**
 
 Other readings
 --------------
@@ -56,7 +59,7 @@ def bayesian_sam_gradient(
     """
     check_step(rho=rho)
     s, m = state.get("s", 0 * w + 1), state.get("m", 0 * w)
-    noise = z / (n * s) ** 0.5  # D ~ N(0, 1 / (N s))
+    noise = z / (n * s) ** 0.5  # D ~ N(0, 1 / (n s))
     loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)
     eps = rho * g0 / s  # eps = rho g0 / s
     adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps)

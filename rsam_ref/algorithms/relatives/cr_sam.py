@@ -1,7 +1,8 @@
 """Curvature-regularised SAM: the loss on both sides of w, so that curvature counts by itself.
 
 Beside SAM's gradient at w + eps one is taken at w - eps. Their sum less twice g0 is the gradient of
-the curvature along eps, and their difference that of the slope; both are added with a weight.
+the curvature along eps, and their difference that of the slope, neither divided by eps's length;
+both are added with a weight.
 
 Implementation details
 ----------------------
@@ -9,12 +10,12 @@ Implementation details
   - eps) - 2 L(w)) + beta (L(w + eps) - L(w - eps))`` with eps held fixed.
 - **gamma = beta = 0 is SAM,** bit for bit, at the cost of a third gradient.
 - **Three gradients a step,** on the same mini-batch with the same dropout masks.
+- **The defaults are those of the authors' script** (beta 0.01, where their class has 0.1).
 
 Other readings
 --------------
 - **The paper's regulariser is logarithmic** (a normalised trace of the Hessian): its gradient has
-  the two sums of losses below the two terms. The code stores these losses and does not use them, so
-  the published results are those of the rule here.
+  the two sums of losses below the two terms. The code stores these losses and does not use them.
 
 References
 ----------

@@ -23,20 +23,27 @@ class Setting:
     high: float = math.inf
     above: bool = False
     """Whether it must be larger than ``low``; it may be ``low`` if not."""
+    below: bool = False
+    """Whether it must be smaller than ``high``; it may be ``high`` if not."""
 
-    def check(self, name: str, value: float) -> None:
+    def check(self, name: str, value: Any) -> None:
         """Raise TypeError for what is no number, ValueError for one that it may not be."""
-        whole = isinstance(self.default, int)
-        if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-            kind = "a whole number" if whole else "a number"
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
+            kind = "a whole number" if self.whole else "a number"
             raise TypeError(f"{name} must be {kind}, not {value!r}")
-        if not (self.low < value if self.above else self.low <= value) or not value <= self.high:
+        low_enough = self.low < value if self.above else self.low <= value
+        high_enough = value < self.high if self.below else value <= self.high
+        if not (low_enough and high_enough and math.isfinite(value)):
             least = f"{'>' if self.above else '>='} {self.low:g}"
-            most = f" and <= {self.high:g}" if self.high < math.inf else ""
-            raise ValueError(f"{name} is {self.told}; it must be {least}{most}, not {value}")
+            most = f"{'<' if self.below else '<='} {self.high:g}"
+            range_ = f"{least} and {most}" if self.high < math.inf else f"finite and {least}"
+            raise ValueError(f"{name} is {self.told}; it must be {range_}, not {value}")
 
+    @property
+    def whole(self) -> bool:
+        """Whether it is a whole number, which no schedule changes."""
+        return isinstance(self.default, int)
 
-BELOW_1 = math.nextafter(1.0, 0.0)
 
 RHO = "the radius, in units of the weights"
 

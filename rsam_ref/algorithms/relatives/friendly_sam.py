@@ -1,9 +1,9 @@
 """Friendly SAM: the ascent follows what is this mini-batch's own in its gradient.
 
 A mini-batch's gradient is the whole data's plus noise. Friendly SAM takes a running mean of the
-first gradients for the former and climbs along the rest: the perturbation then raises the loss of
-this mini-batch less at the cost of the others'. The name has also been taken for R-SAM, with which
-it shares nothing but SAM's outer form: it draws nothing.
+first gradients for the former and climbs along the rest: the perturbation raises the loss of this
+mini-batch, and that of other data less. It draws nothing, so it shares no more with R-SAM than
+SAM's outer form.
 
 Implementation details
 ----------------------

@@ -1,20 +1,22 @@
 """Surrogate gap guided SAM: SAM's gradient less a share of what the first one has across it.
 
-The surrogate gap is the loss at w + eps less that at w. What g0 has at right angles to g raises the
-loss at w and, to first order, leaves that at w + eps as it is. So a step that goes up along that
-part as well shrinks the gap at no cost to the perturbed loss.
+The surrogate gap is the loss at w + eps less that at w. Along the part of g0 that is at right
+angles to g, the loss at w rises and the one at w + eps does not change, to first order. Taken off
+the gradient, it is a way that the weights go: the gap shrinks, and the perturbed loss falls as with
+SAM.
 
 Implementation details
 ----------------------
 - **g0 is taken apart along g,** not g along g0: what is taken away is at right angles to g.
 - **alpha = 0 is SAM,** bit for bit.
-- **A zero g gives g:** there is nothing to be at right angles to.
-- **The paper lets rho follow the learning rate,** linearly between two values. That is a schedule
-  here: `rsam_ref.algorithms.schedules.linear`, say, for ``rho``.
+- **Where g is zero all of g0 is across,** and -alpha g0 is left, as in the authors' code.
+- **The paper lets rho follow the learning rate,** linearly between two values. Here ``rho`` takes
+  any schedule, and a number is constant; in a recipe ``rho_low`` makes it follow the learning rate.
 
 Other readings
 --------------
-- Packages have taken g apart along g0, or left rho constant without saying so.
+- **g taken apart along g0,** tensor by tensor, as a package has it, is another method.
+- **adaptive:** the ascent scaled as ASAM's, as in the authors' example. It is not here.
 
 References
 ----------

@@ -2,7 +2,7 @@
 
 SAM's perturbation raises the loss, to first order, by rho ||g0||: more where the gradient is long.
 Here the rise is given, sigma, and the radius follows from it: sigma / ||g0||, though never more
-than rho. What is left in the gradient's differences is curvature.
+than rho. So the ascent goes further where the gradient is short; SAM's is as long everywhere.
 
 Implementation details
 ----------------------
@@ -46,9 +46,8 @@ def le_sam_gradient(
         raise ValueError(f"sigma is a rise of the loss and must be finite and >= 0, not {sigma}")
     loss, g0 = loss_and_grad(w)  # g0 = grad L(w)
     length = norm(g0) + TINY
-    eps = (
-        xp.minimum(sigma / length, rho) / length * g0
-    )  # eps = min(sigma / ||g0||, rho) g0 / ||g0||
+    radius = xp.minimum(sigma / length, rho)
+    eps = radius / length * g0  # eps = min(sigma / ||g0||, rho) g0 / ||g0||
     adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps)
     return Trace(loss, g, None, g0, eps, adversarial_loss)
 

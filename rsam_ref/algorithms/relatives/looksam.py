@@ -7,15 +7,17 @@ Implementation details
 ----------------------
 - **Steps 0, k, 2k, ... are SAM's.** k = 1 is SAM, bit for bit.
 - **Lengths and angles are taken over all weights together,** as the paper has them.
-- **What is kept is not brought to a length;** its length is divided out when it is used.
+- **What is kept is not brought to a length;** its length is divided out when it is used. Where g
+  and g0 point the same way it is rounding alone, and 1e-12 keeps it from being blown up in float64.
 - **The last part across g0 is a checkpoint's state:** without it a resumed run goes wrong until the
   next SAM step.
 
 Other readings
 --------------
 - **Tensor by tensor** (``looksam-by-tensor``): lengths and angles of each tensor alone, as in
-  packages. In five steps the two are 0.15 apart on a small network.
-- **The closure called twice in every step,** as some packages do, saves nothing.
+  packages. It is another method: the steps in between differ.
+- **The step's number read from the base's state,** as a package does: around a base that keeps none
+  there, such as SGD, every step is SAM's, and nothing is saved.
 
 References
 ----------
@@ -110,7 +112,7 @@ LOOKSAM_BY_TENSOR = Relative(
     rule=looksam_by_tensor_gradient,
     update="as LookSAM, lengths and angles of each tensor alone",
     gradients="1 + 1/k",
-    source="packages",
+    source="packages, after Liu, Mai, Chen, Hsieh and You, CVPR 2022",
     packages="pytorch_optimizer 4.1.0: computes it; zij 0.1.1: where the base counts its steps",
     settings={
         "rho": Setting(0.05, RHO),

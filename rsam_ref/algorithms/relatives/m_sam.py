@@ -1,8 +1,9 @@
 """m-SAM: each part of the mini-batch is perturbed by its own gradient.
 
 The mini-batch is taken in parts of m samples. Each part climbs by itself and gives a gradient where
-it arrived; the weights move by the mean of those. Smaller parts mean a stronger method: it is known
-as m-sharpness, and is what SAM becomes on several workers whose first gradients are not averaged.
+it arrived; the weights move by the mean of those. What is made small is known as m-sharpness. In
+the papers smaller parts generalised better. SAM becomes this method on several workers whose first
+gradients are not averaged.
 
 Implementation details
 ----------------------

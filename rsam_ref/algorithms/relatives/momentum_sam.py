@@ -1,20 +1,22 @@
 """Momentum SAM: the perturbation follows the base optimizer's velocity, and costs no gradient.
 
-The velocity v of SGD is a mean of past gradients. Momentum SAM goes a radius rho against it, to
-where the next moves will lead, and takes its only gradient there.
+The velocity v of SGD is a decaying sum of past gradients. Momentum SAM goes a radius rho against
+it, to where the next moves will lead, and takes its only gradient there.
 
 Implementation details
 ----------------------
 - **It looks ahead, not up:** eps = -rho v / ||v||, as Nesterov's momentum does but by a fixed
   length. With v accumulating gradients, the minus is deliberate.
 - **v is the base's, as the last step left it.** Before the first step it is 0, and so is eps.
+- **The loss that is told is the one at w + eps:** none is taken at w.
 - **The base is SGD with momentum.** Weight decay acts at w, as with every rule here; v has it
   inside.
 - **Weights between steps, in tests and in checkpoints are w,** not the perturbed ones.
 
 Other readings
 --------------
-- **The authors' code keeps the perturbed weights** between steps, and lets weight decay act there.
+- **The authors' code keeps the perturbed weights** between steps; with SGD it lets weight decay act
+  there.
 - **With AdamW** the authors' code takes the first moment, not brought to its scale, for v. It is
   not here.
 - **Upwards,** eps = +rho v / ||v||, is another method.

@@ -42,22 +42,27 @@ class Related(Wrapper):
             known = ", ".join(relative.settings) or "none"
             raise TypeError(f"{relative.title} has no setting {unknown[0]}; there are: {known}")
         if "velocity" in relative.needs and not getattr(base, "momentum", 0):
-            raise TypeError(f"{relative.title} climbs along momentum: give SGD(lr, momentum=0.9)")
+            raise TypeError(
+                f"{relative.title} follows the base's velocity, and this {type(base).__name__} has "
+                "none: give SGD(lr, momentum=0.9)"
+            )
         Stream("noise", seed)  # a seed that cannot be one is refused here
         self.relative = relative
         defaults = {name: setting.default for name, setting in relative.settings.items()}
         self.settings: dict[str, Number] = {**defaults, **settings}
-        for name, value in self.settings.items():
-            if not callable(value):
-                relative.settings[name].check(name, value)
+        for name, setting in relative.settings.items():
+            value = self.settings[name]
+            if not callable(value) or setting.whole:
+                setting.check(name, value)
         self.seed = seed
         self.shapes = shapes
         self.state: State = {}
 
     def find(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
         """The gradient to move by, by the relative's rule."""
+        settings = self._settings_now()
         needs = {name: getattr(self, f"_{name}")(loss_and_grad, w) for name in self.relative.needs}
-        found: Any = self.relative.rule(loss_and_grad, w, **needs, **self._settings_now())
+        found: Any = self.relative.rule(loss_and_grad, w, **needs, **settings)
         if "state" in self.relative.needs:
             trace, self.state = found
             return trace
@@ -65,8 +70,12 @@ class Related(Wrapper):
 
     def step(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
         """One step; what goes past the base moves w besides, at the base's learning rate."""
-        lr = at(getattr(self.base, "lr", 0.0), self.base.steps)
-        trace = super().step(loss_and_grad, w)
+        lr, before = at(getattr(self.base, "lr", 0.0), self.base.steps), self.state
+        try:
+            trace = super().step(loss_and_grad, w)
+        except BaseException:
+            self.state = before  # a step whose move fails has not happened
+            raise
         if isinstance(trace, ApartTrace):
             w -= lr * trace.apart
         return trace
@@ -87,12 +96,15 @@ class Related(Wrapper):
     # What rules need, by its name
 
     def _settings_now(self) -> dict[str, float]:
-        """Every setting in this step; whole numbers stay whole."""
-        return {
-            name: value if isinstance(value, int) else at(value, self.steps)
-            for name, value in self.settings.items()
-            if name != "sigma" or "noise" not in self.relative.needs
-        }
+        """Every setting that the rule is given in this step; whole numbers stay whole."""
+        now: dict[str, float] = {}
+        for name, setting in self.relative.settings.items():
+            value = self.settings[name]
+            now[name] = value if isinstance(value, int) else at(value, self.steps)
+            setting.check(name, now[name])  # a schedule may leave the range
+        if "noise" in self.relative.needs:
+            del now["sigma"]  # it is in the draw
+        return now
 
     def _state(self, loss_and_grad: LossAndGrad, w: Array) -> State:
         return self.state

@@ -1,8 +1,8 @@
 """Random weight perturbation: the gradient at a random draw around the weights, no ascent.
 
 It is R-SAM's nearest neighbour: the same draw, filter by filter, and no ascent from it. On average
-it minimises the smoothed loss. Three forms are published: the draw alone, mixed with the gradient
-at w, and with a draw that shrinks where gradients have been large.
+it minimises the smoothed loss. Three of the published forms are here: the draw alone, its gradient
+mixed with the one at w, and a draw that shrinks where gradients have been large.
 
 Implementation details
 ----------------------
@@ -10,15 +10,19 @@ Implementation details
   weights, so ||D_f|| is about sigma sqrt(n_f) ||w_f||.
 - **rwp is noise alone,** what `NoiseOnly` is here: one gradient a step.
 - **m-rwp mixes it with the gradient at w,** by lam. lam = 1 is rwp, lam = 0 the base optimizer.
-- **arwp divides the draw by sqrt(1 + eta F),** F the sum of h over each filter and h a decaying sum
-  of squared gradients, without the factor 1 - beta. Before the first step there is no h. eta = 0 is
-  rwp.
+- **arwp divides the draw by sqrt(1 + eta F).** h is a decaying sum of squared gradients, without
+  the factor 1 - beta, and begins as 0. F is the sum of h over each filter of a matrix or kernel;
+  for biases and norm scales it is h itself, weight by weight, although their s is one for all.
+  eta = 0 is rwp.
+- **The loss that is told** is the one at w + D; for m-rwp the one at w, and its draw is told as the
+  perturbation. Batch norm's statistics move in that pass.
 - **h is a checkpoint's state** (arwp).
 
 Other readings
 --------------
 - **Two mini-batches for m-rwp,** one for each gradient, as the authors have it. Here both are taken
   on the same one, as with every rule here.
+- **The mixture with the shrinking draw** (m-ARWP). It is not here.
 - **The ball:** sigma z / ||z|| over all weights; `RSAM(variant="ball")` draws so.
 
 References

@@ -6,9 +6,10 @@ The mask is found anew every ``period`` steps.
 Implementation details
 ----------------------
 - **The norm is that of the whole g0,** before the mask: ||eps|| <= rho.
-- **The Fisher information is the empirical one:** the sum over ``samples`` of squared gradients of
-  single samples, with their own labels.
-- **The mask keeps the largest values over all weights together,** not of each tensor.
+- **The Fisher information is the empirical one:** the sum over ``count`` single samples, with their
+  own labels, of their squared gradients. Batch norm sees one sample at a time there.
+- **The mask keeps the largest values over all weights together,** not of each tensor. Weights whose
+  gradients vanish on all these samples are equal; of equals the later ones are kept.
 - **It is found at w before the ascent** of steps 0, period, 2 period, ..., from samples of that
   step's mini-batch.
 - **sparsity = 0 is SAM,** bit for bit. The mask is a checkpoint's state.
@@ -31,7 +32,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from rsam_backends import xp
-from rsam_ref.algorithms.relatives.form import BELOW_1, RHO, Relative, Setting, State
+from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting, State
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, check_step, norm
 
 
@@ -76,7 +77,8 @@ def fisher_mask(samples: Iterable[LossAndGrad], w: Vector, sparsity: float) -> V
         _, g = sample(w)
         fisher += g * g
     mask = xp.ones_like(w)
-    mask[xp.argsort(fisher)[: w.size - int(w.size * (1 - sparsity))]] = 0
+    order = xp.argsort(fisher, kind="stable")  # of equal ones, the later weights are kept
+    mask[order[: w.size - int(w.size * (1 - sparsity))]] = 0
     return mask
 
 
@@ -90,7 +92,9 @@ SPARSE_SAM = Relative(
     source="Mi et al., NeurIPS 2022",
     settings={
         "rho": Setting(0.05, RHO),
-        "sparsity": Setting(0.5, "the share of the weights that is not perturbed", high=BELOW_1),
+        "sparsity": Setting(
+            0.5, "the share of the weights that is not perturbed", high=1, below=True
+        ),
         "period": Setting(100, "steps from one mask to the next", low=1),
         "count": Setting(16, "samples that the Fisher information is taken from", low=1),
     },

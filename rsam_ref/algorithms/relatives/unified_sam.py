@@ -9,7 +9,8 @@ Implementation details
 
 Other readings
 --------------
-- **lambda as a function of the step,** 1 / t or 1 - 1 / t: give a schedule for ``share``.
+- **lambda as a function of the step,** 1 / t or 1 - 1 / t with t from 1: give a schedule for
+  ``share``; schedules here count from 0.
 
 References
 ----------
@@ -52,7 +53,7 @@ UNIFIED_SAM = Relative(
         "rho": Setting(0.05, "a step size and a radius, by share"),
         "share": Setting(0.5, "SAM's share of the ascent", high=1),
     },
-    is_sam="share = 1",
+    is_sam="share = 1, to rounding",
     against_rsam="no draw; the ascent is brought to a length in part",
     packages="unifiedsam 1.0.0: computes it",
 )

@@ -1,6 +1,6 @@
 """Unnormalised SAM: the ascent goes as far as the gradient is long.
 
-SAM brings the gradient to the length rho; here the gradient itself is taken rho times. Most of the
+SAM brings the gradient to the length rho; here the gradient itself is taken rho times. Much of the
 theory on SAM is about this rule, because it has no norm in it. Where the gradient is small, so is
 the ascent, and a loss that is scaled up is perturbed further.
 

@@ -7,9 +7,10 @@ its momentum and its second moments are those of g0 alone.
 
 Implementation details
 ----------------------
-- **gamma = 1/2 is SAM** in the form in one piece; to rounding, and with plain SGD in both.
+- **gamma = 1/2 is SAM** to rounding: in one piece around any base, decoupled around SGD without
+  momentum and without clipping.
 - **Decoupled, the base steps with g0,** and the weights move besides by ``-lr gamma / (1 - gamma)
-  (g - g0)``: neither momentum nor weight decay sees that part.
+  (g - g0)``: no momentum, weight decay or clipping sees that part.
 - **gamma = 0 is the base optimizer** in either form.
 
 Other readings
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rsam_ref.algorithms.relatives.form import BELOW_1, RHO, ApartTrace, Relative, Setting
+from rsam_ref.algorithms.relatives.form import RHO, ApartTrace, Relative, Setting
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector, sam_gradient
 
 
@@ -93,9 +94,9 @@ WSAM = Relative(
     source="Yue et al., KDD 2023",
     settings={
         "rho": Setting(0.05, RHO),
-        "gamma": Setting(0.9, "the weight of the sharpness", high=BELOW_1),
+        "gamma": Setting(0.9, "the weight of the sharpness", high=1, below=True),
     },
-    is_sam="gamma = 1/2, with SGD without momentum or decay",
+    is_sam="gamma = 1/2, around SGD without momentum, to rounding",
     packages="pytorch_optimizer 4.1.0 and zij 0.1.1: compute it; torchium 0.1.5: computes another",
     against_rsam="no draw; the sharpness' gradient goes past the base, with a weight",
 )
@@ -109,9 +110,9 @@ COUPLED_WSAM = Relative(
     source="Yue et al., KDD 2023",
     settings={
         "rho": Setting(0.05, RHO),
-        "gamma": Setting(0.9, "the weight of the sharpness", high=BELOW_1),
+        "gamma": Setting(0.9, "the weight of the sharpness", high=1, below=True),
     },
-    is_sam="gamma = 1/2",
+    is_sam="gamma = 1/2, to rounding",
     packages="pytorch_optimizer 4.1.0 and zij 0.1.1, decouple=False: compute it",
     against_rsam="no draw; g0 and g are mixed",
 )
