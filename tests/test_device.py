@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib.util
+from functools import partial
 from inspect import unwrap
 from pathlib import Path
 from typing import Any
@@ -31,12 +32,18 @@ from rsam_backends.cupy_kernels import SOURCE
 from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Tensor, models, nn, objective
 from rsam_ref.algorithms.base import sgd_update
 from rsam_ref.algorithms.noise import filter_scale
+from rsam_ref.algorithms.relatives import RELATIVES, make
 from rsam_ref.autograd import ops, ops_nn
 from rsam_ref.models.resnet import Bottleneck
-from rsam_ref.nn.batch_parts import Sharded
+from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.training.loop import train
 from tests.device.double import COUNTS, SURFACE, DeviceArray, HiddenSyncError
 from tests.device.emulator import declarations
+
+
+def related(name):
+    return make(name, SGD(0.1, momentum=0.9))
+
 
 OPTIMIZERS = {
     "sgd": lambda: SGD(0.1, momentum=0.9, weight_decay=1e-3),
@@ -49,6 +56,7 @@ OPTIMIZERS = {
     "rsam": lambda: RSAM(SGD(0.1, momentum=0.9), 0.1, 0.01),
     "rsam around adamw": lambda: RSAM(AdamW(1e-2, clip_norm=1.0), 0.1, 0.01),
     "ball": lambda: RSAM(SGD(0.1), 0.1, 0.01, variant="ball"),
+    **{name: partial(related, name) for name in RELATIVES},
 }
 
 
@@ -95,13 +103,18 @@ def five_steps(make_model, make_optimizer, seen=None):
     """Train; returns the losses, weights and buffers. ``seen`` collects the counts of each step."""
     model, optimizer = make_model(), make_optimizer()
     stream = np.random.default_rng(0)
+    in_parts = getattr(optimizer, "relative", None) is RELATIVES["m-sam"]
     losses = []
     for _ in range(5):
         x = stream.standard_normal((6, 1, 8, 8), dtype="float32")
         y = stream.integers(0, 10, 6)
         COUNTS.reset()
         with forbid_waiting():
-            losses.append(optimizer.step(objective(model, x, y), model.weights.flat).loss)
+            if in_parts:
+                batch = Accumulated(model, to_device(x), to_device(y), ops_nn.cross_entropy, [0, 0])
+            else:
+                batch = objective(model, x, y)
+            losses.append(optimizer.step(batch, model.weights.flat).loss)
         if seen is not None:
             seen.append((COUNTS.uploads, COUNTS.downloads, COUNTS.waits))
     return [float(loss) for loss in losses], model.state_dict()
@@ -136,7 +149,9 @@ def test_a_step_is_the_same_on_the_double_and_stays_there(model, optimizer, plai
     uploads = {step[0] for step in seen}
     assert len(uploads) == 1, f"uploads differ from step to step: {seen}"
     passes = {"sgd": 1, "nesterov": 1, "adamw": 1, "noise": 1, "2-step sam": 3}.get(optimizer, 2)
-    draws = optimizer in ("noise", "rsam", "rsam around adamw", "ball")
+    draws = optimizer in ("noise", "rsam", "rsam around adamw", "ball") or (
+        optimizer in RELATIVES and bool({"noise", "z", "mask"} & {*RELATIVES[optimizer].needs})
+    )
     masks = passes * MASKS.get(model, 0)
     assert uploads == {2 + draws + masks}  # inputs, labels, the draw, dropout's mask in each pass
     assert {step[1:] for step in seen} == {(0, 0)}, "nothing is read back"

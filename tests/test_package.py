@@ -47,7 +47,18 @@ ALONE = {
     "rsam_ref.algorithms.variants": "rsam_ref.algorithms.sam",
     "rsam_ref.algorithms.noise": "rsam_backends rsam_backends.base",
     "rsam_ref.data.errors": "",
+    "rsam_ref.algorithms.relatives.form": "rsam_ref.algorithms.sam",
 }
+
+# A rule of one of SAM's relatives knows its form, and no array library unless it stands here.
+RELATIVES = ROOT / "rsam_ref" / "algorithms" / "relatives"
+WITH_ARRAYS = {"le_sam", "sparse_sam"}
+for path in RELATIVES.glob("*.py"):
+    if path.stem not in {"__init__", "form", "optimizer"}:
+        ALONE[f"rsam_ref.algorithms.relatives.{path.stem}"] = (
+            "rsam_ref.algorithms.relatives.form rsam_ref.algorithms.sam"
+            + (" rsam_backends" if path.stem in WITH_ARRAYS else "")
+        )
 
 # Where an array library may be named: readers of files, the checker, which judges on the host, in
 # NumPy, whatever is judged, and the optimizers for PyTorch. The backends are elsewhere.
