@@ -10,6 +10,7 @@ import math
 import os
 import signal
 import typing
+from contextlib import nullcontext
 from dataclasses import fields
 from fractions import Fraction
 from pathlib import Path
@@ -28,6 +29,7 @@ from rsam_ref.algorithms.schedules import at, linear
 from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.training import checkpoint, recipe
+from rsam_ref.training.loop import DivergedError, run_steps
 from rsam_ref.training.recipe import Recipe, RecipeError
 from rsam_ref.training.run import Run
 from tests.helpers import torch_reference as reference
@@ -491,12 +493,14 @@ def vectors(library):
     return jax.numpy.asarray
 
 
-@pytest.mark.parametrize("library", ["torch", "jax"])
-@pytest.mark.parametrize("name", [name for name in RELATIVES if name not in NAMES_A_LIBRARY])
+# LookSAM by tensors writes in vectors; JAX's cannot be written in.
+PORTABLE = [(n, lib) for n in RELATIVES for lib in ("torch", "jax") if n not in NAMES_A_LIBRARY]
+PORTABLE.remove(("looksam-by-tensor", "jax"))
+
+
+@pytest.mark.parametrize(("name", "library"), PORTABLE)
 def test_other_libraries_find_what_numpy_finds(name, library):
     """In two steps, so that what is kept is used."""
-    if (name, library) == ("looksam-by-tensor", "jax"):
-        pytest.skip("it writes in vectors, and JAX's cannot be written in")
     relative = RELATIVES[name]
     c, start, draw = np.random.default_rng(3).standard_normal((3, 20))
     runs = []
@@ -589,6 +593,38 @@ def test_a_run_with_another_setting_is_another_run(tmp_path, monkeypatch):
     assert ends[0] == ends[1] != ends[2]
 
 
+@every_relative
+def test_a_step_that_diverges_leaves_nothing_of_itself(name):
+    """What is kept is that of the step before, too."""
+
+    def state_after(steps, broken):
+        model, optimizer = net("float32"), make(name, SGD(0.01, momentum=0.9))
+        made = list(batches(3))
+
+        def batch(i):  # made anew, as in a run: a second time its dropout masks are the same
+            x, y = made[i]
+            return parted(name, model, x + np.inf if broken and i == 2 else x, y, seed=i)
+
+        fails = pytest.raises(DivergedError, match="step 3 of epoch 1")
+        with fails if broken else nullcontext():
+            run_steps(model, optimizer, batch, range(steps), 3)
+        arrays, values = checkpoint.flatten(
+            {**model.state_dict(), "of": optimizer.state_dict()}, ""
+        )
+        return {key: array.tobytes() for key, array in arrays.items()} | values
+
+    assert state_after(3, broken=True) == state_after(2, broken=False)
+
+
+def test_a_loss_that_is_not_finite_is_looked_for_where_it_was_taken():
+    """Momentum SAM's only pass is at the perturbed weights."""
+    model = net("float32")
+    optimizer = make("momentum-sam", SGD(0.1, momentum=0.9), rho=lambda step: 1e30 * (step > 0))
+    made = [objective(model, x, y) for x, y in batches(2)]
+    with pytest.raises(DivergedError, match=r"step 2 of epoch 1: the loss is .*: the output of"):
+        run_steps(model, optimizer, lambda i: made[i], range(2), 2)
+
+
 @pytest.mark.parametrize("parts", [{"accumulate": 2}, {"shards": 2}], ids=str)
 def test_sparse_sam_finds_its_samples_in_parts(parts, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "_finish", lambda run: None)
@@ -662,6 +698,21 @@ def test_a_setting_is_a_number_in_its_range(name, key):
     for value in [setting.default, *(v for v in ends if math.isfinite(v))]:
         right = int(value) if setting.whole else value
         make(name, momentum, **{key: right})
+
+
+@every_relative
+def test_numpys_numbers_are_taken_and_widen_nothing(name):
+    """A sweep over linspace or arange has them."""
+    ends = []
+    for whole, real in ((int, float), (np.int64, np.float64)):
+        known = RELATIVES[name].settings
+        own = {k: (whole if s.whole else real)(s.default) for k, s in known.items()}
+        f, w = problem("float32")
+        optimizer = make(name, SGD(0.1, momentum=0.9), **own)
+        for _ in range(3):
+            assert optimizer.step(f, w).gradient.dtype == "float32"
+        ends.append(w.tobytes())
+    assert ends[0] == ends[1]
 
 
 def test_what_a_relative_needs_is_asked_for():

@@ -165,6 +165,8 @@ def _fault(w: Array, trace: Trace, batch: Objective) -> str | None:
 
     if not bool(xp.isfinite(trace.loss)):
         point = w if trace.noise is None else w + trace.noise
+        if trace.ascent_gradient is None and trace.perturbation is not None:  # no other pass
+            point = w + trace.perturbation
         return f"the loss is {float(trace.loss)}: {layer_at(point)}"
     if trace.adversarial_loss is not None and not bool(xp.isfinite(trace.adversarial_loss)):
         value, point = float(trace.adversarial_loss), w + trace.perturbation

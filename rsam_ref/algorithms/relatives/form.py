@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral, Real
 from typing import Any
 
 from rsam_ref.algorithms.sam import Trace, Vector
@@ -28,12 +29,13 @@ class Setting:
 
     def check(self, name: str, value: Any) -> None:
         """Raise TypeError for what is no number, ValueError for one that it may not be."""
-        if isinstance(value, bool) or not isinstance(value, int if self.whole else int | float):
-            kind = "a whole number" if self.whole else "a number"
-            raise TypeError(f"{name} must be {kind}, not {value!r}")
-        low_enough = self.low < value if self.above else self.low <= value
-        high_enough = value < self.high if self.below else value <= self.high
-        if not (low_enough and high_enough and math.isfinite(value)):
+        kind, called = (Integral, "a whole number") if self.whole else (Real, "a number")
+        if isinstance(value, bool) or not isinstance(value, kind):
+            raise TypeError(f"{name} must be {called}, not {value!r}")
+        number = float(value)
+        low_enough = self.low < number if self.above else self.low <= number
+        high_enough = number < self.high if self.below else number <= self.high
+        if not (low_enough and high_enough and math.isfinite(number)):
             least = f"{'>' if self.above else '>='} {self.low:g}"
             most = f"{'<' if self.below else '<='} {self.high:g}"
             range_ = f"{least} and {most}" if self.high < math.inf else f"finite and {least}"

@@ -96,11 +96,12 @@ class Related(Wrapper):
     # What rules need, by its name
 
     def _settings_now(self) -> dict[str, float]:
-        """Every setting that the rule is given in this step; whole numbers stay whole."""
+        """Every setting that the rule is given in this step, as a number."""
         now: dict[str, float] = {}
         for name, setting in self.relative.settings.items():
             value = self.settings[name]
-            now[name] = value if isinstance(value, int) else at(value, self.steps)
+            number = at(value, self.steps)
+            now[name] = int(number) if setting.whole else number
             setting.check(name, now[name])  # a schedule may leave the range
         if "noise" in self.relative.needs:
             del now["sigma"]  # it is in the draw

@@ -130,7 +130,7 @@ ADAPTIVE_RWP = Relative(
     name="arwp",
     title="ARWP",
     rule=adaptive_rwp_gradient,
-    update="g = grad L(w + D), D = sigma s z / sqrt(1 + eta F); h <- beta h + g^2, F its sums",
+    update="g = grad L(w + D), D = sigma s z / sqrt(1 + eta F), F sums of h; h <- beta h + g^2",
     gradients="1",
     source="Li et al., TMLR 2024",
     settings={
