@@ -25,7 +25,7 @@ ROOMS = {
     "models": "rsam_backends autograd nn",
     "training": "rsam_backends data algorithms autograd nn models files figures",
     "sharpness": "rsam_backends data algorithms autograd nn models training files figures",
-    "conformance": "rsam_backends autograd nn files figures",
+    "conformance": "rsam_backends algorithms autograd nn files figures",
     "teaching": "rsam_backends data algorithms autograd nn models training files figures"
     " rsam_ref.conformance",  # its door, for the catalogue of findings
     "pytorch": "rsam_backends algorithms",

@@ -16,6 +16,12 @@ from rsam_ref.algorithms.relatives import RELATIVES, Relative
 RULES = "rsam_ref.algorithms.relatives"
 MADE = re.compile(r"^<!-- relatives: (.*?) -->$", re.MULTILINE)
 
+COMMON = (
+    "As with every rule here: eps as SAM is rho g0 / (||g0|| + 1e-12), and 1e-12 stands beside "
+    "every norm that divides; norms are over all weights together; all passes see the same "
+    "mini-batch and dropout masks, batch norm's statistics move in the first; momentum and weight "
+    "decay are the base's, at w; the loss that is told is the first pass's."
+)
 RESULTS = (
     "None of ours: what is tested is that the step is right, against a separate version in "
     "PyTorch, and that its limits hold. `rsam-ref compare` trains any of them beside SAM."
@@ -46,7 +52,7 @@ def page(name: str) -> str:
     source = f"../../../rsam_ref/algorithms/relatives/{name}.py"
     parts = {
         "What it is": lead,
-        "Update rule": "\n\n".join(map(rule, here)),
+        "Update rule": "\n\n".join([*map(rule, here), COMMON]),
         "Usage": usage(here[0]),
         "Implementation details": told["Implementation details"],
         "Other readings": told["Other readings"],
@@ -70,8 +76,7 @@ def rule(relative: Relative) -> str:
     ]
     return "\n".join(
         [
-            f"**{relative.title}** (`{relative.name}`), with u for what the base steps with where "
-            "it is not g:\n",
+            f"**{relative.title}** (`{relative.name}`):\n",
             f"```text\n{lines}\n```\n",
             "; ".join(facts) + ".\n",
             "| setting | default | |",
@@ -92,6 +97,7 @@ def usage(relative: Relative) -> str:
         if parts
         else ""
     )
+    momentum = "" if "z" in relative.needs else ", momentum=0.9"  # bSAM has its own
     names = "SGD, models" if parts else "SGD, models, objective"
     options = [f"--optimizer-option {k}={v.default:g}" for k, v in relative.settings.items()]
     options = [option for option in options if " rho=" not in option][:1]
@@ -103,7 +109,7 @@ from rsam_ref.algorithms.relatives import make
 
 data = digits_split(seed=0)
 model = models.mlp([64, 32, 10], seed=0)
-optimizer = make("{relative.name}", SGD(lr=0.1, momentum=0.9), {", ".join(given)})
+optimizer = make("{relative.name}", SGD(lr=0.1{momentum}), {", ".join(given)})
 
 for start in range(0, 896, 64):
     x, y = data.x_train[start : start + 64], data.y_train[start : start + 64]

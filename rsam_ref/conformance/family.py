@@ -176,7 +176,7 @@ def _led(
     """The rule with one setting moved to where it asks nearest to the observed places."""
     for name in settings:
         setting = relative.settings[name]
-        if isinstance(setting.default, int):
+        if setting.whole:
             continue
 
         def away(value: float, name: str = name) -> float:
@@ -215,7 +215,7 @@ def _fitted(known: Known, cases: list[Case], implied: list[Vector], tolerance: f
 
     best = known
     for name, setting in known.relative.settings.items():
-        if name not in known.settings or isinstance(setting.default, int):
+        if name not in known.settings or setting.whole:
             continue
 
         def error(value: float, name: str = name, settings: Values = best.settings) -> float:
@@ -254,7 +254,7 @@ def _values(name: str, setting: Setting, hints: list[float], cases: list[Case]) 
     if name == "k":  # a period: how often there is more than one gradient
         often = [t for t, a in enumerate(cases) if len(a.seen.points) > 1]
         return [often[1] - often[0]] if len(often) > 1 else [len(cases)]
-    if isinstance(setting.default, int):
+    if setting.whole:
         return [setting.default, 1]
     values = dict.fromkeys([*hints, float(setting.default), *USUAL])
     return [v for v in values if setting.low <= v <= setting.high and v != setting.low]

@@ -72,7 +72,8 @@ BAYESIAN_SAM = Relative(
     name="bayesian-sam",
     title="Bayesian SAM",
     rule=bayesian_sam_gradient,
-    update="D = z / sqrt(n s); eps = rho g0 / s; m <- beta1 m + (1 - beta1) (g + delta w); "
+    update="D = z / sqrt(n s); g0 = grad L(w + D); eps = rho g0 / s; g = grad L(w + eps); "
+    "m <- beta1 m + (1 - beta1) (g + delta w); "
     "the base steps with m / s; s <- beta2 s + (1 - beta2) (sqrt(s) |g0| + delta + gamma)",
     gradients="2",
     source="Möllenhoff and Khan, ICLR 2023",

@@ -7,8 +7,8 @@ SAM's outer form.
 
 Implementation details
 ----------------------
-- **The mean that is subtracted is the one before this step,** and the first step is SAM's. So in
-  the authors' code.
+- **The mean that is subtracted is the one before this step.** The first step is SAM's, and its g0
+  is the first mean. So in the authors' code.
 - **Only the direction of d counts,** so a mean that has already taken in this step's gradient gives
   the same step for sigma = 1.
 - **sigma = 0 is SAM,** bit for bit. The name is the paper's; it is no noise scale.

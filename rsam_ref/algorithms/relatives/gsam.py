@@ -1,9 +1,8 @@
 """Surrogate gap guided SAM: SAM's gradient less a share of what the first one has across it.
 
-The surrogate gap is the loss at w + eps less that at w. Along the part of g0 that is at right
-angles to g, the loss at w rises and the one at w + eps does not change, to first order. Taken off
-the gradient, it is a way that the weights go: the gap shrinks, and the perturbed loss falls as with
-SAM.
+The surrogate gap is the loss at w + eps less that at w. What g0 has at right angles to g raises the
+loss at w and, to first order, leaves that at w + eps as it is. So a step that goes up along that
+part as well shrinks the gap at no cost to the perturbed loss.
 
 Implementation details
 ----------------------

@@ -12,7 +12,8 @@ Implementation details
 - **A part's share of the mean scales its loss, not its ascent:** SAM does not see the loss' scale.
 - **The perturbation that the trace shows is the mean** of the parts'; no gradient is taken there.
 - **Batch norm sees the parts,** one after the other.
-- In a recipe, ``accumulate`` says how many parts there are.
+- **The parts are neighbouring samples,** as many as ``accumulate`` says in a recipe; a larger part
+  counts for more in the mean. The loss that is told is the mean of the first losses.
 
 Other readings
 --------------

@@ -6,14 +6,15 @@ mixed with the one at w, and a draw that shrinks where gradients have been large
 
 Implementation details
 ----------------------
-- **The draw is R-SAM's:** D = sigma s z, s the norm of each filter; z as long as the filter has
-  weights, so ||D_f|| is about sigma sqrt(n_f) ||w_f||.
+- **The draw is R-SAM's:** D = sigma s z, s the norm of each filter (a row of a matrix, an output
+  channel of a kernel, a bias or norm scale as a whole); z as long as the filter has weights, so
+  ||D_f|| is about sigma sqrt(n_f) ||w_f||.
 - **rwp is noise alone,** what `NoiseOnly` is here: one gradient a step.
 - **m-rwp mixes it with the gradient at w,** by lam. lam = 1 is rwp, lam = 0 the base optimizer.
 - **arwp divides the draw by sqrt(1 + eta F).** h is a decaying sum of squared gradients, without
   the factor 1 - beta, and begins as 0. F is the sum of h over each filter of a matrix or kernel;
-  for biases and norm scales it is h itself, weight by weight, although their s is one for all.
-  eta = 0 is rwp.
+  for biases and norm scales it is h itself, weight by weight, although their s is one for all. eta
+  = 0 is rwp.
 - **The loss that is told** is the one at w + D; for m-rwp the one at w, and its draw is told as the
   perturbation. Batch norm's statistics move in that pass.
 - **h is a checkpoint's state** (arwp).

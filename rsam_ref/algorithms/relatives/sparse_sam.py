@@ -6,10 +6,12 @@ The mask is found anew every ``period`` steps.
 Implementation details
 ----------------------
 - **The norm is that of the whole g0,** before the mask: ||eps|| <= rho.
-- **The Fisher information is the empirical one:** the sum over ``count`` single samples, with their
-  own labels, of their squared gradients. Batch norm sees one sample at a time there.
-- **The mask keeps the largest values over all weights together,** not of each tensor. Weights whose
-  gradients vanish on all these samples are equal; of equals the later ones are kept.
+- **The Fisher information is the empirical one:** the sum over the mini-batch's first ``count``
+  samples, one by one, with their own labels, of their squared gradients. Batch norm sees one sample
+  at a time there.
+- **The mask keeps the int(P (1 - sparsity)) largest values of all P weights together,** not of each
+  tensor. Weights whose gradients vanish on all these samples are equal; of equals the later ones
+  are kept.
 - **It is found at w before the ascent** of steps 0, period, 2 period, ..., from samples of that
   step's mini-batch.
 - **sparsity = 0 is SAM,** bit for bit. The mask is a checkpoint's state.
