@@ -110,9 +110,11 @@ def five_steps(make_model, make_optimizer, seen=None):
         y = stream.integers(0, 10, 6)
         COUNTS.reset()
         with forbid_waiting():
-            batch: Any = objective(model, x, y)
+            batch: Any
             if in_parts:
                 batch = Accumulated(model, to_device(x), to_device(y), ops_nn.cross_entropy, [0, 0])
+            else:
+                batch = objective(model, x, y)
             losses.append(optimizer.step(batch, model.weights.flat).loss)
         if seen is not None:
             seen.append((COUNTS.uploads, COUNTS.downloads, COUNTS.waits))
