@@ -110,6 +110,7 @@ class Maker:
             options["dtype"] = "float32"
         if self.form in ("function", *OWN_PASSES):
             options.setdefault("asked", self.asked)
+        if self.form in ("function", "loop"):
             options.setdefault("outside", self.outside)
         if self.form == "function":
             return FunctionSubject(self.subject, problem, hyper, **options)
