@@ -7,24 +7,29 @@ from typing import Any
 
 from rsam_ref.conformance.observe import names
 from rsam_ref.conformance.observe.arguments import is_required, parameters_of, role_of
+from rsam_ref.conformance.observe.frameworks import framework_of
 from rsam_ref.conformance.observe.function_form import FunctionSubject
+from rsam_ref.conformance.observe.jax_roles import is_jax_step
 from rsam_ref.conformance.observe.names import is_called, setting_of
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.observe.places import Found
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.trying import asked_for
 
-FORMS = ("function", "optimizer", "loop", "optax")
+FORMS = ("function", "optimizer", "loop", "optax", "jax")
 EXPLAINED = (
     "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state); "
     "optimizer: a torch optimizer class, or make(params, hyper) that returns one; "
     "loop: train_step(model, optimizer, loss_fn, batch, hyper); "
-    "optax: a GradientTransformation, or make(hyper) that returns one"
+    "optax: a GradientTransformation, or make(hyper) that returns one; "
+    "jax: train_step(params, opt_state, batch, loss_fn), or make(loss_fn, ...) that returns one"
 )
 
 
 def form_of(subject: Any) -> str:
-    """ "function", "optimizer", "loop" or "optax", by what it is and what its parameters are."""
+    """One of `FORMS`, by what it is, what its parameters are and what its module imports."""
+    if framework_of(subject) == "jax" and callable(subject) and is_jax_step(subject):
+        return "jax"
     if not inspect.isclass(subject) and _is_transformation(subject):
         return "optax"
     if inspect.isclass(subject):
@@ -103,8 +108,8 @@ class Maker:
             options.setdefault("asked", self.asked)
         if self.form == "function":
             return FunctionSubject(self.subject, problem, hyper, **options)
-        if self.form == "optax":
-            return self._optax(problem, hyper, options)
+        if self.form in ("optax", "jax"):
+            return self._in_jax(problem, hyper, options)
         try:
             from rsam_ref.conformance.observe.loop_form import LoopSubject
             from rsam_ref.conformance.observe.optimizer_form import OptimizerSubject
@@ -123,11 +128,16 @@ class Maker:
         }
         return OptimizerSubject(self.subject, problem, hyper, **(given | options))
 
-    def _optax(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
+    def _in_jax(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
+        options = {"way": self.way, "asked": self.asked, **options}
         try:
+            if self.form == "jax":
+                from rsam_ref.conformance.observe.jax_form import JaxSubject
+
+                return JaxSubject(self.subject, problem, hyper, **options)
             from rsam_ref.conformance.observe.optax_form import OptaxSubject
         except ImportError as error:
             raise BrokenError(
-                f"the form 'optax' needs JAX and optax ({error}); pip install optax"
+                f"the form {self.form!r} needs JAX and optax ({error}); pip install optax"
             ) from None
-        return OptaxSubject(self.subject, problem, hyper, way=self.way, asked=self.asked, **options)
+        return OptaxSubject(self.subject, problem, hyper, **options)

@@ -252,6 +252,18 @@ GRADIENTS = [
     "compute_gradients",
     "evaluate",
 ]
+GRADIENTS_ALONE = [
+    "grad_fn",
+    "grads_fn",
+    "grad",
+    "grads",
+    "gradient",
+    "gradients",
+    "gradient_fn",
+    "get_grad",
+    "compute_grad",
+    "compute_gradients",
+]
 STATES = [
     "state",
     "opt_state",
@@ -262,6 +274,33 @@ STATES = [
     "st",
     "carry",
 ]
+KEYS = [
+    "key",
+    "rng",
+    "rng_key",
+    "prng_key",
+    "prng",
+    "subkey",
+    "random_key",
+    "noise_key",
+    "rngs",
+    "rng_keys",
+]
+APPLIES = [
+    "apply_fn",
+    "apply",
+    "forward",
+    "forward_fn",
+    "predict",
+    "predict_fn",
+    "model_fn",
+    "model_apply",
+    "net_apply",
+    "apply_model",
+]
+"""A model as a function of its weights and inputs."""
+TRAIN_STATES = ("train_state", "trainstate", "ts", "state")
+TRANSFORMATIONS = [*BASES, "tx", "base_tx", "inner_tx", "transform", "solver", "opt_fn"]
 
 _SETTING_OF = {name: setting for setting, names in ALIASES.items() for name in names}
 
@@ -275,6 +314,11 @@ def setting_of(name: str) -> str | None:
 def is_called(name: str, names: Any) -> bool:
     """Whether a name is one of these, whatever its case and underscores around it."""
     return name in names or name.lower().strip("_") in names
+
+
+def gives_gradients_alone(name: str) -> bool:
+    """Whether a function that is called so gives gradients, and not the loss with them."""
+    return is_called(name, GRADIENTS_ALONE)
 
 
 @dataclass(frozen=True)
@@ -291,13 +335,13 @@ class AnyName(Hyper):
             raise AttributeError(
                 f"hyper has no {name!r}; it has {', '.join(vars(self))}, and other names of these"
             )
-        return float(vars(self)[setting])
+        return vars(self)[setting]
 
     def __getitem__(self, name: str) -> float:
-        own = vars(self)
+        own: dict[str, float] = vars(self)
         if name in own:
-            return float(own[name])
+            return own[name]
         setting = setting_of(name) if isinstance(name, str) else None
         if setting is None:
             raise KeyError(name)
-        return float(own[setting])
+        return own[setting]

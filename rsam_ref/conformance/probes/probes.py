@@ -43,8 +43,9 @@ MUST_RUN = {
 }
 """Limits that an error breaks as well, and by which code."""
 
+LOSS: dict[str, Probe] = {"the loss that is returned": returned_loss}
 TORCH: dict[str, Probe] = {
-    "the loss that is returned": returned_loss,
+    **LOSS,
     "batch norm, dropout, shared weights": modes,
 }
 OPTIMIZER: dict[str, Probe] = {
@@ -60,4 +61,6 @@ def probes_of(form: str) -> dict[str, Probe]:
     """The probes of a form, by name, in the order in which they are carried out."""
     if form in ("function", "optax"):
         return ALL
+    if form == "jax":
+        return {**ALL, **LOSS}
     return {**ALL, **TORCH, **(OPTIMIZER if form == "optimizer" else {})}

@@ -1,0 +1,140 @@
+"""What a JAX training step keeps between its calls: an optimizer's state, or all in one object."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rsam_ref.conformance.observe.frameworks import names_of, plain_of
+from rsam_ref.conformance.observe.observer import BrokenError
+
+INITS = (
+    "init",
+    "init_fn",
+    "init_state",
+    "init_opt_state",
+    "init_optimizer",
+    "init_optimizer_state",
+    "create_state",
+    "create_opt_state",
+    "make_state",
+    "initial_state",
+    "init_momentum",
+    "init_velocity",
+    "init_sam",
+    "init_rsam",
+)
+"""What a function is called that makes the state at the start."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TrainState:
+    """All that a step needs in one object, by the names that Flax gives it."""
+
+    step: Any
+    params: Any
+    opt_state: Any
+    apply_fn: Callable[..., Any] = field(metadata={"static": True})
+    tx: Any = field(metadata={"static": True})
+
+    def apply_gradients(self, *, grads: Any, **changes: Any) -> TrainState:
+        """The base optimizer's step with these gradients, from these parameters."""
+        updates, opt_state = self.tx.update(grads, self.opt_state, self.params)
+        params = jax.tree.map(lambda p, u: p + u, self.params, updates)
+        return self.replace(
+            step=self.step + 1, params=params, opt_state=opt_state, **changes
+        )
+
+    def replace(self, **changes: Any) -> TrainState:
+        return dataclasses.replace(self, **changes)
+
+
+def class_of(parameter: inspect.Parameter, function: Any) -> Any:
+    """The class with fields that a parameter is annotated with, or else `TrainState`."""
+    told = parameter.annotation
+    if isinstance(told, str):
+        told = names_of(function).get(told.strip("'\""))
+    return told if inspect.isclass(told) and fields_of(told) else TrainState
+
+
+def fields_of(made: Any) -> list[str]:
+    """The names that a dataclass or NamedTuple is made with."""
+    if dataclasses.is_dataclass(made):
+        return [f.name for f in dataclasses.fields(made) if f.init]
+    return list(getattr(made, "_fields", ()))
+
+
+def replaced(state: Any, **changes: Any) -> Any:
+    """A copy of a dataclass or NamedTuple with other values."""
+    if dataclasses.is_dataclass(state) and not isinstance(state, type):
+        return dataclasses.replace(state, **changes)
+    return state._replace(**changes)
+
+
+def starts(function: Any, init: Any, tx: Any) -> Iterator[str]:
+    """Where the state at the start may come from, the likeliest first."""
+    if init is not None:
+        yield "its init"
+    if tx is not None:
+        yield "the optimizer's init"
+    yield from (f"{name}()" for name in _inits_beside(function))
+    yield from (f"{name}.init" for name in _transformations_beside(function))
+    yield from ("zeros", "{}", "None")
+
+
+def at_start(start: str, function: Any, init: Any, tx: Any, known: Mapping[str, Any]) -> Any:
+    """The state at the start, from one of `starts`."""
+    params = known["weights"]
+    if start == "its init":
+        return _given(init, known)
+    if start == "the optimizer's init":
+        return tx.init(params)
+    if start == "zeros":
+        return jax.tree.map(jnp.zeros_like, params)
+    if start in ("{}", "None"):
+        return {} if start == "{}" else None
+    beside = names_of(function)
+    if start.endswith("()"):
+        return _given(beside[start[:-2]], known)
+    return beside[start.removesuffix(".init")].init(params)
+
+
+def _given(init: Any, known: Mapping[str, Any]) -> Any:
+    """Call an init with the weights and whatever else it takes by name."""
+    from rsam_ref.conformance.observe.arguments import called, is_required, parameters_of
+    from rsam_ref.conformance.observe.jax_roles import role_in_jax
+
+    assignment = {}
+    for name, parameter in parameters_of(init).items():
+        role = role_in_jax(parameter)
+        if role in known:
+            assignment[name] = role
+        elif is_required(parameter) and "weights" not in assignment.values():
+            assignment[name] = "weights"
+        elif is_required(parameter):
+            raise BrokenError(f"{init.__name__} takes {name}, and what that is could not be told")
+    return called(init, assignment, known)
+
+
+def _inits_beside(function: Any) -> list[str]:
+    beside = names_of(function)
+    return [name for name in INITS if inspect.isfunction(plain_of(beside.get(name)))]
+
+
+def _transformations_beside(function: Any) -> list[str]:
+    """The optax transformations that a function uses and that its module holds."""
+    code = getattr(plain_of(function), "__code__", None)
+    used = code.co_names if code is not None else ()
+    beside = names_of(function)
+    return [
+        name
+        for name in used
+        if all(callable(getattr(beside.get(name), part, None)) for part in ("init", "update"))
+    ]
