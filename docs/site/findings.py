@@ -75,8 +75,8 @@ GROUPS = {
 """The first part of a code: its heading, and where what it names is seen."""
 
 NOT_SHOWN = {
-    "noise.last-axis": "A JAX step whose draws have, in every column of a matrix (out, in), the size "
-    "that sigma s has in every row; with weights (in, out) they have sigma s",
+    "noise.last-axis": "The draws of a JAX step have in every column of a matrix (out, in) the "
+    "size that sigma s has in every row",
     "precision.float16-overflow": "With float16 weights and a gradient of length 1,000, ||eps|| "
     "is not rho but 0, or not finite",
 }

@@ -21,9 +21,9 @@ FINDINGS: dict[str, Entry] = {
         "a filter is what makes one output: norm over every axis but the first",
     ),
     "noise.last-axis": Entry(
-        "a filter is what shares an index of the last axis: that is right for weights (in, out) and "
-        "(h, w, in, out), as Flax and Keras have them, and was judged with such weights",
-        "for weights (out, in), as PyTorch and Equinox have them, these are columns and not filters",
+        "what shares an index of the last axis is taken for a filter: right for weights (in, out) "
+        "and (h, w, in, out), as Flax and Keras have them, and judged with such weights",
+        "in weights (out, in), as PyTorch and Equinox have them, these are columns, not filters",
         "nothing, with Flax's weights; else the norm over every axis but the first",
         note=True,
     ),

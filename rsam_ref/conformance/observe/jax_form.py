@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,6 +28,8 @@ from rsam_ref.conformance.observe.arguments import (
     config_of,
     parameters_of,
 )
+from rsam_ref.conformance.observe.base import BaseSeen
+from rsam_ref.conformance.observe.jax_base import JaxBase
 from rsam_ref.conformance.observe.jax_loss import Watched
 from rsam_ref.conformance.observe.jax_roles import (
     STEP_METHODS,
@@ -35,6 +37,7 @@ from rsam_ref.conformance.observe.jax_roles import (
     role_in_jax,
     ways_to_call,
 )
+from rsam_ref.conformance.observe.jax_state import Stepper
 from rsam_ref.conformance.observe.jax_types import copied, double, is_key, is_like, is_number
 from rsam_ref.conformance.observe.layouts import OUT_FIRST, OUT_LAST, filters_fit, tree_of
 from rsam_ref.conformance.observe.names import (
@@ -74,15 +77,6 @@ class JaxWay(NamedTuple):
     """Whether the loss gives the outputs beside it."""
 
 
-class Stepper(NamedTuple):
-    """A training step, and the function that makes its state, if one came with it."""
-
-    function: Callable[..., Any]
-    init: Any = None
-    owner: Any = None
-    """The object whose method it is."""
-
-
 class JaxSubject:
     """A JAX training step, driven."""
 
@@ -112,6 +106,7 @@ class JaxSubject:
                 self._take_way(self.ways[0])
             problem.own_loss = not {"loss", "gradient"} & self._roles
             self._start()
+            self.base = self._own_base()
 
     def _take_way(self, way: JaxWay) -> None:
         self.way = way
@@ -134,10 +129,9 @@ class JaxSubject:
             yield from (way._replace(layout=layout) for layout in layouts)
 
     def _ways_to_call(self) -> Iterator[JaxWay]:
-        function, init, _ = self.stepper
-        calls = range(len(ways_to_call(function)))
+        calls = range(len(ways_to_call(self.stepper.function)))
         keeps = "state" in self._roles
-        starts = list(jax_state.starts(function, init, self._tx(self.hyper))) if keeps else [""]
+        starts = list(jax_state.starts(self.stepper, self._tx(self.hyper))) if keeps else [""]
         for call, start in itertools.product(calls, starts):
             for tree, batch, aux in itertools.product(
                 ("dict", "pairs"), ("pair", "dict"), (False, True)
@@ -219,13 +213,12 @@ class JaxSubject:
         inputs, targets = jnp.asarray(x, self.dtype), jnp.asarray(y, np.int32)
         batch: Any = (inputs, targets)
         if self.way.batch == "dict":
-            batch = {name: inputs for name in INPUTS} | {name: targets for name in TARGETS}
+            batch = dict.fromkeys(INPUTS, inputs) | dict.fromkeys(TARGETS, targets)
         return {"inputs": inputs, "targets": targets, "batch": batch}
 
     # At the start
 
     def _start(self) -> None:
-        function, init, _ = self.stepper
         self.key = jax.random.PRNGKey(0) if "key" in self._roles else None
         self.draws_own_key = False
         tx = self._tx(self.hyper)
@@ -238,7 +231,7 @@ class JaxSubject:
         }
         roles = set(self.assignment.values())
         if "state" in roles:
-            self.state = jax_state.at_start(self.way.start, function, init, tx, known)
+            self.state = jax_state.at_start(self.way.start, self.stepper, tx, known)
         if "holder" in roles:
             self.state = self._holder(known)
 
@@ -250,7 +243,17 @@ class JaxSubject:
         state = known["optimizer"].init(self.params)
         values = known | {"state": state, "apply": self.watched.outputs, "number": 0}
         self.fields = {field: _role_of_field(field) for field in jax_state.fields_of(made)}
-        return made(**{field: values.get(role) for field, role in self.fields.items()})
+        return made(**{field: values.get(role or "") for field, role in self.fields.items()})
+
+    def _own_base(self) -> JaxBase | None:
+        """The transformation that it brings along, where it brings one."""
+        own = list(jax_state.transformations(self.stepper).values())
+        if self._takes_tx or len(own) != 1:
+            return None
+        like = self.params
+        return JaxBase(
+            own[0], lambda w: self.watched.tree(w, like), self.watched.flat, self.problem.start
+        )
 
     # A step
 
@@ -272,6 +275,7 @@ class JaxSubject:
                     "sees gradients of loss_fn or apply_fn only"
                 )
             self._take(result, number, seen)
+            seen.base = BaseSeen(self.base)
 
     def _set(self, hyper: Hyper) -> None:
         """What was made with other settings is made anew, unless it is an object."""
@@ -319,7 +323,7 @@ class JaxSubject:
         held = [item for item in items if type(item) is type(self.state)]
         if not held:
             raise BrokenError(
-                f"step {number + 1} returned no {type(self.state).__name__}, in which its weights are"
+                f"step {number + 1} returned no {type(self.state).__name__} with its weights"
             )
         self.state = held[0]
         name = next(n for n, role in self.fields.items() if role == "weights")

@@ -88,35 +88,35 @@ class Watched:
     # As they are traced
 
     def _traced_loss(self) -> Callable[..., Any]:
-        @jax.custom_vjp
-        def loss(params: Any, x: Any) -> Any:
+        def value(params: Any, x: Any) -> Any:
             return _called(self._see_loss, self._scalar(params), params, x)
 
         def forward(params: Any, x: Any) -> Any:
             shapes = self._scalar(params), jax.tree.map(_shape, params)
-            value, gradient = _called(self._see_gradient, shapes, params, x)
-            return value, (gradient, x)
+            found, gradient = _called(self._see_gradient, shapes, params, x)
+            return found, (gradient, x)
 
         def backward(kept: Any, seed: Any) -> Any:
             gradient, x = kept
             return jax.tree.map(lambda g: seed * g, gradient), jnp.zeros_like(x)
 
+        loss = jax.custom_vjp(value)
         loss.defvjp(forward, backward)
         return loss
 
     def _traced_outputs(self) -> Callable[..., Any]:
-        @jax.custom_vjp
-        def outputs(params: Any, x: Any) -> Any:
+        def value(params: Any, x: Any) -> Any:
             return _called(self._see_outputs, self._rows(params, x), params, x)
 
         def forward(params: Any, x: Any) -> Any:
-            return outputs(params, x), (params, x)
+            return value(params, x), (params, x)
 
         def backward(kept: Any, seed: Any) -> Any:
             params, x = kept
             shapes = jax.tree.map(_shape, params)
             return _called(self._see_vjp, shapes, params, x, seed), jnp.zeros_like(x)
 
+        outputs = jax.custom_vjp(value)
         outputs.defvjp(forward, backward)
         return outputs
 
@@ -138,7 +138,7 @@ class Watched:
         w, x = self.flat(params), np.asarray(x, float)
         batch, rows = self._remember(w, x)
         loss, gradient = self.problem.loss_and_grad(w, batch, rows, self.number)
-        return np.asarray(loss, _type(params)), self._tree(gradient, params)
+        return np.asarray(loss, _type(params)), self.tree(gradient, params)
 
     def _see_outputs(self, params: Any, x: Any) -> Any:
         outputs = self.problem.outputs(self.flat(params), np.asarray(x, float))
@@ -147,7 +147,7 @@ class Watched:
     def _see_vjp(self, params: Any, x: Any, seed: Any) -> Any:
         w, x = self.flat(params), np.asarray(x, float)
         self._remember(w, x)
-        return self._tree(self.problem.outputs_vjp(w, x, np.asarray(seed, float)), params)
+        return self.tree(self.problem.outputs_vjp(w, x, np.asarray(seed, float)), params)
 
     def _samples(self, x: np.ndarray) -> Any:
         try:
@@ -160,9 +160,7 @@ class Watched:
         samples = self._samples(x)
         if len(self.seen) >= MOST_EVALUATIONS:
             self.errors.append(
-                BrokenError(
-                    f"step {self.number + 1} took more than {MOST_EVALUATIONS} gradients"
-                )
+                BrokenError(f"step {self.number + 1} took more than {MOST_EVALUATIONS} gradients")
             )
             raise self.errors[-1]
         self.seen.append(Evaluation(w, *samples))
@@ -173,7 +171,7 @@ class Watched:
         parts = parts_of(jax.tree.map(lambda p: np.asarray(p, float), params))
         return self.problem.flat([self.layout.back(part) for part in parts])
 
-    def _tree(self, flat: np.ndarray, like: Any) -> Any:
+    def tree(self, flat: np.ndarray, like: Any) -> Any:
         """A flat vector in the problem's order as a tree like another."""
         own = iter(self.layout.of(part) for part in self.problem.parts(flat))
         types = parts_of(jax.tree.map(lambda leaf: leaf.dtype, like))

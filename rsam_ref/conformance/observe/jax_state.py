@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from rsam_ref.conformance.observe.arguments import called, is_required, parameters_of
 from rsam_ref.conformance.observe.frameworks import names_of, plain_of
+from rsam_ref.conformance.observe.jax_roles import role_in_jax
 from rsam_ref.conformance.observe.observer import BrokenError
 
 INITS = (
@@ -33,6 +36,15 @@ INITS = (
 """What a function is called that makes the state at the start."""
 
 
+class Stepper(NamedTuple):
+    """A training step, and the function that makes its state, if one came with it."""
+
+    function: Callable[..., Any]
+    init: Any = None
+    owner: Any = None
+    """The object whose method it is."""
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TrainState:
@@ -48,9 +60,7 @@ class TrainState:
         """The base optimizer's step with these gradients, from these parameters."""
         updates, opt_state = self.tx.update(grads, self.opt_state, self.params)
         params = jax.tree.map(lambda p, u: p + u, self.params, updates)
-        return self.replace(
-            step=self.step + 1, params=params, opt_state=opt_state, **changes
-        )
+        return self.replace(step=self.step + 1, params=params, opt_state=opt_state, **changes)
 
     def replace(self, **changes: Any) -> TrainState:
         return dataclasses.replace(self, **changes)
@@ -78,42 +88,38 @@ def replaced(state: Any, **changes: Any) -> Any:
     return state._replace(**changes)
 
 
-def starts(function: Any, init: Any, tx: Any) -> Iterator[str]:
+def starts(stepper: Stepper, tx: Any) -> Iterator[str]:
     """Where the state at the start may come from, the likeliest first."""
-    if init is not None:
+    if stepper.init is not None:
         yield "its init"
     if tx is not None:
         yield "the optimizer's init"
-    yield from (f"{name}()" for name in _inits_beside(function))
-    yield from (f"{name}.init" for name in _transformations_beside(function))
+    yield from (f"{name}()" for name in _inits_beside(stepper.function))
+    yield from (f"{name}.init" for name in transformations(stepper))
     yield from ("zeros", "{}", "None")
 
 
-def at_start(start: str, function: Any, init: Any, tx: Any, known: Mapping[str, Any]) -> Any:
+def at_start(start: str, stepper: Stepper, tx: Any, known: Mapping[str, Any]) -> Any:
     """The state at the start, from one of `starts`."""
     params = known["weights"]
     if start == "its init":
-        return _given(init, known)
+        return _given(stepper.init, known)
     if start == "the optimizer's init":
         return tx.init(params)
     if start == "zeros":
         return jax.tree.map(jnp.zeros_like, params)
     if start in ("{}", "None"):
         return {} if start == "{}" else None
-    beside = names_of(function)
     if start.endswith("()"):
-        return _given(beside[start[:-2]], known)
-    return beside[start.removesuffix(".init")].init(params)
+        return _given(names_of(stepper.function)[start[:-2]], known)
+    return transformations(stepper)[start.removesuffix(".init")].init(params)
 
 
 def _given(init: Any, known: Mapping[str, Any]) -> Any:
     """Call an init with the weights and whatever else it takes by name."""
-    from rsam_ref.conformance.observe.arguments import called, is_required, parameters_of
-    from rsam_ref.conformance.observe.jax_roles import role_in_jax
-
     assignment = {}
     for name, parameter in parameters_of(init).items():
-        role = role_in_jax(parameter)
+        role = role_in_jax(parameter) or ""
         if role in known:
             assignment[name] = role
         elif is_required(parameter) and "weights" not in assignment.values():
@@ -128,13 +134,23 @@ def _inits_beside(function: Any) -> list[str]:
     return [name for name in INITS if inspect.isfunction(plain_of(beside.get(name)))]
 
 
-def _transformations_beside(function: Any) -> list[str]:
-    """The optax transformations that a function uses and that its module holds."""
-    code = getattr(plain_of(function), "__code__", None)
-    used = code.co_names if code is not None else ()
-    beside = names_of(function)
-    return [
-        name
-        for name in used
-        if all(callable(getattr(beside.get(name), part, None)) for part in ("init", "update"))
-    ]
+def transformations(stepper: Stepper) -> dict[str, Any]:
+    """The optax transformations that a step uses: of its module, its closure or its object."""
+    plain = plain_of(stepper.function)
+    plain = getattr(plain, "__func__", plain)
+    code = getattr(plain, "__code__", None)
+    if code is None:
+        return {}
+    beside = names_of(plain)
+    held: dict[str, Any] = {name: beside.get(name) for name in code.co_names}
+    for name, cell in zip(code.co_freevars, plain.__closure__ or ()):
+        with suppress(ValueError):  # a cell that is still empty
+            held[name] = cell.cell_contents
+    held |= getattr(stepper.owner, "__dict__", {})
+    return {name: value for name, value in held.items() if _is_transformation(value)}
+
+
+def _is_transformation(value: Any) -> bool:
+    return not inspect.isclass(value) and all(
+        callable(getattr(value, part, None)) for part in ("init", "update")
+    )

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.observe.problem import Problem, Weights
+from rsam_ref.conformance.observe.problem import Problem
 
 
 @dataclass(frozen=True)
 class Layout:
     """The order of the axes of a weight, from the problem's (out, in) and (out, in, h, w)."""
 
-    words: str
     matrix: tuple[int, int] = (0, 1)
     kernel: tuple[int, int, int, int] = (0, 1, 2, 3)
 
@@ -31,9 +30,12 @@ class Layout:
         return np.ascontiguousarray(part.transpose(np.argsort(self._axes(part))))
 
 
-OUT_FIRST = Layout("(out, in) and (out, in, h, w), as PyTorch and Equinox have them")
-OUT_LAST = Layout("(in, out) and (h, w, in, out), as Flax and Keras have them", (1, 0), (2, 3, 1, 0))
-CHANNELS_LAST = Layout("(out, in) and (out, h, w, in), as MLX has them", (0, 1), (0, 2, 3, 1))
+OUT_FIRST = Layout()
+"""(out, in) and (out, in, h, w), as PyTorch and Equinox have them."""
+OUT_LAST = Layout((1, 0), (2, 3, 1, 0))
+"""(in, out) and (h, w, in, out), as Flax and Keras have them."""
+CHANNELS_LAST = Layout(kernel=(0, 2, 3, 1))
+"""(out, in) and (out, h, w, in), as MLX has them."""
 
 
 def tree_of(kind: str, names: list[str], parts: list[Any]) -> Any:

@@ -25,6 +25,7 @@ from rsam_ref.conformance.observe.problem import CHANNELS, CLASSES, Problem
 from rsam_ref.conformance.observe.samples import samples_of
 from rsam_ref.conformance.observe.torch_base import TorchBase, given_base
 
+
 class Net(nn.Module):
     """The problem's network. ``watch`` is told of every run with gradients on, and by which module:
     a copy of this one keeps it.
