@@ -37,6 +37,7 @@ from rsam_ref.conformance.observe.jax_roles import (
     role_in_jax,
     ways_to_call,
 )
+from rsam_ref.conformance.observe.jax_sgd import SGD, SGD_WITHOUT_DECAY, with_settings
 from rsam_ref.conformance.observe.jax_state import Stepper
 from rsam_ref.conformance.observe.jax_types import copied, double, is_key, is_like, is_number
 from rsam_ref.conformance.observe.layouts import OUT_FIRST, OUT_LAST, filters_fit, tree_of
@@ -75,6 +76,8 @@ class JaxWay(NamedTuple):
     batch: str = "pair"
     has_aux: bool = False
     """Whether the loss gives the outputs beside it."""
+    decay: bool = True
+    """Whether the base optimizer that it is given has weight decay, which needs the weights."""
 
 
 class JaxSubject:
@@ -131,12 +134,15 @@ class JaxSubject:
     def _ways_to_call(self) -> Iterator[JaxWay]:
         calls = range(len(ways_to_call(self.stepper.function)))
         keeps = "state" in self._roles
-        starts = list(jax_state.starts(self.stepper, self._tx(self.hyper))) if keeps else [""]
+        starts = list(jax_state.starts(self.stepper, self._tx)) if keeps else [""]
         for call, start in itertools.product(calls, starts):
-            for tree, batch, aux in itertools.product(
-                ("dict", "pairs"), ("pair", "dict"), (False, True)
+            for tree, decay, batch, aux in itertools.product(
+                ("dict", "pairs"),
+                (True, False) if self._takes_tx else (True,),
+                ("pair", "dict"),
+                (False, True),
             ):
-                yield JaxWay("first", call, start, tree, batch, aux)
+                yield JaxWay("first", call, start, tree, batch, aux, decay)
 
     # What it is given
 
@@ -153,7 +159,9 @@ class JaxSubject:
         """The settings that it does not take."""
         if "hyper" in self._roles:
             return ()
-        given = self._roles | (set(BASE_SETTINGS) if self._takes_tx else set())
+        given = set(self._roles)
+        if self._takes_tx:
+            given |= {s for s in BASE_SETTINGS if self.way.decay or s != "weight_decay"}
         return tuple(setting for setting in SETTINGS if setting not in given)
 
     def settable(self, setting: str) -> bool:
@@ -163,17 +171,20 @@ class JaxSubject:
         now = set(self.assignment.values())
         if "hyper" in now or setting in now or self.stepper.owner is None:
             return True
-        return setting in BASE_SETTINGS and bool(now & {"optimizer", "holder"})
+        return setting in BASE_SETTINGS and bool(now & {"state", "holder"})
 
     @property
     def _takes_tx(self) -> bool:
         return bool(self._roles & {"optimizer", "holder"})
 
-    def _tx(self, hyper: Hyper) -> Any:
+    @property
+    def _tx(self) -> Any:
         """The base optimizer, where one is taken."""
-        if not self._takes_tx:
-            return None
-        return _sgd(hyper.lr, hyper.momentum, hyper.weight_decay)
+        return self._sgd if self._takes_tx else None
+
+    @property
+    def _sgd(self) -> Any:
+        return SGD if self.way.decay else SGD_WITHOUT_DECAY
 
     def _made(self, hyper: Hyper) -> Stepper:
         """The step, made by the subject where that only makes one."""
@@ -188,9 +199,7 @@ class JaxSubject:
         values: dict[str, Any] = {
             **vars(hyper),
             "weights": self.params,
-            "optimizer": _sgd(hyper.lr, hyper.momentum, hyper.weight_decay)
-            if "optimizer" in assignment.values()
-            else None,
+            "optimizer": self._sgd,
             "loss": self.watched.loss,
             "gradient": differentiated(self.watched.loss, has_aux=self.way.has_aux),
             "apply": self.watched.outputs,
@@ -221,17 +230,16 @@ class JaxSubject:
     def _start(self) -> None:
         self.key = jax.random.PRNGKey(0) if "key" in self._roles else None
         self.draws_own_key = False
-        tx = self._tx(self.hyper)
         known = {
             **vars(self.hyper),
             "weights": self.params,
             "key": jax.random.PRNGKey(1),
-            "optimizer": tx,
+            "optimizer": self._tx,
             "hyper": AnyName.of(self.hyper),
         }
         roles = set(self.assignment.values())
         if "state" in roles:
-            self.state = jax_state.at_start(self.way.start, self.stepper, tx, known)
+            self.state = jax_state.at_start(self.way.start, self.stepper, self._tx, known)
         if "holder" in roles:
             self.state = self._holder(known)
 
@@ -281,11 +289,8 @@ class JaxSubject:
         """What was made with other settings is made anew, unless it is an object."""
         if hyper != self.hyper and self.made and self.stepper.owner is None:
             self.stepper = self._made(hyper)
-        if "holder" in self.assignment.values():
-            for name, role in self.fields.items():
-                if role == "optimizer":
-                    tx = _sgd(hyper.lr, hyper.momentum, hyper.weight_decay)
-                    self.state = jax_state.replaced(self.state, **{name: tx})
+        if self._takes_tx:
+            self.state = with_settings(self.state, hyper)
         self.hyper = hyper
 
     def _take(self, result: Any, number: int, seen: Step) -> None:
@@ -352,18 +357,6 @@ class JaxSubject:
 def _watched(tree: str, layout: str, has_aux: bool, count: int) -> Watched:
     names = Problem().names
     return Watched(tree_of(tree, names, [0.0] * count), LAYOUTS[layout], has_aux=has_aux)
-
-
-@lru_cache
-def _sgd(lr: float, momentum: float, weight_decay: float) -> Any:
-    """SGD as PyTorch has it; the same object for the same settings, so that jit knows it again."""
-    try:
-        import optax
-    except ImportError as error:
-        raise BrokenError(
-            f"it takes an optax transformation, which needs optax ({error}); pip install optax"
-        ) from None
-    return optax.chain(optax.add_decayed_weights(weight_decay), optax.sgd(lr, momentum))
 
 
 def stepper_of(made: Any, by: str) -> Stepper:

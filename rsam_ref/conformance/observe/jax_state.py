@@ -81,13 +81,6 @@ def fields_of(made: Any) -> list[str]:
     return list(getattr(made, "_fields", ()))
 
 
-def replaced(state: Any, **changes: Any) -> Any:
-    """A copy of a dataclass or NamedTuple with other values."""
-    if dataclasses.is_dataclass(state) and not isinstance(state, type):
-        return dataclasses.replace(state, **changes)
-    return state._replace(**changes)
-
-
 def starts(stepper: Stepper, tx: Any) -> Iterator[str]:
     """Where the state at the start may come from, the likeliest first."""
     if stepper.init is not None:
