@@ -103,13 +103,14 @@ def decayed(g, params, hyper):
     return moved(g, params, hyper["weight_decay"])
 
 
+first_alone = sam(gradient=lambda first, second: first)
 WRONG_SAM = {
     "ascent.not-normalised": sam(scale=lambda grads, rho: rho),
     "ascent.norm-per-tensor": sam(scale=per_tensor),
     "ascent.descends": sam(scale=lambda grads, rho: -rho / (length(grads) + 1e-12)),
     "ascent.decay-inside": sam(direction=decayed),
     "restore.not-undone": sam(start=lambda params, up: up),
-    "update.uses-first-gradient": sam(gradient=lambda first, second: first),
+    "update.uses-first-gradient": first_alone.__wrapped__,  # jit would leave the second out
     "update.decay-twice": sam(feed=decayed),
 }
 WRONG_RSAM = {
@@ -146,6 +147,10 @@ def test_a_loss_that_is_only_looked_at_is_no_evaluation():
 
 
 WITHOUT_LOOKS = sam()
+
+
+def test_a_gradient_that_jit_leaves_out_is_not_taken():
+    assert codes(check(first_alone, "sam")) == ["algorithm.base-optimizer"]
 
 
 def test_inputs_that_are_no_batch_of_its_are_told():

@@ -16,19 +16,24 @@ from rsam_ref.conformance.observe.places import Found
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.trying import asked_for
 
-FORMS = ("function", "optimizer", "loop", "optax", "jax")
+FORMS = ("function", "optimizer", "loop", "optax", "jax", "keras", "mlx")
 EXPLAINED = (
     "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state); "
     "optimizer: a torch optimizer class, or make(params, hyper) that returns one; "
     "loop: train_step(model, optimizer, loss_fn, batch, hyper); "
     "optax: a GradientTransformation, or make(hyper) that returns one; "
-    "jax: train_step(params, opt_state, batch, loss_fn), or make(loss_fn, ...) that returns one"
+    "jax: train_step(params, opt_state, batch, loss_fn), or make(loss_fn, ...) that returns one; "
+    "keras: a keras.Model with a train_step of its own, or make(model, ...) that returns one; "
+    "mlx: an optimizer class, or train_step(model, optimizer, loss_fn, batch)"
 )
 
 
 def form_of(subject: Any) -> str:
     """One of `FORMS`, by what it is, what its parameters are and what its module imports."""
-    if framework_of(subject) == "jax" and callable(subject) and is_jax_step(subject):
+    framework = framework_of(subject)
+    if framework in ("keras", "mlx") and callable(subject):
+        return framework
+    if framework == "jax" and callable(subject) and is_jax_step(subject):
         return "jax"
     if not inspect.isclass(subject) and _is_transformation(subject):
         return "optax"
@@ -110,6 +115,8 @@ class Maker:
             return FunctionSubject(self.subject, problem, hyper, **options)
         if self.form in ("optax", "jax"):
             return self._in_jax(problem, hyper, options)
+        if self.form == "keras":
+            return self._in_keras(problem, hyper, options)
         try:
             from rsam_ref.conformance.observe.loop_form import LoopSubject
             from rsam_ref.conformance.observe.optimizer_form import OptimizerSubject
@@ -127,6 +134,13 @@ class Maker:
             "found": self.found,
         }
         return OptimizerSubject(self.subject, problem, hyper, **(given | options))
+
+    def _in_keras(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
+        try:
+            from rsam_ref.conformance.observe.keras_form import KerasSubject
+        except ImportError as error:
+            raise BrokenError(f"the form 'keras' needs Keras 3 ({error})") from None
+        return KerasSubject(self.subject, problem, hyper, **{"asked": self.asked, **options})
 
     def _in_jax(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
         options = {"way": self.way, "asked": self.asked, **options}

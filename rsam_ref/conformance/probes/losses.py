@@ -39,7 +39,11 @@ def returned_loss(s: Setting) -> list[Finding]:
         wrong = wrong or {"returned": last[0], "the first pass's loss": losses[0]}
     if not numbers:
         raise SkippedError("no loss is returned")
-    code = "contract.second-loss" if s.maker.form in ("loop", "jax") else "contract.perturbed-loss"
+    code = (
+        "contract.second-loss"
+        if s.maker.form in ("loop", "jax", "keras", "mlx")
+        else "contract.perturbed-loss"
+    )
     return [Finding(code, wrong)] if wrong else []
 
 

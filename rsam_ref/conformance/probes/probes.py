@@ -61,6 +61,6 @@ def probes_of(form: str) -> dict[str, Probe]:
     """The probes of a form, by name, in the order in which they are carried out."""
     if form in ("function", "optax"):
         return ALL
-    if form == "jax":
+    if form in ("jax", "keras", "mlx"):
         return {**ALL, **LOSS}
     return {**ALL, **TORCH, **(OPTIMIZER if form == "optimizer" else {})}
