@@ -246,6 +246,8 @@ def _afresh(seed: int) -> Callable[[], None]:
         np.random.seed(seed)  # noqa: NPY002
         if torch := sys.modules.get("torch"):
             torch.manual_seed(seed)
+        if mlx := sys.modules.get("mlx.core"):
+            mlx.random.seed(seed)
 
     return set_back
 

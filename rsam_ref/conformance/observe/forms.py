@@ -31,8 +31,10 @@ EXPLAINED = (
 def form_of(subject: Any) -> str:
     """One of `FORMS`, by what it is, what its parameters are and what its module imports."""
     framework = framework_of(subject)
-    if framework in ("keras", "mlx") and callable(subject):
-        return framework
+    if framework == "keras" and callable(subject):
+        return "keras"
+    if framework == "mlx" and callable(subject) and _is_mlx_step(subject):
+        return "mlx"
     if framework == "jax" and callable(subject) and is_jax_step(subject):
         return "jax"
     if not inspect.isclass(subject) and _is_transformation(subject):
@@ -65,6 +67,13 @@ def form_of(subject: Any) -> str:
     if len(required) >= 5:
         return "loop"
     raise BrokenError(f"cannot tell what a function of ({', '.join(required)}) is. {EXPLAINED}")
+
+
+def _is_mlx_step(subject: Any) -> bool:
+    """Whether it is a class, or a function of a model or a base optimizer, and not of arrays."""
+    if inspect.isclass(subject):
+        return _has_steps(subject)
+    return bool({role_of(p) for p in parameters_of(subject).values()} & {"model", "optimizer"})
 
 
 def _has_steps(made: type) -> bool:
@@ -117,6 +126,8 @@ class Maker:
             return self._in_jax(problem, hyper, options)
         if self.form == "keras":
             return self._in_keras(problem, hyper, options)
+        if self.form == "mlx":
+            return self._in_mlx(problem, hyper, options)
         try:
             from rsam_ref.conformance.observe.loop_form import LoopSubject
             from rsam_ref.conformance.observe.optimizer_form import OptimizerSubject
@@ -141,6 +152,16 @@ class Maker:
         except ImportError as error:
             raise BrokenError(f"the form 'keras' needs Keras 3 ({error})") from None
         return KerasSubject(self.subject, problem, hyper, **{"asked": self.asked, **options})
+
+    def _in_mlx(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
+        try:
+            from rsam_ref.conformance.observe.mlx_form import MlxSubject
+        except ImportError as error:
+            raise BrokenError(
+                f"the form 'mlx' needs MLX ({error}); pip install 'mlx[cpu]'"
+            ) from None
+        options = {"way": self.way, "asked": self.asked, **options}
+        return MlxSubject(self.subject, problem, hyper, **options)
 
     def _in_jax(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
         options = {"way": self.way, "asked": self.asked, **options}

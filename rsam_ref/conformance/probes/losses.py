@@ -39,11 +39,8 @@ def returned_loss(s: Setting) -> list[Finding]:
         wrong = wrong or {"returned": last[0], "the first pass's loss": losses[0]}
     if not numbers:
         raise SkippedError("no loss is returned")
-    code = (
-        "contract.second-loss"
-        if s.maker.form in ("loop", "jax", "keras", "mlx")
-        else "contract.perturbed-loss"
-    )
+    optimizer = s.maker.form == "optimizer"
+    code = "contract.perturbed-loss" if optimizer else "contract.second-loss"
     return [Finding(code, wrong)] if wrong else []
 
 
