@@ -85,6 +85,8 @@ GROUPS = {
 """The first part of a code: its heading, and where what it names is seen."""
 
 NOT_SHOWN = {
+    "noise.last-axis": "The draws of a JAX step have in every column of a matrix (out, in) the "
+    "size that sigma s has in every row",
     "precision.float16-overflow": "With float16 weights and a gradient of length 1,000, ||eps|| "
     "is not rho but 0, or not finite",
     "processes.synchronised": "The averages of both gradients explain eps and the base step",

@@ -294,7 +294,7 @@ def _cannot_ask(name: str, maker: Maker, driven: Driven) -> str | None:
             return f"{setting} could not be passed"
     if name in NEEDS_THE_LOSS and getattr(driven.subject.problem, "own_loss", False):
         return "the loss is its own, and cannot be made larger or smaller"
-    if name == "float16" and maker.form in ("function", "optax") and "jax" in sys.modules:
+    if name == "float16" and maker.form in ("function", "optax", "jax") and "jax" in sys.modules:
         return "JAX compiles everything anew for each type, which takes long"
     return None
 
@@ -328,6 +328,8 @@ def _afresh(seed: int) -> Callable[[], None]:
         np.random.seed(seed)  # noqa: NPY002
         if torch := sys.modules.get("torch"):
             torch.manual_seed(seed)
+        if mlx := sys.modules.get("mlx.core"):
+            mlx.random.seed(seed)
 
     return set_back
 

@@ -179,7 +179,8 @@ class Driving:
             full = suits(steps) if suits is not None else self._is_full(steps)
             if full or way is None:
                 return [key_of(way)], found
-            poor = (way, found) if suits is not None else poor or (way, found)
+            last_resort = getattr(way, "layout", None) is None and suits is not None
+            poor = (way, found) if last_resort else poor or (way, found)
         if poor is not None:
             return [key_of(poor[0])], poor[1]
         return [key_of(way) for way in ways], trials
@@ -268,6 +269,8 @@ class Driving:
 
     def _tell_ways(self, way: Any, trials: dict[Any, list[Step]]) -> None:
         """Say which ways do not work, and what is special about the one that is used."""
+        if getattr(way, "layout", "") == "last":
+            self.findings.append(Finding("noise.last-axis", {"filters are along": "the last axis"}))
         if not hasattr(way, "name"):
             return
         closure = next((w for w in self.errors if w.name == "closure" and not w.with_grad), None)

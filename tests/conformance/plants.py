@@ -1066,6 +1066,7 @@ from . import plants_misread, plants_more  # noqa: E402  (they change the right 
 PLANTS += plants_more.MORE + plants_misread.MISREAD
 
 NOT_PLANTED: dict[str, str] = {
+    "noise.last-axis": "a note on JAX code, held in tests/frameworks",
     "precision.float16-overflow": "a note; float16 weights are a probe of the checker's own",
     **{
         f"processes.{code}": "needs two processes: planted in tests/frameworks/test_processes.py"

@@ -20,6 +20,13 @@ FINDINGS: dict[str, Entry] = {
         "the noise no longer follows the size of the filters",
         "a filter is what makes one output: norm over every axis but the first",
     ),
+    "noise.last-axis": Entry(
+        "what shares an index of the last axis is taken for a filter: right for weights (in, out) "
+        "and (h, w, in, out), as Flax and Keras have them, and judged with such weights",
+        "in weights (out, in), as PyTorch and Equinox have them, these are columns, not filters",
+        "nothing, with Flax's weights; else the norm over every axis but the first",
+        note=True,
+    ),
     "noise.unscaled": Entry(
         "the draw has the same size everywhere, whatever the size of the weights",
         "small filters are drowned in noise, large ones hardly notice it",

@@ -10,7 +10,7 @@ import dataclasses
 import inspect
 import itertools
 import types
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rsam_ref.conformance.observe import names
@@ -66,13 +66,16 @@ def is_required(parameter: inspect.Parameter) -> bool:
     return parameter.default is parameter.empty
 
 
-def role_of(parameter: inspect.Parameter) -> str | None:
+def role_of(
+    parameter: inspect.Parameter, roles: Mapping[str, Collection[str]] = ROLES
+) -> str | None:
     """What a parameter of a training step is for: a role, a setting, or None."""
     name = parameter.name
-    for role, known in ROLES.items():
+    for role, known in roles.items():
         if is_called(name, known):
             return role
-    return setting_of(name) or _by_annotation(parameter)
+    told = setting_of(name) or _by_annotation(parameter)
+    return told if told in roles or told in names.ALIASES else None
 
 
 def _by_annotation(parameter: inspect.Parameter) -> str | None:
@@ -94,29 +97,35 @@ def _by_annotation(parameter: inspect.Parameter) -> str | None:
     }.get(last)
 
 
-def assignments(function: Callable[..., Any]) -> Iterator[Assignment]:
+def assignments(
+    function: Callable[..., Any],
+    roles: Mapping[str, Collection[str]] = ROLES,
+    order: Sequence[str] = ORDER,
+    left_out: Collection[str] = ("number", "state", "device", "loader"),
+) -> Iterator[Assignment]:
     """The ways to call a training step, the likeliest first.
 
-    What is optional is given only where its name says that it matters.
+    What is optional is given only where its name says that it matters: the roles of ``left_out``
+    are not.
     """
     taken = parameters_of(function)
     known: Assignment = {}
     open_to_all = []
     for name, parameter in taken.items():
-        role = role_of(parameter)
+        role = role_of(parameter, roles)
         if role is not None and role not in known.values():
-            if is_required(parameter) or role not in ("number", "state", "device", "loader"):
+            if is_required(parameter) or role not in left_out:
                 known[name] = role
         elif is_required(parameter):
             open_to_all.append(name)
     if "targets" in known.values() and "inputs" not in known.values():
         known = {n: "inputs" if r == "batch" else r for n, r in known.items()}
-    roles = set(known.values())
-    left = [role for role in ORDER if role not in roles]
-    if {"inputs", "targets"} & roles:
-        left = [role for role in (*left, "inputs", "targets") if role not in roles]
+    told = set(known.values())
+    left = [role for role in order if role not in told]
+    if {"inputs", "targets"} & told:
+        left = [role for role in (*left, "inputs", "targets") if role not in told]
         left.remove("batch")
-    if any(role in names.SETTINGS for role in roles):
+    if any(role in names.SETTINGS for role in told):
         left = [role for role in left if role != "hyper"]
     if not open_to_all:
         yield known
@@ -128,7 +137,7 @@ def assignments(function: Callable[..., Any]) -> Iterator[Assignment]:
     count = 0
     for choice in choices:
         for chosen in itertools.permutations(choice, len(open_to_all)):
-            if ("inputs" in chosen) != ("targets" in chosen) and not {"inputs", "targets"} & roles:
+            if ("inputs" in chosen) != ("targets" in chosen) and not {"inputs", "targets"} & told:
                 continue
             yield known | dict(zip(open_to_all, chosen))
             count += 1

@@ -7,7 +7,9 @@ from typing import Any
 
 from rsam_ref.conformance.observe import names
 from rsam_ref.conformance.observe.arguments import is_required, parameters_of, role_of
+from rsam_ref.conformance.observe.frameworks import framework_of
 from rsam_ref.conformance.observe.function_form import FunctionSubject
+from rsam_ref.conformance.observe.jax_roles import is_jax_step
 from rsam_ref.conformance.observe.names import is_called, setting_of
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.observe.outside import Outside
@@ -15,7 +17,7 @@ from rsam_ref.conformance.observe.places import Found
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.trying import asked_for
 
-FORMS = ("function", "optimizer", "loop", "lightning", "optax")
+FORMS = ("function", "optimizer", "loop", "lightning", "optax", "jax", "keras", "mlx")
 OWN_PASSES = ("loop", "lightning")
 """The forms that make both passes themselves."""
 EXPLAINED = (
@@ -23,12 +25,22 @@ EXPLAINED = (
     "optimizer: a torch optimizer class, or make(params, hyper) that returns one; "
     "loop: train_step(model, optimizer, loss_fn, batch, hyper); "
     "lightning: a LightningModule class; "
-    "optax: a GradientTransformation, or make(hyper) that returns one"
+    "optax: a GradientTransformation, or make(hyper) that returns one; "
+    "jax: train_step(params, opt_state, batch, loss_fn), or make(loss_fn, ...) that returns one; "
+    "keras: a keras.Model with a train_step of its own, or make(model, ...) that returns one; "
+    "mlx: an optimizer class, or train_step(model, optimizer, loss_fn, batch)"
 )
 
 
 def form_of(subject: Any) -> str:
-    """One of `FORMS`, by what it is and what its parameters are."""
+    """One of `FORMS`, by what it is, what its parameters are and what its module imports."""
+    framework = framework_of(subject)
+    if framework == "keras" and callable(subject):
+        return "keras"
+    if framework == "mlx" and callable(subject) and _is_mlx_step(subject):
+        return "mlx"
+    if framework == "jax" and callable(subject) and is_jax_step(subject):
+        return "jax"
     if not inspect.isclass(subject) and _is_transformation(subject):
         return "optax"
     if inspect.isclass(subject):
@@ -61,6 +73,13 @@ def form_of(subject: Any) -> str:
     if len(required) >= 5:
         return "loop"
     raise BrokenError(f"cannot tell what a function of ({', '.join(required)}) is. {EXPLAINED}")
+
+
+def _is_mlx_step(subject: Any) -> bool:
+    """Whether it is a class, or a function of a model or a base optimizer, and not of arrays."""
+    if inspect.isclass(subject):
+        return _has_steps(subject)
+    return bool({role_of(p) for p in parameters_of(subject).values()} & {"model", "optimizer"})
 
 
 def _has_steps(made: type) -> bool:
@@ -114,8 +133,12 @@ class Maker:
             options.setdefault("outside", self.outside)
         if self.form == "function":
             return FunctionSubject(self.subject, problem, hyper, **options)
-        if self.form == "optax":
-            return self._optax(problem, hyper, options)
+        if self.form in ("optax", "jax"):
+            return self._in_jax(problem, hyper, options)
+        if self.form == "keras":
+            return self._in_keras(problem, hyper, options)
+        if self.form == "mlx":
+            return self._in_mlx(problem, hyper, options)
         try:
             from rsam_ref.conformance.observe.lightning_form import LightningSubject
             from rsam_ref.conformance.observe.loop_form import LoopSubject
@@ -137,11 +160,33 @@ class Maker:
         }
         return OptimizerSubject(self.subject, problem, hyper, **(given | options))
 
-    def _optax(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
+    def _in_keras(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
         try:
+            from rsam_ref.conformance.observe.keras_form import KerasSubject
+        except ImportError as error:
+            raise BrokenError(f"the form 'keras' needs Keras 3 ({error})") from None
+        return KerasSubject(self.subject, problem, hyper, **{"asked": self.asked, **options})
+
+    def _in_mlx(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
+        try:
+            from rsam_ref.conformance.observe.mlx_form import MlxSubject
+        except ImportError as error:
+            raise BrokenError(
+                f"the form 'mlx' needs MLX ({error}); pip install 'mlx[cpu]'"
+            ) from None
+        options = {"way": self.way, "asked": self.asked, **options}
+        return MlxSubject(self.subject, problem, hyper, **options)
+
+    def _in_jax(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
+        options = {"way": self.way, "asked": self.asked, **options}
+        try:
+            if self.form == "jax":
+                from rsam_ref.conformance.observe.jax_form import JaxSubject
+
+                return JaxSubject(self.subject, problem, hyper, **options)
             from rsam_ref.conformance.observe.optax_form import OptaxSubject
         except ImportError as error:
             raise BrokenError(
-                f"the form 'optax' needs JAX and optax ({error}); pip install optax"
+                f"the form {self.form!r} needs JAX and optax ({error}); pip install optax"
             ) from None
-        return OptaxSubject(self.subject, problem, hyper, way=self.way, asked=self.asked, **options)
+        return OptaxSubject(self.subject, problem, hyper, **options)

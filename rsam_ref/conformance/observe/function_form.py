@@ -31,7 +31,12 @@ from rsam_ref.conformance.observe.arguments import (
     is_required,
     parameters_of,
 )
-from rsam_ref.conformance.observe.names import SETTINGS, is_called, setting_of
+from rsam_ref.conformance.observe.names import (
+    SETTINGS,
+    gives_gradients_alone,
+    is_called,
+    setting_of,
+)
 from rsam_ref.conformance.observe.observer import (
     MOST_EVALUATIONS,
     BrokenError,
@@ -112,7 +117,8 @@ class FunctionSubject:
         self.takes_all = "hyper" in roles or not roles
         self.keeps_state = "state" in roles or not roles
         self.takes_nothing = roles == {"weights", "gradient"}
-        self.gradients_alone = self._asks_for_gradients_alone()
+        by_name = next((n for n, r in self.assignment.items() if r == "gradient"), "")
+        self.gradients_alone = gives_gradients_alone(by_name)
 
     @property
     def by(self) -> str:
@@ -127,13 +133,6 @@ class FunctionSubject:
     def settable(self, setting: str) -> bool:
         """Whether a setting can be changed between steps."""
         return setting not in self.missing
-
-    def _asks_for_gradients_alone(self) -> bool:
-        """Whether its function is called, by its name, for the gradients and not for the loss."""
-        name = next((n for n, r in self.assignment.items() if r == "gradient"), "")
-        return is_called(
-            name, ("grad_fn", "grads_fn", "grad", "grads", "gradient", "gradients")
-        ) or (is_called(name, ("gradient_fn", "get_grad", "compute_grad", "compute_gradients")))
 
     def weights(self) -> np.ndarray:
         return self.problem.flat(self.parts)

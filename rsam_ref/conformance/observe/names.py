@@ -252,6 +252,18 @@ GRADIENTS = [
     "compute_gradients",
     "evaluate",
 ]
+GRADIENTS_ALONE = [
+    "grad_fn",
+    "grads_fn",
+    "grad",
+    "grads",
+    "gradient",
+    "gradients",
+    "gradient_fn",
+    "get_grad",
+    "compute_grad",
+    "compute_gradients",
+]
 STATES = [
     "state",
     "opt_state",
@@ -262,6 +274,33 @@ STATES = [
     "st",
     "carry",
 ]
+KEYS = [
+    "key",
+    "rng",
+    "rng_key",
+    "prng_key",
+    "prng",
+    "subkey",
+    "random_key",
+    "noise_key",
+    "rngs",
+    "rng_keys",
+]
+APPLIES = [
+    "apply_fn",
+    "apply",
+    "forward",
+    "forward_fn",
+    "predict",
+    "predict_fn",
+    "model_fn",
+    "model_apply",
+    "net_apply",
+    "apply_model",
+]
+"""A model as a function of its weights and inputs."""
+TRAIN_STATES = ("train_state", "trainstate", "ts", "state")
+TRANSFORMATIONS = [*BASES, "tx", "base_tx", "inner_tx", "transform", "solver", "opt_fn"]
 
 SCALERS = ["scaler", "grad_scaler", "gradscaler", "amp_scaler", "loss_scaler"]
 ACCELERATORS = ["accelerator", "accel"]
@@ -280,6 +319,11 @@ def is_called(name: str, names: Any) -> bool:
     return name in names or name.lower().strip("_") in names
 
 
+def gives_gradients_alone(name: str) -> bool:
+    """Whether a function that is called so gives gradients, and not the loss with them."""
+    return is_called(name, GRADIENTS_ALONE)
+
+
 @dataclass(frozen=True)
 class AnyName(Hyper):
     """The settings of a step under every name that they are known by: ``hyper.noise_std``."""
@@ -294,13 +338,13 @@ class AnyName(Hyper):
             raise AttributeError(
                 f"hyper has no {name!r}; it has {', '.join(vars(self))}, and other names of these"
             )
-        return float(vars(self)[setting])
+        return vars(self)[setting]
 
     def __getitem__(self, name: str) -> float:
-        own = vars(self)
+        own: dict[str, float] = vars(self)
         if name in own:
-            return float(own[name])
+            return own[name]
         setting = setting_of(name) if isinstance(name, str) else None
         if setting is None:
             raise KeyError(name)
-        return float(own[setting])
+        return own[setting]

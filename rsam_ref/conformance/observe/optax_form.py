@@ -13,7 +13,6 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Collection
-from contextlib import contextmanager
 from typing import Any
 
 import jax
@@ -27,6 +26,7 @@ from rsam_ref.conformance.observe.arguments import (
     is_required,
     parameters_of,
 )
+from rsam_ref.conformance.observe.jax_types import double
 from rsam_ref.conformance.observe.names import CONFIGS, SETTINGS, is_called, setting_of
 from rsam_ref.conformance.observe.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
 from rsam_ref.conformance.observe.problem import Hyper, Problem
@@ -68,7 +68,7 @@ class OptaxSubject:
         self.ways = CALLS
         self.calls = way or 1
         self.assignment = _assignment(subject, asked)
-        with _double():
+        with double():
             self.tx = self._made(hyper)
             parts = problem.parts(problem.start)
             self.params = {
@@ -95,7 +95,7 @@ class OptaxSubject:
     @property
     def _is_made_anew(self) -> bool:
         """Whether one made with other settings takes the same state, which holds none of them."""
-        with _double():
+        with double():
             other = self._made(self.hyper.but(lr=0.7 * self.hyper.lr, rho=0.7 * self.hyper.rho))
             one, two = (tx.init(self.params) for tx in (self.tx, other))
         a, b = jax.tree.flatten(one), jax.tree.flatten(two)
@@ -127,7 +127,7 @@ class OptaxSubject:
         if hyper != self.hyper and self._is_made_anew:
             self.tx = self._made(hyper)
             self.hyper = hyper
-        with _double():
+        with double():
             for _ in range(self.calls):
                 self._call(number, seen)
 
@@ -240,14 +240,3 @@ def _plain(leaf: Any) -> Any:
         return np.asarray(leaf)
     except Exception:
         return np.asarray(jax.random.key_data(leaf))
-
-
-@contextmanager
-def _double() -> Any:
-    """Inside, JAX computes in float64 where it is given that."""
-    before = jax.config.read("jax_enable_x64")
-    jax.config.update("jax_enable_x64", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_enable_x64", before)

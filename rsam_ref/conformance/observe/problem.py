@@ -159,6 +159,19 @@ class Problem:
         scale = self.scale_at(step if taken_in is None else taken_in)
         return scale * float(loss), scale * gradient
 
+    def outputs(self, w: np.ndarray, x: np.ndarray) -> np.ndarray:
+        """The network's outputs (n, 5) for inputs (n, 2, 6, 6), at the flat weights w (P,)."""
+        with use_backend("numpy"), self.model.weights.at(w):
+            return self.model(Tensor(x))._data
+
+    def outputs_vjp(self, w: np.ndarray, x: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        """The gradient (P,) of ``(outputs * seed).sum()``; seed (n, 5)."""
+        gradient = np.empty_like(w)
+        weights = self.model.weights
+        with use_backend("numpy"), weights.at(w), weights.gradient_into(gradient):
+            self.model(Tensor(x)).backward(seed)
+        return gradient
+
     def scale_at(self, step: int) -> float:
         """What a step's loss is multiplied by. One step's gradient is far shorter than the others':
         a length that is cut, floored or brought to a constant shows there.

@@ -28,10 +28,8 @@ from rsam_ref.conformance.observe.mixed_precision import (
 )
 from rsam_ref.conformance.observe.observer import MOST_EVALUATIONS, BrokenError, Evaluation, Step
 from rsam_ref.conformance.observe.problem import CHANNELS, CLASSES, Problem
+from rsam_ref.conformance.observe.samples import samples_of
 from rsam_ref.conformance.observe.torch_base import TorchBase, given_base
-
-NEAR = 1e-2
-"""How far inputs may be from those of a mini-batch, as in half precision."""
 
 
 class Net(nn.Module):
@@ -173,7 +171,9 @@ class TorchSubject:
                     f"{step} the model was run with {weights.size} weights; it has "
                     f"{self.weights().size}"
                 )
-            seen.evaluations.append(Evaluation(weights, *self._samples(x), run.lowered_to))
+            seen.evaluations.append(
+                Evaluation(weights, *samples_of(self.problem, x, self.number), run.lowered_to)
+            )
 
     @contextmanager
     def _watching(self, seen: Step) -> Iterator[None]:
@@ -209,21 +209,6 @@ class TorchSubject:
     def _hints(self) -> dict[str, Any]:
         """Numbers that the implementation holds by name."""
         return {}
-
-    def _samples(self, given: np.ndarray) -> tuple[int, frozenset[int] | None]:
-        """Of which mini-batch these inputs are, and which of its rows."""
-        for step in [self.number, *range(self.number + 2)]:
-            whole = self.problem.batch(step)[0]
-            if len(given) and given.shape[1:] == whole.shape[1:]:
-                apart = np.abs(given[:, None] - whole[None]).reshape(len(given), len(whole), -1)
-                rows = frozenset(int(i) for i in np.nonzero(apart.max(axis=2) < NEAR)[1])
-                if rows and len(rows) == len(given):
-                    return step, None if len(rows) == len(whole) else rows
-        raise BrokenError(
-            f"in step {self.number + 1} the model was run on inputs of shape {given.shape} that "
-            "belong to no mini-batch; if the step augments or mixes its inputs, take that out for "
-            "the check"
-        )
 
     def _batch(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         x, y = self.problem.batch(number)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rsam_ref.conformance.ascent.case import Case
-from rsam_ref.conformance.observe.forms import OWN_PASSES
 from rsam_ref.conformance.probes.setting import Setting, SkippedError
 from rsam_ref.conformance.report.report import Finding
 
@@ -40,8 +39,8 @@ def returned_loss(s: Setting) -> list[Finding]:
         wrong = wrong or {"returned": last[0], "the first pass's loss": losses[0]}
     if not numbers:
         raise SkippedError("no loss is returned")
-    own = s.maker.form in OWN_PASSES
-    code = "contract.second-loss" if own else "contract.perturbed-loss"
+    optimizer = s.maker.form == "optimizer"
+    code = "contract.perturbed-loss" if optimizer else "contract.second-loss"
     return [Finding(code, wrong)] if wrong else []
 
 

@@ -45,8 +45,9 @@ MUST_RUN = {
 }
 """Limits that an error breaks as well, and by which code."""
 
+LOSS: dict[str, Probe] = {"the loss that is returned": returned_loss}
 TORCH: dict[str, Probe] = {
-    "the loss that is returned": returned_loss,
+    **LOSS,
     "batch norm, dropout, shared weights": modes,
 }
 OPTIMIZER: dict[str, Probe] = {
@@ -64,6 +65,8 @@ def probes_of(form: str, steps: list[Step]) -> dict[str, Probe]:
     """
     if form in ("function", "optax"):
         return ALL
+    if form in ("jax", "keras", "mlx"):
+        return {**ALL, **LOSS}
     found = {**ALL, **TORCH, **(OPTIMIZER if form == "optimizer" else {})}
     if any(step.scaler.scalers for step in steps):
         found["gradient scaler"] = gradient_scaler
