@@ -121,7 +121,7 @@ def recognise(cases: list[Case], tolerance: float = EXACT, *, exactly: bool = Fa
         known = _best(relative, cases, implied, max(EXACT, tolerance))
         if known is not None and exactly and known.error > max(EXACT, tolerance):
             continue
-        if known is not None and not _is_sam(known, cases):
+        if known is not None and not _is_sam(known, cases) and not _at_an_end(known):
             found.append(known)
     return sorted(found, key=lambda known: (known.error > EXACT, len(known.settings), known.error))
 
@@ -135,6 +135,15 @@ def _is_sam(known: Known, cases: list[Case]) -> bool:
         ):
             return False
     return known.apart is None
+
+
+def _at_an_end(known: Known) -> bool:
+    """Whether a setting that fits is 0 or the like, with which the rule is a simpler one."""
+    ranges = known.relative.settings
+    return any(
+        not ranges[name].whole and value - ranges[name].low < EXACT
+        for name, value in known.settings.items()
+    )
 
 
 def implied_gradients(cases: list[Case]) -> list[Vector]:
