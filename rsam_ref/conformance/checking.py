@@ -120,6 +120,8 @@ def _report(
     tell("training", 0, len(probes.probes_of(maker.form, [])) + 1)
     with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
         setting, driving, driven = _main_run(maker, algorithm, seed)
+    _tell_guesses(driving, driven, setting.main, seed, timeout)
+    with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
         others = driving.others(driven, setting.main)
     chosen = probes.probes_of(maker.form, driven.steps)
     findings = held_to(base, [*setting.main.findings, *others])
@@ -239,14 +241,29 @@ def _with_circumstances(finding: Finding, driven: Driven, maker: Maker) -> Findi
     if maker.algorithm == "rsam" and way == "two-step" and finding.code in undrawn:
         more["driven as"] = str(maker.way)
     conditional = bool(driven.unread & set(settings)) and finding.code in MAY_COME_FROM
-    if driven.may_come_from_a_guess(finding.code):
-        more["guessed"] = in_words(driven.guesses)
-        conditional = True
     return replace(finding, evidence={**finding.evidence, **more}, conditional=conditional)
 
 
+def _tell_guesses(
+    driving: Driving, driven: Driven, main: Diagnosis, seed: int, timeout: float | None
+) -> None:
+    """What was guessed is told, and marked where other guesses give something else."""
+    driving.tell_guesses(driven)
+    if not driven.guesses:
+        return
+    with (
+        suppress(BrokenError),  # it takes too long: then all that a guess may give is marked
+        _one_thread(),
+        _same_numbers(seed),
+        _errors_of("training with other guesses"),
+        _limited(timeout),
+    ):
+        driving.try_other_guesses(driven)
+    main.findings = [_if_guessed(f, driven) for f in main.findings]
+
+
 def _if_guessed(finding: Finding, driven: Driven) -> Finding:
-    """A probe's finding, which may come from a number that was guessed."""
+    """A finding, with the guess that it may come from."""
     if not driven.may_come_from_a_guess(finding.code):
         return finding
     evidence = {**finding.evidence, "guessed": in_words(driven.guesses)}

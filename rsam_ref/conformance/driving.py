@@ -311,21 +311,24 @@ class Driving:
         plan = plan_of(subject, hyper)
         steps, resumed = run(maker, self.problem, plan)
         guesses = getattr(subject, "guesses", {})
-        driven = Driven(
+        return Driven(
             hyper, steps, resumed, subject, own, self.guessed, guesses, self.outcomes, self.findings
         )
-        if guesses:
-            driven.whatever = self._with_other_guesses(subject, guesses, plan)
-        return driven
 
-    def _with_other_guesses(
-        self, subject: Any, guesses: dict[str, float], plan: list[Hyper]
-    ) -> set[str]:
-        """Tells the guesses, and what other values give. The codes found with all of those."""
-        usual = self.maker.found
+    def tell_guesses(self, driven: Driven) -> None:
+        """Tells what was guessed, and that it was."""
+        if not driven.guesses:
+            return
+        told = f"{in_words(driven.guesses)} was guessed, as {driven.subject.by} needs it"
+        before = self.outcomes.get("settings", "")
+        told = f"{before}; {told}" if before else f"not done: {told}"
+        self.outcomes["settings"] = f"{told}; {PASS_IT}"
+
+    def try_other_guesses(self, driven: Driven) -> None:
+        """Tells what other guesses give, and keeps the codes that are found with all of them."""
+        usual, plan = self.maker.found, [step.hyper for step in driven.steps]
         found: list[set[str]] = []
-        told = []
-        for others in other_guesses(guesses):
+        for others in other_guesses(driven.guesses):
             self.maker.found = replace(usual or Found(), numbers=others)
             try:
                 self.afresh()
@@ -335,16 +338,12 @@ class Driving:
                 raise
             except Exception:  # a value that it refuses tells nothing
                 continue
+            finally:
+                self.maker.found = usual
             found.append({f.code for f in findings})
             wrong = ", ".join(f.code for f in findings if f.diverges) or "nothing on the step"
-            told.append(f"with {in_words(others)} is found: {wrong}")
-        self.maker.found = usual
-        said = "; ".join(
-            [f"{in_words(guesses)} was guessed, as {subject.by} needs it", *told, PASS_IT]
-        )
-        before = self.outcomes.get("settings", "")
-        self.outcomes["settings"] = f"{before}; {said}" if before else f"not done: {said}"
-        return set.intersection(*found) if found else set()
+            self.outcomes["settings"] += f"; with {in_words(others)} is found: {wrong}"
+        driven.whatever = set.intersection(*found) if found else set()
 
     def _found(self) -> Found:
         from rsam_ref.conformance.observe.trying import Trying

@@ -40,7 +40,7 @@ def judge_draw(problem: Problem, steps: list[Seen], draws: list[np.ndarray]) -> 
     those = Draws(problem, [steps[t] for t in drawn], np.stack([draws[t] for t in drawn]))
     found += _left_out(those)
     again, fresh = same_in_steps(those)
-    early = _one_number(those) or fixed_length(those, fresh) or _same_for_filters(those)
+    early = _one_number(those) or _same_for_filters(those) or fixed_length(those, fresh)
     if early:
         return [*found, early, *([again] if again else [])]
     scales, z = _scales(those, len(drawn) / len(fresh))
