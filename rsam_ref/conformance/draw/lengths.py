@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rsam_ref.conformance.draw.draws import Draws, Found
+from rsam_ref.conformance.draw.repeats import SAME
 
 EXACT = 1e-3
 """Lengths that differ by a smaller share than this may be one; weights are kept in float32, too."""
@@ -23,7 +24,7 @@ IMPOSSIBLE = 1e-12
 def fixed_length(draws: Draws, fresh: list[int]) -> Found | None:
     """The largest set of runs with one exact length, in terms of sigma and their weights' norm.
 
-    ``fresh`` are the steps (by index) whose numbers are new: others say nothing more.
+    ``fresh`` are the steps (by index) whose numbers are new: what is repeated says nothing more.
     """
     sets = [found for found in _sets(draws, fresh) if _is_exact(*found[1:])]
     if not sets:
@@ -45,21 +46,32 @@ def _sets(draws: Draws, fresh: list[int]) -> Iterator[tuple[str, np.ndarray, int
         ("tensor", problem.slices),
         ("step", [whole]),
     ):
-        found: dict[tuple[str, int], list[float]] = {}
-        for kind, at in ((_kind(draws, at), at) for at in parts if at.stop - at.start > 1):
-            ratios = [
-                float(np.linalg.norm(draw[at]) / (np.linalg.norm(seen.w[at]) * seen.hyper.sigma))
-                for seen, draw, z in (
-                    (draws.steps[t], draws.d[t], draws.unscaled[t]) for t in fresh
-                )
-                if seen.hyper.sigma > 0 and seen.w[at].any() and _varies(z[at])
-            ]
-            found.setdefault((kind, at.stop - at.start), []).extend(ratios)
-            if what != "step":  # all sizes, should the length be the same for them
-                found.setdefault(("all", -1), []).extend(ratios)
-        sizes = [at.stop - at.start for at in parts if at.stop - at.start > 1]
-        for (_, size), values in found.items():
-            yield what, np.array(values), size if size > 0 else max(sizes)
+        alike: dict[tuple[str, int], list[slice]] = {}
+        for at in parts:
+            alike.setdefault((_kind(draws, at), at.stop - at.start), []).append(at)
+        found = [
+            (_ratios(draws, fresh, runs), size) for (_, size), runs in alike.items() if size > 1
+        ]
+        for ratios, size in found:
+            yield what, ratios, size
+        if len(found) > 1:  # all sizes, should the length be the same for them
+            yield what, np.concatenate([ratios for ratios, _ in found]), max(s for _, s in found)
+
+
+def _ratios(draws: Draws, fresh: list[int], runs: list[slice]) -> np.ndarray:
+    """The ratios of runs of one size in the fresh steps, without those that repeat others."""
+    ratios, numbers = [], []
+    for t in fresh:
+        seen, draw, z = draws.steps[t], draws.d[t], draws.unscaled[t]
+        for at in runs:
+            size = float(np.linalg.norm(seen.w[at])) * seen.hyper.sigma
+            if size > 0 and _varies(z[at]):
+                ratios.append(float(np.linalg.norm(draw[at])) / size)
+                numbers.append(z[at] / np.linalg.norm(z[at]))
+    if not ratios:
+        return np.empty(0)
+    again = np.tril(np.abs(np.stack(numbers) @ np.stack(numbers).T) > SAME, -1).any(axis=1)
+    return np.array(ratios)[~again]
 
 
 def _varies(d: np.ndarray) -> bool:
