@@ -188,12 +188,18 @@ def _led(
         if setting.whole:
             continue
 
-        def away(value: float, name: str = name) -> float:
+        def asked(value: float, name: str = name) -> tuple[Known | None, list[Observed]]:
             places = [Observed(a, np.inf) for a in cases]
             at = settings | {name: value}
-            known = _replayed(relative, at, cases, implied, tolerance, places)
+            return _replayed(relative, at, cases, implied, tolerance, places), places
+
+        def away(value: float) -> float:
+            known, places = asked(value)
             return 1e9 if known is None else max(place.away for place in places)
 
+        another = setting.default / 2 or 0.1
+        if _elsewhere(asked(setting.default)[1], asked(another)[1], tolerance):
+            continue
         if (
             known := _replayed(
                 relative, settings | {name: _least(away, setting)}, cases, implied, tolerance
@@ -201,6 +207,15 @@ def _led(
         ) is not None:
             return known
     return None
+
+
+def _elsewhere(places: list[Observed], others: list[Observed], tolerance: float) -> bool:
+    """Whether some gradient is asked for elsewhere, as far away with one value as with another."""
+    return any(
+        x == y > tolerance
+        for place, other in zip(places, others)
+        for x, y in zip(place.each, other.each)
+    )
 
 
 def _least(f: Callable[[float], float], setting: Setting) -> float:
@@ -328,6 +343,8 @@ class Observed:
         self.asked = 0
         self.away = 0.0
         """How far the rule asked from the observed places, relative to the perturbations."""
+        self.each: list[float] = []
+        """The same of every gradient."""
 
     def __call__(self, at: Vector) -> tuple[float, Vector]:
         """The next observed gradient, if it was taken there."""
@@ -336,7 +353,8 @@ class Observed:
             raise NotFollowedError
         point = points[self.asked]
         way = norm(point - self.case.w) + 1e-9 * norm(self.case.w)
-        self.away = max(self.away, norm(at - point) / way)
+        self.each.append(norm(at - point) / way)
+        self.away = max(self.away, self.each[-1])
         if not self.away <= self.tolerance:
             raise NotFollowedError
         self.asked += 1
