@@ -1,4 +1,4 @@
-"""SAM in Keras 3 on its PyTorch backend: a mixin of stages, right as it stands."""
+"""SAM and R-SAM in Keras 3 on its PyTorch backend."""
 
 from __future__ import annotations
 
@@ -6,12 +6,8 @@ import keras
 import torch
 
 
-class Sam(keras.Model):
-    """A functional model with a training step of its own."""
-
-    def __init__(self, *args, rho=0.05, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.rho = rho
+class Stages:
+    """A training step of SAM for a Keras model with a radius ``rho``."""
 
     def gradients(self, x, y):
         self.zero_grad()
@@ -44,7 +40,15 @@ class Sam(keras.Model):
         return {"loss": loss}
 
 
-class Around(Sam):
+class Sam(Stages, keras.Model):
+    """A functional model."""
+
+    def __init__(self, *args, rho=0.05, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.rho = rho
+
+
+class Around(Stages, keras.Model):
     """The same around a model that it is given."""
 
     def __init__(self, model, rho=0.05):
