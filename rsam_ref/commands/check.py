@@ -23,7 +23,10 @@ def check(
     algorithm: Annotated[str, Option(help="sam, asam or rsam: what it is meant to be.")] = "rsam",
     form: Annotated[
         str | None,
-        Option(help="function, optimizer, loop, lightning or optax.  [default: found out]"),
+        Option(
+            help="function, optimizer, loop, lightning, optax, jax, keras or mlx.  "
+            "[default: found out]"
+        ),
     ] = None,
     base: Annotated[
         str | None,
@@ -49,7 +52,9 @@ def check(
     NAME is a function train_step(weights, loss_and_grad, state, hyper) -> (weights, state), in any
     framework, with lists of NumPy arrays; a PyTorch optimizer class, or make(params, hyper); a
     PyTorch function train_step(model, optimizer, loss_fn, batch, hyper), in any order; a
-    LightningModule class; or an optax transformation, or make(hyper).
+    LightningModule class; an optax transformation, or make(hyper); a JAX function
+    train_step(params, opt_state, batch, loss_fn), jit or not; a keras.Model with a train_step; or
+    an MLX train_step(model, optimizer, loss_fn, x, y).
 
     Settings are hyper.rho or hyper["rho"]; also lr, momentum, weight_decay, sigma, lam, eta.
 

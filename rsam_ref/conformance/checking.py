@@ -59,13 +59,14 @@ def check(
         A function ``train_step(weights, loss_and_grad, state, hyper) -> (weights, state)``; a
         PyTorch optimizer class, or a function ``make(params, hyper)`` that returns an optimizer;
         a function ``train_step(model, optimizer, loss_fn, batch, hyper)``; a LightningModule class;
-        or an optax transformation, or ``make(hyper)`` that returns one. Or where one of these is to
-        be found: "FILE.py:NAME" or "package.module:NAME".
+        an optax transformation, or ``make(hyper)`` that returns one; a step in JAX or MLX; a
+        `keras.Model`. Or where one of these is to be found: "FILE.py:NAME" or
+        "package.module:NAME".
     algorithm:
         "sam", "asam" or "rsam".
     form:
-        "function", "optimizer", "loop", "lightning" or "optax"; found out from the subject if left
-        out.
+        "function", "optimizer", "loop", "lightning", "optax", "jax", "keras" or "mlx"; found out
+        from the subject if left out.
     base:
         The base optimizer that it has to step with, such as "sgd" or "adamw"; by default that is
         its own affair, and a note tells of one that is not SGD.

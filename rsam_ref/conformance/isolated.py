@@ -80,8 +80,9 @@ def _listen(child: Any, patience: float, progress: Progress | None, printed: Any
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
-        for line in child.stdout:
-            lines.put(line)
+        with child.stdout:
+            for line in child.stdout:
+                lines.put(line)
         lines.put("")
 
     threading.Thread(target=read, daemon=True).start()

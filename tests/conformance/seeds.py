@@ -2,7 +2,7 @@
 
 ``python -m tests.conformance.seeds --framework torch32 --seeds 500`` checks SAM, ASAM and R-SAM by
 turns, each in one implementation after the other, and prints what diverges. Frameworks: numpy,
-torch32, torch64, jax, keras, mlx.
+torch32, torch64, jax.
 """
 
 from __future__ import annotations

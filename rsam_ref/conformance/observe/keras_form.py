@@ -86,6 +86,7 @@ class KerasSubject:
             self.net.set_weights([OUT_LAST.of(part) for part in parts])
 
     def _made(self, hyper: Hyper) -> Any:
+        hyper = hyper.but(weight_decay=0.0)
         inputs = keras.Input((CHANNELS, SIZE, SIZE), dtype=self.dtype)
         outputs = self.net(inputs)
         values: dict[str, Any] = {
@@ -118,14 +119,14 @@ class KerasSubject:
     @property
     def missing(self) -> tuple[str, ...]:
         """The settings that it does not take. Keras' SGD decays weights apart from the gradient, so
-        it is given none.
+        nothing is given a weight decay.
         """
-        if "hyper" in self.assignment.values():
-            return ()
         given = {*self.assignment.values(), *self._numbers()}
-        if not self.problem.own_loss:
+        if "hyper" in given:
+            given |= set(SETTINGS)
+        elif not self.problem.own_loss:
             given |= {"lr", "momentum"}
-        return tuple(setting for setting in SETTINGS if setting not in given)
+        return tuple(s for s in SETTINGS if s not in given or s == "weight_decay")
 
     def settable(self, setting: str) -> bool:
         """Whether a setting can be changed between steps. Keras' velocity holds the learning rate,

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rsam_ref.conformance.observe.keras_backend import choose_backend
 from rsam_ref.conformance.observe.observer import BrokenError
 
 
@@ -42,6 +43,7 @@ def load(target: str) -> Any:
 def _from_file(path: Path) -> Any:
     if not path.is_file():
         raise BrokenError(f"there is no file {path}")
+    choose_backend(path.read_text(encoding="utf-8", errors="replace"))
     folder = str(path.resolve().parent)
     if folder not in sys.path:
         sys.path.insert(0, folder)  # for its imports of its neighbours

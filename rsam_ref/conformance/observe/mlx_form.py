@@ -197,13 +197,24 @@ class MlxSubject:
             rest = batch if takes_rest(self.function) else ()
             if {"batch", "inputs", "loader"} & set(self.assignment.values()):
                 rest = ()
-            seen.returned = called(self.function, self.assignment, values, rest)
+            seen.returned = self._called(values, rest)
         mx.eval(self.net.parameters(), self.optimizer.state)
         if not seen.evaluations:
             raise BrokenError(
                 f"step {number + 1} took no gradient through the model that it was given: the "
                 "check sees gradients of that one only"
             )
+
+    def _called(self, values: dict[str, Any], rest: Any) -> Any:
+        try:
+            return called(self.function, self.assignment, values, rest)
+        except ValueError as error:
+            if "function transformations" not in str(error):
+                raise
+            raise BrokenError(
+                f"step {self.number + 1} ran the model within mx.compile or mx.vmap, where its "
+                "weights cannot be seen; take that off for the check"
+            ) from None
 
     def _values(self, hyper: Hyper, function: Any, assignment: Assignment) -> dict[str, Any]:
         """What each role is, for a call of a function."""
