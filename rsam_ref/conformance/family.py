@@ -24,7 +24,7 @@ from rsam_ref.algorithms.sam import rsam_gradient, sam_gradient
 from rsam_ref.algorithms.variants import asam_gradient
 from rsam_ref.conformance.ascent.case import Case, Vector, norm
 from rsam_ref.conformance.ascent.hidden import random_perturbation
-from rsam_ref.conformance.base_step.fed import Option
+from rsam_ref.conformance.base_step.fed import Fed, Option, gradients
 from rsam_ref.conformance.observe.problem import BATCH
 from rsam_ref.conformance.report.entry import Entry
 
@@ -40,6 +40,7 @@ CODES = {
     "wsam-coupled": "wsam",
     "looksam-by-tensor": "looksam",
     "rwp": "noise-only",
+    "arwp": "noise-only",
     "m-rwp": "rwp",
 }
 """Relatives that are told by another one's code."""
@@ -127,14 +128,16 @@ def recognise(cases: list[Case], tolerance: float = EXACT, *, exactly: bool = Fa
 
 
 def _is_sam(known: Known, cases: list[Case]) -> bool:
-    """Whether the settings that fit make the rule SAM's own."""
-    for a, u in zip(cases, known.gradients):
+    """Whether it is SAM's ascent, with one of the gradients that have names of their own."""
+    for a in cases:
         sam = a.hyper.rho / norm(a.first) * a.first
-        if norm(a.eps - sam) > EXACT * a.hyper.rho or norm(u - a.seen.gradient(-1)) > EXACT * norm(
-            u
-        ):
+        if norm(a.eps - sam) > EXACT * a.hyper.rho:
             return False
-    return known.apart is None
+    named = [option.value for option in gradients(Fed(cases))]
+    return known.apart is None and any(
+        all(norm(u - v) <= EXACT * norm(u) for u, v in zip(known.gradients, vectors))
+        for vectors in named
+    )
 
 
 def _at_an_end(known: Known) -> bool:

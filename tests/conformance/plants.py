@@ -1065,6 +1065,11 @@ from . import plants_misread, plants_more  # noqa: E402  (they change the right 
 
 PLANTS += plants_more.MORE + plants_misread.MISREAD
 
+from . import plants_relatives  # noqa: E402
+
+_PLANTED = {row.code for row in PLANTS}
+PLANTS += [row for row in plants_relatives.PLANTS if row.code not in _PLANTED]
+
 NOT_PLANTED: dict[str, str] = {
     "noise.last-axis": "a note on JAX code, held in tests/frameworks",
     "precision.float16-overflow": "a note; float16 weights are a probe of the checker's own",
