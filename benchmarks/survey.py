@@ -366,7 +366,7 @@ NOT_RUN = [
     (
         "tf_keras==2.21.0",
         "SharpnessAwareMinimization",
-        "it needs TensorFlow, and is a Keras model: the checker takes none",
+        "it needs TensorFlow, on which the checker runs no Keras model",
     ),
 ]
 
