@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import torch
 
 
 class Stages:
     """A training step of SAM for a Keras model with a radius ``rho``."""
+
+    rho: float
+    compute_loss: Any
+    optimizer: Any
+    trainable_variables: Any
+    zero_grad: Any
+    __call__: Any
 
     def gradients(self, x, y):
         self.zero_grad()
