@@ -72,7 +72,7 @@ def make(inputs, outputs, hyper):
     """A function that makes one, compiled with a base optimizer of its choice."""
     model = Sam(inputs, outputs, rho=hyper.rho)
     model.compile(
-        optimizer=keras.optimizers.SGD(hyper.lr, momentum=hyper.momentum),
+        optimizer=keras.optimizers.Adam(hyper.lr / 100),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     return model
