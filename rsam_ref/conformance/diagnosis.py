@@ -368,6 +368,8 @@ class _Diagnosing:
         """The base step of one of SAM's relatives, if one explains the run better than slips do."""
         slips = [f.code for f in self.findings if not f.note]
         for known in recognise(cases, self.tolerance):
+            if known.relative.name in SLIPS and not slips[0].startswith("ascent."):
+                continue  # it has no code of its own, and another ascent is not what was found
             verdict = base_step.judge_given(cases, known.since(0), self.tolerance)
             if verdict.best is not None and len(verdict.best.codes) <= len(slips):
                 self._known_as(known, verdict)

@@ -117,25 +117,26 @@ def recognise(cases: list[Case], tolerance: float = EXACT, *, exactly: bool = Fa
     ``exactly`` leaves out those whose gradients are not those that moved the weights.
     """
     implied = implied_gradients(cases)
+    within = max(EXACT, tolerance)
     found = []
     for relative in RELATIVES.values():
-        known = _best(relative, cases, implied, max(EXACT, tolerance))
-        if known is not None and exactly and known.error > max(EXACT, tolerance):
+        known = _best(relative, cases, implied, within)
+        if known is not None and exactly and known.error > within:
             continue
-        if known is not None and not _is_sam(known, cases) and not _at_an_end(known):
+        if known is not None and not _is_sam(known, cases, within) and not _at_an_end(known):
             found.append(known)
     return sorted(found, key=lambda known: (known.error > EXACT, len(known.settings), known.error))
 
 
-def _is_sam(known: Known, cases: list[Case]) -> bool:
+def _is_sam(known: Known, cases: list[Case], within: float) -> bool:
     """Whether it is SAM's ascent, with one of the gradients that have names of their own."""
     for a in cases:
         sam = a.hyper.rho / norm(a.first) * a.first
-        if norm(a.eps - sam) > EXACT * a.hyper.rho:
+        if norm(a.eps - sam) > within * a.hyper.rho:
             return False
     named = [option.value for option in gradients(Fed(cases))]
     return known.apart is None and any(
-        all(norm(u - v) <= EXACT * norm(u) for u, v in zip(known.gradients, vectors))
+        all(norm(u - v) <= within * norm(u) for u, v in zip(known.gradients, vectors))
         for vectors in named
     )
 

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import keras
 import torch
 
 
 class Stages:
     """A training step of SAM for a Keras model with a radius ``rho``."""
+
+    rho: float
+    compute_loss: Any
+    optimizer: Any
+    trainable_variables: Any
+    zero_grad: Any
+    __call__: Any
 
     def gradients(self, x, y):
         self.zero_grad()
@@ -63,7 +72,7 @@ def make(inputs, outputs, hyper):
     """A function that makes one, compiled with a base optimizer of its choice."""
     model = Sam(inputs, outputs, rho=hyper.rho)
     model.compile(
-        optimizer=keras.optimizers.SGD(hyper.lr, momentum=hyper.momentum),
+        optimizer=keras.optimizers.Adam(hyper.lr / 100),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
     return model

@@ -39,6 +39,11 @@ def test_a_right_model_conforms(model, algorithm):
     assert report.probes["save and resume"] == "passed"
 
 
+def test_the_optimizer_that_a_model_came_with_is_replayed():
+    report = check(make, "sam")
+    assert "update.own-base" in [f.code for f in report.findings], report
+
+
 class Unnormalised(Sam):
     def scales(self, gradients):
         return [self.rho] * len(gradients)

@@ -26,6 +26,8 @@ from rsam_ref.conformance.observe.arguments import (
     takes_more,
     takes_rest,
 )
+from rsam_ref.conformance.observe.base import BaseSeen
+from rsam_ref.conformance.observe.keras_base import KerasBase
 from rsam_ref.conformance.observe.keras_network import Network, through
 from rsam_ref.conformance.observe.layouts import OUT_LAST
 from rsam_ref.conformance.observe.names import SETTINGS, setting_of
@@ -34,7 +36,7 @@ from rsam_ref.conformance.observe.problem import CHANNELS, CLASSES, SIZE, Hyper,
 from rsam_ref.conformance.observe.samples import samples_of
 
 ROLES = {
-    "model": [*names.MODELS, "base_model", "backbone", "inner_model"],
+    "model": [*names.MODELS, "base_model", "backbone", "inner_model", "inner", "base"],
     "inputs": ("inputs",),
     "outputs": ("outputs",),
     "hyper": names.CONFIGS,
@@ -84,6 +86,7 @@ class KerasSubject:
             self.model = self._made(hyper)
             parts = problem.parts(problem.start)
             self.net.set_weights([OUT_LAST.of(part) for part in parts])
+        self.base = self._own_base()
 
     def _made(self, hyper: Hyper) -> Any:
         hyper = hyper.but(weight_decay=0.0)
@@ -111,6 +114,16 @@ class KerasSubject:
             model.compile(optimizer=values["optimizer"], loss=self._loss, run_eagerly=True)
         model.run_eagerly = True
         return model
+
+    def _own_base(self) -> KerasBase | None:
+        """The optimizer that the model came with, where it came with one."""
+        if not self.problem.own_loss:
+            return None
+
+        def parts(flat: np.ndarray) -> list[np.ndarray]:
+            return [OUT_LAST.of(part) for part in self.problem.parts(flat)]
+
+        return KerasBase(self.model.optimizer, parts, self._flat, lambda: _floats(self.dtype))
 
     @property
     def by(self) -> str:
@@ -152,6 +165,7 @@ class KerasSubject:
             # Not train_on_batch: that gives train_step a third item, sample weights, which is None.
             given = x.astype(self.dtype), y
             told = self.model.fit(*given, batch_size=len(y), shuffle=False, verbose=0)
+        seen.base = BaseSeen(self.base)
         seen.returned = [values[-1] for values in told.history.values()]
         if not seen.evaluations:
             raise BrokenError(
