@@ -13,7 +13,6 @@ from pathlib import Path
 from rsam_ref.conformance import CATALOGUE, check
 
 from .plants import PLANTS
-from .plants_relatives import PLANTS as RELATIVES
 from .right import NOTED
 
 FILE = Path(__file__).parents[2] / "docs" / "findings.json"
@@ -22,7 +21,7 @@ FILE = Path(__file__).parents[2] / "docs" / "findings.json"
 def collect() -> dict[str, dict]:
     """By code: the plant, the algorithm it was held against, where it showed, the evidence."""
     shown: dict[str, dict] = {}
-    for case in [*PLANTS, *NOTED, *RELATIVES]:
+    for case in [*PLANTS, *NOTED]:
         codes = {*case.notes} if hasattr(case, "notes") else {case.code, *case.also, *case.instead}
         if codes <= shown.keys():
             continue

@@ -1065,10 +1065,14 @@ from . import plants_misread, plants_more  # noqa: E402  (they change the right 
 
 PLANTS += plants_more.MORE + plants_misread.MISREAD
 
-from . import plants_relatives  # noqa: E402
+from .plants_relatives import KNOWN, step_of  # noqa: E402
 
 _PLANTED = {row.code for row in PLANTS}
-PLANTS += [row for row in plants_relatives.PLANTS if row.code not in _PLANTED]
+PLANTS += [
+    Plant(f"function-{name}", "function", "sam", step_of(name, **settings), code)
+    for name, settings, code in KNOWN
+    if code not in _PLANTED
+]
 
 NOT_PLANTED: dict[str, str] = {
     "noise.last-axis": "a note on JAX code, held in tests/frameworks",

@@ -9,8 +9,6 @@ import numpy as np
 
 from rsam_ref.algorithms.relatives import RELATIVES, ApartTrace
 
-from .plants import Plant
-
 
 def step_of(name: str, **settings: float) -> Callable[..., Any]:
     """A training step that takes a relative's step; settings that are left out have their defaults.
@@ -91,11 +89,3 @@ KNOWN: list[tuple[str, Mapping[str, float], str]] = [
     ("m-rwp", {"lam": 0.4}, "algorithm.rwp"),
 ]
 """Name, settings, and the finding that comes first."""
-
-PLANTS = [
-    Plant(
-        f"{name} {dict(settings) or ''}".strip(), "function", "sam", step_of(name, **settings), code
-    )
-    for name, settings, code in KNOWN
-]
-"""The same for the page of findings."""
