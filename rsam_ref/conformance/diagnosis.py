@@ -20,6 +20,7 @@ from rsam_ref.conformance.ascent.others import judge_others
 from rsam_ref.conformance.ascent.several import several_steps
 from rsam_ref.conformance.base_step import judge as base_step
 from rsam_ref.conformance.family import CODES, SLIPS, Known, explained, recognise
+from rsam_ref.conformance.family import EXACT as RULE_EXACT
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
 from rsam_ref.conformance.observe.observer import AT_W, BrokenError, Seen, Step, resolution
 from rsam_ref.conformance.observe.problem import BATCH, Problem
@@ -58,6 +59,8 @@ class _Diagnosing:
         self.findings: list[Finding] = []
         self.algorithm: str | None = asked
         self.known: Known | None = None
+        self.relatives: list[Known] | None = None
+        """Those whose rules ask where the run did, once they have been looked for."""
         self.update: Verdict | None = None
 
     def add(self, code: str, evidence: dict[str, Any] | None = None) -> None:
@@ -251,6 +254,7 @@ class _Diagnosing:
         before: Case | None = None
         for i, a in enumerate(cases):
             cases[i] = before = Case(self.problem, a.seen, before)
+        self.relatives = None  # they were held against that gradient as well
         self.add("cost.extra-evaluations", {AT_W: len(cases)})
         self._draws(cases)
         self._ascent(cases, noisy=True)
@@ -354,8 +358,10 @@ class _Diagnosing:
         """Whether a relative explains all of the run exactly, and the algorithm itself does not."""
         if explained(cases, self.asked):
             return False
-        for known in recognise(cases, self.tolerance, exactly=True):
-            if known.relative.name in SLIPS:
+        self.relatives = recognise(cases, self.tolerance)
+        for known in self.relatives:
+            exact = known.error <= max(RULE_EXACT, self.tolerance)
+            if known.relative.name in SLIPS or not exact:
                 continue
             verdict = base_step.judge_given(cases, known.since(0), self.tolerance)
             if verdict.best is not None and not verdict.best.codes:
@@ -367,7 +373,9 @@ class _Diagnosing:
     def _as_relative(self, cases: list[Case]) -> Verdict | None:
         """The base step of one of SAM's relatives, if one explains the run better than slips do."""
         slips = [f.code for f in self.findings if not f.note]
-        for known in recognise(cases, self.tolerance):
+        if self.relatives is None:
+            self.relatives = recognise(cases, self.tolerance)
+        for known in self.relatives:
             if known.relative.name in SLIPS and not slips[0].startswith("ascent."):
                 continue  # it has no code of its own, and another ascent is not what was found
             verdict = base_step.judge_given(cases, known.since(0), self.tolerance)

@@ -111,18 +111,13 @@ def explained(cases: list[Case], algorithm: str) -> bool:
     )
 
 
-def recognise(cases: list[Case], tolerance: float = EXACT, *, exactly: bool = False) -> list[Known]:
-    """The relatives whose rules ask where the run did, the best first.
-
-    ``exactly`` leaves out those whose gradients are not those that moved the weights.
-    """
+def recognise(cases: list[Case], tolerance: float = EXACT) -> list[Known]:
+    """The relatives whose rules ask where the run did, the best first."""
     implied = implied_gradients(cases)
     within = max(EXACT, tolerance)
     found = []
     for relative in RELATIVES.values():
         known = _best(relative, cases, implied, within)
-        if known is not None and exactly and known.error > within:
-            continue
         if known is not None and not _is_sam(known, cases, within) and not _at_an_end(known):
             found.append(known)
     return sorted(found, key=lambda known: (known.error > EXACT, len(known.settings), known.error))
