@@ -49,8 +49,9 @@ strangers: $(VENV)/strangers ## hold the checker against 180 implementations tha
 frameworks: $(VENV)/frameworks ## hold the checker against Keras, MLX, Lightning and accelerate
 	$(BIN)/python -m pytest -m frameworks -n auto --dist worksteal -q
 
-survey: $(VENV)/test ## the checker over released packages, each beside a statement by hand (ten minutes)
+survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code (ten minutes)
 	$(BIN)/python -m benchmarks.survey
+	$(BIN)/python -m benchmarks.authors $(if $(AUTHORS),--authors $(AUTHORS))
 
 test-gpu: $(VENV)/test ## run the tests that need a GPU (set up with: make gpu)
 	$(BIN)/python -m pytest -m gpu -ra

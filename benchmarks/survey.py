@@ -47,11 +47,11 @@ RHO = {"sam": 0.4, "asam": 1.0}
 Weights = list[np.ndarray]
 
 
-def problem() -> tuple[Weights, list[tuple[np.ndarray, np.ndarray]]]:
+def problem(steps: int = STEPS) -> tuple[Weights, list[tuple[np.ndarray, np.ndarray]]]:
     """The weights of a network 3-4-2, a mini-batch for each step."""
     rng = np.random.default_rng(16)
     weights = [rng.normal(size=shape) for shape in ((4, 3), (4,), (2, 4), (2,))]
-    batches = [(rng.normal(size=(8, 3)), rng.integers(2, size=8)) for _ in range(STEPS)]
+    batches = [(rng.normal(size=(8, 3)), rng.integers(2, size=8)) for _ in range(steps)]
     return weights, batches
 
 

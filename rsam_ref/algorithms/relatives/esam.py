@@ -15,7 +15,8 @@ Implementation details
 Other readings
 --------------
 - **The authors' code draws tensor by tensor,** and takes the norm over the tensors that were drawn,
-  so that ||eps|| = rho / beta in every step.
+  so that ||eps|| = rho / beta in every step. What is drawn holds for the next step; the first
+  perturbs all.
 - **Without 1 / beta,** as in a port of it.
 - **The second part of ESAM,** the mini-batch's samples whose loss rises most, is not here.
 

@@ -15,7 +15,8 @@ Implementation details
 Other readings
 --------------
 - **Tensor by tensor** (``looksam-by-tensor``): lengths and angles of each tensor alone, as in
-  packages. It is another method: the steps in between differ.
+  packages. It is another method: the steps in between differ. They add 1e-8 to v's length, which
+  shows where g and g0 of a tensor lie on one line, such as the biases of two classes.
 - **The step's number read from the base's state,** as a package does: around a base that keeps none
   there, such as SGD, every step is SAM's, and nothing is saved.
 

@@ -19,7 +19,8 @@ Implementation details
 Other readings
 --------------
 - **The authors' code finds the mask after a step,** with weights that start all unperturbed; so its
-  first step is the base optimizer's. Its period is counted in epochs.
+  first step is the base optimizer's. Its period is counted in epochs. What the step left in the
+  gradients is added to that of the first sample.
 - **A dynamic mask,** which drops weights by their gradient and grows others at random (SSAM-D). It
   is not here.
 

@@ -11,6 +11,8 @@ Implementation details
 
 Other readings
 --------------
+- **In a ball:** the functions that the authors' training calls shorten an eps that is longer than
+  rho to rho, so where ||g0|| > 1 the step is SAM's. Their class does not.
 - **A mixture:** the ascent is ``rho (1 - l + l / ||g0||) g0``, which is this rule for l = 0 and SAM
   for l = 1. It is published as Unified SAM.
 

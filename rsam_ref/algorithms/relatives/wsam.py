@@ -18,7 +18,8 @@ Other readings
 - **In one piece** (``wsam-coupled``): the base steps with ``(1 - 2 gamma) / (1 - gamma) g0 + gamma
   / (1 - gamma) g``.
 - **Penalising the gradient norm** is the form in one piece with ``alpha = gamma / (1 - gamma)``:
-  its gradient is ``(1 - alpha) g0 + alpha g``.
+  its gradient is ``(1 - alpha) g0 + alpha g``. The authors' code by default mixes ``g0 / ||g0||``
+  with g instead.
 
 References
 ----------
