@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 
 from rsam_backends import Stream
 from rsam_ref import SAM, SGD, AdamW, NoiseOnly, nn, objective
+from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.relatives import RELATIVES, ApartTrace, Related, make
 from rsam_ref.algorithms.schedules import at, linear
 from rsam_ref.autograd.ops_nn import cross_entropy
@@ -580,7 +581,7 @@ def test_stopped_and_resumed_it_ends_with_the_same_bits(name, tmp_path, monkeypa
     assert arrays.keys() == resumed.keys()
     assert all(arrays[key].tobytes() == resumed[key].tobytes() for key in arrays)
     [row] = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
-    assert row["rho"] == (0.05 if has_rho(name) else None)
+    assert row["rho"] == (RELATIVES[name].settings["rho"].default if has_rho(name) else None)
 
 
 def test_a_run_with_another_setting_is_another_run(tmp_path, monkeypatch):
@@ -870,7 +871,41 @@ def test_a_recipe_that_makes_no_sense_is_refused(name, changes, message):
 )
 def test_a_recipe_with_a_wrong_option_is_refused(name, changes, message):
     with pytest.raises(RecipeError, match=message):
-        recipe.optimizer(small(name, **changes), steps=10)
+        small(name, **changes)
+
+
+@every_relative
+def test_a_recipe_without_a_radius_has_the_relatives_own(name):
+    own = RELATIVES[name].settings["rho"].default if has_rho(name) else 0.05
+    assert small(name).rho == own
+    assert small(name, rho=0.7).rho == 0.7
+
+
+def test_the_recipe_of_a_run_that_has_no_radius_of_its_own_is_as_before():
+    assert small("sam").rho == small("rsam").rho == 0.05
+
+
+class WithoutLr(Optimizer):
+    """A base that has a step length and does not say it."""
+
+    def find(self, loss_and_grad, w):
+        raise NotImplementedError
+
+    def move(self, w, gradient):
+        w -= 0.1 * gradient
+
+
+def test_what_goes_past_the_base_needs_its_learning_rate():
+    with pytest.raises(TypeError, match=r"WSAM moves .* this WithoutLr has none: give SGD\(lr\)"):
+        make("wsam", WithoutLr())
+    assert make("wsam-coupled", WithoutLr()).relative.apart is False
+
+
+@every_relative
+def test_it_is_known_of_which_relatives_a_part_goes_past_the_base(name):
+    f, w = problem()
+    trace = make(name, SGD(0.1, 0.9), shapes=[w.shape]).step(f, w)
+    assert isinstance(trace, ApartTrace) == RELATIVES[name].apart
 
 
 TRAIN = ("train", "--model", "mlp", "--model-option", "hidden=[4]", "--epochs", "1", "--out")
@@ -891,6 +926,10 @@ def test_training_by_options(tmp_path):
         (["--optimizer", "gsam", "--optimizer-option", "beta=1"], "beta is no option of gsam"),
         (["--optimizer", "gsam", "--optimizer-option", "alpha"], "--optimizer-option alpha: write"),
         (["--optimizer", "gsam", "--optimizer-option", "alpha=-1"], "alpha is how much"),
+        (
+            ["--optimizer", "gsam", "--optimizer-option", "alpha=-1", "--data", "/no/folder"],
+            "train: gsam: alpha is how much",  # before the data
+        ),
         (["--optimizer", "gsam", "--optimizer-option", "alpha=much"], "alpha must be a number"),
         (["--optimizer-option", "alpha=1"], "alpha is no option of rsam; there are: none"),
         (["--optimizer", "rwp", "--sigma", "0.1"], "give --optimizer-option sigma=..."),

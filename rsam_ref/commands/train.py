@@ -73,7 +73,10 @@ def train(
     betas: Annotated[tuple[float, float] | None, Option(help="Of adamw.")] = None,
     weight_decay: Annotated[float | None, Option(help="Of the base optimizer.")] = None,
     clip_norm: Annotated[float | None, Option(help="Shorten longer gradients to this.")] = None,
-    rho: Annotated[float | None, Option(help="The radius.")] = None,
+    rho: Annotated[
+        float | None,
+        Option(help="The radius.  [default: 0.05; of SAM's relatives each one's own]"),
+    ] = None,
     rho_low: Annotated[
         float | None,
         Option(help="The radius follows the learning rate between this and rho."),
@@ -220,11 +223,15 @@ def _resume(folder: Path) -> Any:
 
 
 def _go(run: Any) -> None:
+    from rsam_ref.training.recipe import UNUSED
+
     recipe = run.recipe
+    low = "" if recipe.rho_low is None else f"{recipe.rho_low:g} to "
+    radius = "" if "rho" in UNUSED[recipe.optimizer] else f" with rho {low}{recipe.rho:g}"
     say(
         f"{recipe.model} with {run.model.weights.flat.size:,} weights on {run.data.name}: "
         f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
-        f"{recipe.optimizer}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
+        f"{recipe.optimizer}{radius}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
     )
     with progress_bar() as progress:
         task = progress.add_task("steps", total=run.steps, completed=run.step)

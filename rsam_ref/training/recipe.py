@@ -110,7 +110,7 @@ class Recipe(BaseModel):
     clip_norm: Positive | None = None
     """The longest gradient that the base takes; longer ones are shortened to it."""
     rho: Size = 0.05
-    """The radius."""
+    """The radius. If it is left out, SAM's relatives have their own default."""
     rho_low: Size | None = None
     """If given, the radius follows the learning rate between this and rho: `schedules.rsam_rho`."""
     ascent_steps: Count = 1
@@ -182,7 +182,7 @@ def unused(recipe: Recipe) -> set[str]:
 def check(settings: dict[str, Any], source: str) -> Recipe:
     """The recipe of these settings. ``source`` says in the errors where they come from."""
     try:
-        recipe = Recipe(**settings)
+        recipe = Recipe(**_own_radius(settings) | settings)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "settings"
@@ -208,7 +208,19 @@ def check(settings: dict[str, Any], source: str) -> Recipe:
         raise RecipeError(f"{source}: rho_low lets rho follow the learning rate, which is 0")
     if recipe.accumulate > 1 and recipe.shards > 1:
         raise RecipeError(f"{source}: accumulate and shards both share out a mini-batch: give one")
+    if relative:
+        try:
+            optimizer(recipe, recipe.warmup_steps + 1)  # its settings and what it asks of a base
+        except RecipeError as error:
+            raise RecipeError(f"{source}: {error}") from None
     return recipe
+
+
+def _own_radius(settings: dict[str, Any]) -> dict[str, Any]:
+    """The default of rho where the optimizer is a relative that has one."""
+    relative = RELATIVES.get(str(settings.get("optimizer")))
+    known = relative.settings if relative else {}
+    return {"rho": known["rho"].default} if "rho" in known else {}
 
 
 def read(path: Path) -> dict[str, Any]:

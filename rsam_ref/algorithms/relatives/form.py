@@ -77,6 +77,8 @@ class Relative:
     """Authors, title, venue and year."""
     settings: Mapping[str, Setting] = field(default_factory=dict)
     """All settings, rho first where there is one."""
+    apart: bool = False
+    """Whether it gives an `ApartTrace`, so that its base must have a learning rate."""
     needs: tuple[str, ...] = ()
     """What the rule is given besides, by the names of `Related`'s methods: state, noise, ..."""
     keeps: str = "nothing"

@@ -46,6 +46,11 @@ class Related(Wrapper):
                 f"{relative.title} follows the base's velocity, and this {type(base).__name__} has "
                 "none: give SGD(lr, momentum=0.9)"
             )
+        if relative.apart and not hasattr(base, "lr"):
+            raise TypeError(
+                f"{relative.title} moves the weights by the base's lr as well, and this "
+                f"{type(base).__name__} has none: give SGD(lr) or AdamW(lr)"
+            )
         Stream("noise", seed)  # a seed that cannot be one is refused here
         self.relative = relative
         defaults = {name: setting.default for name, setting in relative.settings.items()}
@@ -70,14 +75,14 @@ class Related(Wrapper):
 
     def step(self, loss_and_grad: LossAndGrad, w: Array) -> Trace:
         """One step; what goes past the base moves w besides, at the base's learning rate."""
-        lr, before = at(getattr(self.base, "lr", 0.0), self.base.steps), self.state
+        before, taken = self.state, self.base.steps
         try:
             trace = super().step(loss_and_grad, w)
         except BaseException:
             self.state = before  # a step whose move fails has not happened
             raise
         if isinstance(trace, ApartTrace):
-            w -= lr * trace.apart
+            w -= at(self.base.lr, taken) * trace.apart  # type: ignore[attr-defined]
         return trace
 
     def state_dict(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ Implementation details
 - **gamma = 1/2 is SAM** to rounding: in one piece around any base, decoupled around SGD without
   momentum and without clipping.
 - **Decoupled, the base steps with g0,** and the weights move besides by ``-lr gamma / (1 - gamma)
-  (g - g0)``: no momentum, weight decay or clipping sees that part.
+  (g - g0)``: no momentum, weight decay or clipping sees that part. So the base must have an ``lr``.
 - **gamma = 0 is the base optimizer** in either form.
 
 Other readings
@@ -93,6 +93,7 @@ WSAM = Relative(
     update="eps as SAM; the base steps with g0, and w <- w - lr gamma / (1 - gamma) (g - g0)",
     gradients="2",
     source="Yue et al., KDD 2023",
+    apart=True,
     settings={
         "rho": Setting(0.05, RHO),
         "gamma": Setting(0.9, "the weight of the sharpness", high=1, below=True),
