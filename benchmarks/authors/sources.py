@@ -11,6 +11,7 @@ import __future__
 
 import ast
 import hashlib
+import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -101,9 +102,10 @@ def _from_folder(source: Source, folder: Path) -> bytes:
     if not place.is_dir():
         raise NotHereError(f"{folder} holds no {source.repository}")
     git = ["git", "-C", str(place), "show", f"{source.commit}:{source.path}"]
-    shown = subprocess.run(git, capture_output=True)
-    if shown.returncode == 0:
-        return shown.stdout
+    if shutil.which("git"):
+        shown = subprocess.run(git, capture_output=True)
+        if shown.returncode == 0:
+            return shown.stdout
     if not (place / source.path).is_file():
         raise NotHereError(
             f"{place} has no {source.path}, neither at commit {source.commit[:7]} nor as a file"
