@@ -29,8 +29,9 @@ ROOMS = {
     "teaching": "rsam_backends data algorithms autograd nn models training files figures"
     " rsam_ref.conformance",  # its door, for the catalogue of findings
     "pytorch": "rsam_backends algorithms",
+    "vectors": "rsam_backends algorithms files",
     "commands": "rsam_backends data algorithms autograd nn models training files figures"
-    " sharpness conformance teaching",
+    " sharpness conformance teaching vectors",
     "rsam_ref": "rsam_backends algorithms autograd nn models",  # the door: the public names
     "__main__": "commands",
 }
@@ -47,6 +48,7 @@ ALONE = {
     "rsam_ref.algorithms.variants": "rsam_ref.algorithms.sam",
     "rsam_ref.algorithms.noise": "rsam_backends rsam_backends.base",
     "rsam_ref.data.errors": "",
+    "rsam_ref.vectors.verify": "",
     "rsam_ref.algorithms.relatives.form": "rsam_ref.algorithms.sam",
 }
 
@@ -61,8 +63,9 @@ for path in RELATIVES.glob("*.py"):
         )
 
 # Where an array library may be named: readers of files, the checker, which judges on the host, in
-# NumPy, whatever is judged, and the optimizers for PyTorch. The backends are elsewhere.
-NAME_AN_ARRAY_LIBRARY = {"data", "conformance", "pytorch"}
+# NumPy, whatever is judged, the vectors, which are the same bits everywhere, and the optimizers for
+# PyTorch. The backends are elsewhere.
+NAME_AN_ARRAY_LIBRARY = {"data", "conformance", "pytorch", "vectors"}
 ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax"}
 
 

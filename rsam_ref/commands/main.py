@@ -21,6 +21,7 @@ from rsam_ref.commands.profile import profile
 from rsam_ref.commands.sharpness import sharpness
 from rsam_ref.commands.terminal import console, fail
 from rsam_ref.commands.train import train
+from rsam_ref.commands.vectors import vectors
 
 app = typer.Typer(
     name="rsam-ref",
@@ -47,7 +48,7 @@ def _options(
     pass
 
 
-for command in (compare, explain, doctor, train, check, profile, sharpness):
+for command in (compare, explain, doctor, train, check, profile, sharpness, vectors):
     app.command()(command)
 app.add_typer(data, name="data")
 
