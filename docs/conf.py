@@ -39,6 +39,7 @@ extensions = [
     "relatives",
     "tables",
     "teaching",
+    "vectors",
 ]
 root_doc = "docs/index"
 include_patterns = [

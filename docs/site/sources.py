@@ -23,6 +23,7 @@ SHOWN = ("rsam_ref", "backends", "benchmarks", "docs", "tests", "tutorials")
 LANGUAGES = {
     ".py": "python",
     ".toml": "toml",
+    ".cpp": "cpp",
     ".cu": "cuda",
     ".cff": "yaml",
     ".md": "text",

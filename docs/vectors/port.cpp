@@ -440,6 +440,8 @@ void check_type(const string& folder, const string& type, const Json& told) {
 
 void check_files(const string& folder) {
     string sums = read_file(folder + "/SHA256SUMS");
+    for (string name : {"vectors.json", "float64.safetensors", "float32.safetensors"})
+        if (sums.find("  " + name + "\n") == string::npos) fault("SHA256SUMS: has no " + name);
     for (size_t at = 0, end; at < sums.size(); at = end + 1) {
         end = std::min(sums.find('\n', at), sums.size());
         string line = sums.substr(at, end - at), name = line.substr(std::min<size_t>(66, line.size()));

@@ -18,7 +18,7 @@ def vectors(
     """Write SAM and R-SAM number by number, to hold a port in any language against.
 
     Five steps of a small network in float64 and float32, every quantity of each: safetensors, a
-    manifest (vectors.json), checksums, and verify.py, which recomputes all of it with NumPy alone.
+    manifest (vectors.json), checksums, and verify.py, which recomputes all of it by itself.
     The files are the same bytes on every machine. No file is overwritten.
     """
     from rsam_ref.vectors.cases import ALGORITHMS, BASES
