@@ -20,9 +20,10 @@ class Vectors(SphinxDirective):
     """A list of the files with their sizes, each a download."""
 
     def run(self):
+        sizes = {name: max(1, len(made) // 1000) for name, made in sorted(files().items())}
         rows = [
-            f'<li><a href="vectors/{name}" download>{name}</a> ({max(1, len(made) // 1000)} kB)</li>'
-            for name, made in sorted(files().items())
+            f'<li><a href="vectors/{name}" download>{name}</a> ({size} kB)</li>'
+            for name, size in sizes.items()
         ]
         return [nodes.raw("", f"<ul>{''.join(rows)}</ul>", format="html")]
 
