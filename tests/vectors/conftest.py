@@ -17,7 +17,7 @@ def vectors(tmp_path_factory):
 @pytest.fixture
 def copied(vectors, tmp_path):
     """Copies the vectors into a new folder, as often as it is called."""
-    made = []
+    made: list = []
 
     def copy():
         made.append(tmp_path / f"vectors-{len(made)}")
