@@ -25,6 +25,11 @@ VERSION = 1
 TOLERANCES = {"float64": 1e-12, "float32": 5e-5}
 """How far a row may be from the vectors', by its largest entry (docs/vectors.md says why)."""
 
+ABOUT = (
+    "Five steps of SGD and AdamW, SAM, R-SAM and their readings, number by number. docs/vectors.md "
+    "of rsam-ref specifies these files; verify.py states what they hold, and checks it."
+)
+
 CHECKSUMS = "SHA256SUMS"
 
 
@@ -42,6 +47,7 @@ def files() -> dict[str, bytes]:
 def manifest(tensors: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What vectors.json says: the problem, the settings of every case, tolerances, checksums."""
     return {
+        "about": ABOUT,
         "format": FORMAT,
         "version": VERSION,
         "problem": {
