@@ -45,7 +45,9 @@ def port(tmp_path_factory):
 
 
 def run(program, folder):
-    return subprocess.run([program, folder], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [program, folder], capture_output=True, text=True, errors="replace", check=False
+    )
 
 
 def test_the_port_has_every_bit(port, vectors):
