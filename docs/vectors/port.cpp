@@ -3,8 +3,8 @@
 //     g++ -std=c++17 -O2 -ffp-contract=off port.cpp -o port && ./port DIR
 //
 // A line for every fault; exit code 1 if there is one. The part that ports the algorithms begins at
-// "The problem"; what stands before it reads the files. Without -ffp-contract=off a compiler may fuse
-// a product and a sum, which is within the tolerance, but no longer the same bits.
+// "The problem"; what stands before it reads the files. Without -ffp-contract=off a compiler may
+// fuse a product and a sum, which is within the tolerance, but no longer the same bits.
 
 #include <algorithm>
 #include <cmath>
@@ -170,9 +170,11 @@ struct Tensors {
     }
     string numbers(const string& name) const {  // a tensor's bytes
         const std::vector<Json>& range = header[name]["data_offsets"].items;
-        if (range.size() != 2 || begin + range[1].number > bytes.size() || range[0].number > range[1].number)
+        if (range.size() != 2) throw std::runtime_error(name + ": has no place in the file");
+        double from = range[0].number, to = range[1].number;
+        if (!(0 <= from && from <= to && begin + to <= bytes.size()))
             throw std::runtime_error(name + ": outside of the file");
-        return bytes.substr(begin + size_t(range[0].number), size_t(range[1].number - range[0].number));
+        return bytes.substr(begin + size_t(from), size_t(to - from));
     }
     template <class T>
     std::vector<T> get(const string& name) const {
@@ -407,7 +409,8 @@ void check_case(const string& type, const string& algorithm, const string& base,
               "perturbation", "adversarial_loss", "gradient", "velocity", "mean", "square", "w"}) {
             if (!q.count(quantity)) continue;
             Vector<T> theirs = row(tensors.get<T>(name + quantity), t);
-            if (theirs.size() != q[quantity].size()) throw std::runtime_error(name + quantity + ": of another size");
+            if (theirs.size() != q[quantity].size())
+                throw std::runtime_error(name + quantity + ": of another size");
             double off = largest(q[quantity] - theirs) / largest(theirs);
             if (!(off <= told["types"][type]["tolerance"].number)) {
                 char figure[32];
@@ -444,7 +447,8 @@ void check_files(const string& folder) {
         if (sums.find("  " + name + "\n") == string::npos) fault("SHA256SUMS: has no " + name);
     for (size_t at = 0, end; at < sums.size(); at = end + 1) {
         end = std::min(sums.find('\n', at), sums.size());
-        string line = sums.substr(at, end - at), name = line.substr(std::min<size_t>(66, line.size()));
+        string line = sums.substr(at, end - at);
+        string name = line.substr(std::min<size_t>(66, line.size()));
         if (sha256(read_file(folder + "/" + name)) + "  " + name != line)
             fault(name + ": not the bytes that SHA256SUMS is of");
     }

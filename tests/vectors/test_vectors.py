@@ -263,6 +263,19 @@ def test_a_mistake_is_refused_by_far(mistake, dtype, vectors):
     assert faults(module, vectors[1], vectors[2][dtype], 50 * TOLERANCES[dtype])
 
 
+@pytest.mark.parametrize(("lower", "dtype"), [("float32", "float64"), ("float16", "float32")])
+def test_a_lower_precision_is_refused(lower, dtype, vectors):
+    tensors = dict(vectors[2][dtype])
+    tensors |= {name: tensors[name].astype(lower) for name in problem.GIVEN}
+    assert len(faults(verify, vectors[1], tensors, TOLERANCES[dtype])) == 27
+
+
+def test_a_higher_precision_passes(vectors):
+    tensors = dict(vectors[2]["float32"])
+    tensors |= {name: tensors[name].astype("float64") for name in problem.GIVEN}
+    assert faults(verify, vectors[1], tensors, TOLERANCES["float32"]) == []
+
+
 def test_the_page_counts_the_mistakes():
     assert f"| {len(MISTAKES)} mistakes, each at least |" in PAGE
 
