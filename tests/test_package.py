@@ -28,10 +28,10 @@ ROOMS = {
     "conformance": "rsam_backends algorithms autograd nn files figures",
     "teaching": "rsam_backends data algorithms autograd nn models training files figures"
     " rsam_ref.conformance",  # its door, for the catalogue of findings
-    "pytorch": "rsam_backends algorithms",
+    "pytorch": "rsam_backends algorithms data training nn models autograd files figures",
     "vectors": "rsam_backends algorithms files",
     "commands": "rsam_backends data algorithms autograd nn models training files figures"
-    " sharpness conformance teaching vectors",
+    " sharpness conformance teaching pytorch vectors",
     "rsam_ref": "rsam_backends algorithms autograd nn models",  # the door: the public names
     "__main__": "commands",
 }
@@ -51,6 +51,15 @@ ALONE = {
     "rsam_ref.vectors.verify": "",
     "rsam_ref.algorithms.relatives.form": "rsam_ref.algorithms.sam",
 }
+
+# The optimizers for PyTorch know the algorithms alone; beside them, `runs` reads runs.
+TORCH = {"draw", "optimizers", "passes", "vectors", "wrapper"}
+for stem in TORCH:
+    ALONE[f"rsam_ref.pytorch.{stem}"] = (
+        "rsam_backends rsam_ref.algorithms.noise rsam_ref.algorithms.sam"
+        " rsam_ref.algorithms.schedules rsam_ref.algorithms.variants "
+        + " ".join(f"rsam_ref.pytorch.{other}" for other in sorted(TORCH))
+    )
 
 # A rule of one of SAM's relatives knows its form, and no array library unless it stands here.
 RELATIVES = ROOT / "rsam_ref" / "algorithms" / "relatives"

@@ -525,6 +525,10 @@ class Held(Samples):
     def __init__(self, x, y):
         self.x, self.labels = x, y
 
+    @property
+    def normalisation(self):
+        return [0.0], [1.0]
+
     def take(self, index, stream=None):
         assert stream is None
         return self.x[index]

@@ -17,6 +17,7 @@ from rsam_ref.commands.compare import compare
 from rsam_ref.commands.data import data
 from rsam_ref.commands.doctor import doctor
 from rsam_ref.commands.explain import explain
+from rsam_ref.commands.export import export
 from rsam_ref.commands.profile import profile
 from rsam_ref.commands.sharpness import sharpness
 from rsam_ref.commands.terminal import console, fail
@@ -48,7 +49,7 @@ def _options(
     pass
 
 
-for command in (compare, explain, doctor, train, check, profile, sharpness, vectors):
+for command in (compare, explain, doctor, train, export, check, profile, sharpness, vectors):
     app.command()(command)
 app.add_typer(data, name="data")
 

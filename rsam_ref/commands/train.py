@@ -55,6 +55,10 @@ def train(
         list[str] | None,
         Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable."),
     ] = None,
+    init: Annotated[
+        str | None,
+        Option(metavar="FILE", help="First weights: a run, or a safetensors or npz file."),
+    ] = None,
     optimizer: Annotated[
         str | None,
         Option(help="sgd, adamw, sam, asam, rsam, noise, or one of SAM's relatives, such as gsam."),
@@ -194,6 +198,8 @@ def _start(
             settings[name] = getattr(chosen, name) | values
     if chosen.data != "digits":
         settings["data"] = str(Path(chosen.data).resolve())
+    if chosen.init is not None:
+        settings["init"] = str(Path(chosen.init).resolve())
     chosen = recipe.check(settings, str(file or "train"))
     if unused := sorted(recipe.unused(chosen) & given.keys()):
         around = "" if "base" in recipe.UNUSED[chosen.optimizer] else f" --base {chosen.base}"

@@ -29,6 +29,11 @@ class Samples(ABC):
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    @abstractmethod
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """Each channel's mean and deviation, by which inputs are normalised, in units of pixels."""
+
     @abstractmethod
     def take(self, index: np.ndarray, stream: Stream | None = None) -> np.ndarray:
         """The samples with these numbers: float32 (n, C, H, W), normalised, on the host.
@@ -62,6 +67,12 @@ class Images(Samples):
         self._mean = np.asarray(mean, np.float32)[:, None, None]  # (C, 1, 1)
         self._scale = 1 / np.asarray(std, np.float32)[:, None, None]
         self._augment = augment
+
+    @property
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """As every `Samples` tells it: mean and standard deviation of each channel."""
+        mean, std = self._mean.ravel(), 1 / self._scale.ravel()
+        return [round(float(m), 6) for m in mean], [round(float(s), 6) for s in std]
 
     @abstractmethod
     def pixels(self, index: np.ndarray, draws: np.ndarray | None) -> np.ndarray:

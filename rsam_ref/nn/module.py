@@ -164,10 +164,15 @@ class Module:
         """
         state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
         own = self.state_dict()
-        if missing := sorted(own.keys() - state.keys()):
-            raise KeyError(f"the state has no {', '.join(missing)}; it is of another model")
-        if unknown := sorted(state.keys() - own.keys()):
-            raise KeyError(f"the model has no {', '.join(unknown)}; the state is of another model")
+        missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing and unknown:
+            raise KeyError(
+                f"the state has no {_some(missing)}, but {_some(unknown)}; it is of another model"
+            )
+        if missing:
+            raise KeyError(f"the state has no {_some(missing)}; it is of another model")
+        if unknown:
+            raise KeyError(f"the model has no {_some(unknown)}; the state is of another model")
         arrays = {name: to_device(value) for name, value in state.items()}
         for name, array in arrays.items():
             if array.shape != own[name].shape:
@@ -181,6 +186,12 @@ class Module:
             for name in module.buffers:
                 key = f"{prefix}.{name}" if prefix else name
                 setattr(module, name, xp.array(arrays[key], dtype=weights.flat.dtype))
+
+
+def _some(names: list[str]) -> str:
+    """The first few of many names, and how many more there are."""
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
 
 
 def _refuse_hidden(module: Module) -> None:

@@ -15,9 +15,21 @@
     loss = sam.step(closure)
 
 docs/pytorch.md says how to use them with everything else. Start reading at ``optimizers.py``.
-May import: `rsam_backends`, `rsam_ref.algorithms`, and torch. Imported by: nobody here.
+May import: `rsam_backends`, `rsam_ref.algorithms`, and torch; `runs.py` reads those of
+`rsam_ref.training`. Imported by: `rsam_ref.commands`, which writes PyTorch's files.
 """
+
+from typing import Any
 
 from rsam_ref.pytorch.optimizers import RSAM, SAM
 
-__all__ = ["RSAM", "SAM"]
+__all__ = ["RSAM", "SAM", "resume_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """`resume_run` is imported when it is asked for: it needs all that a run does."""
+    if name == "resume_run":
+        from rsam_ref.pytorch.runs import resume_run
+
+        return resume_run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

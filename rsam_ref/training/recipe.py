@@ -65,6 +65,8 @@ class Recipe(BaseModel):
     model: str = "cnn"
     model_options: dict[str, Any] = {}
     """What else the model's function takes, such as patch = 4 for a vit."""
+    init: str | None = None
+    """Where the first weights come from: a run, a safetensors or npz file; None for the seed."""
 
     optimizer: Literal[
         "sgd",
@@ -303,6 +305,11 @@ def radius(recipe: Recipe, steps: int) -> float | Schedule:
     return rsam_rho(rate, recipe.lr, recipe.warmup_steps, recipe.rho_low, recipe.rho)
 
 
+def noise_scale(recipe: Recipe, steps: int) -> Schedule:
+    """R-SAM's sigma over a run of so many steps: `schedules.rsam_sigma`."""
+    return rsam_sigma(recipe.sigma, steps, recipe.sigma_rise)
+
+
 def optimizer(recipe: Recipe, steps: int) -> Optimizer:
     """The optimizer for a run of so many steps."""
     lr, rho = learning_rate(recipe, steps), radius(recipe, steps)
@@ -323,7 +330,7 @@ def optimizer(recipe: Recipe, steps: int) -> Optimizer:
         return SAM(base, rho, recipe.ascent_steps)
     if recipe.optimizer == "asam":
         return SAM(base, rho, adaptive=True, eta=recipe.eta)
-    sigma = rsam_sigma(recipe.sigma, steps, recipe.sigma_rise)
+    sigma = noise_scale(recipe, steps)
     if recipe.optimizer == "noise":
         return NoiseOnly(base, sigma, recipe.seed)
     if recipe.optimizer == "rsam":

@@ -34,6 +34,7 @@ from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.nn.objective import Objective, objective
 from rsam_ref.nn.recompute import recompute_blocks
 from rsam_ref.training import checkpoint, recipe
+from rsam_ref.training.exchange import load_weights
 from rsam_ref.training.interruption import Interruption
 from rsam_ref.training.loop import mix, run_steps, score
 from rsam_ref.training.metrics import Metrics, Row
@@ -102,11 +103,15 @@ class Run:
                 "or give another folder with --out"
             )
         run = cls(folder, settings)
+        if settings.init is not None:
+            load_weights(run.model, settings.init)
         folder.mkdir(parents=True, exist_ok=True)
         with run._locked():
             write_whole(folder / "recipe.toml", recipe.write(settings))
             run.metrics = Metrics(folder)
             run._describe({})
+            if settings.init is not None:
+                run._save()  # so that the file they came from is not needed again
         return run
 
     @classmethod

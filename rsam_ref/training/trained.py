@@ -62,6 +62,12 @@ def load_trained(where: Path, *, dtype: str | None = None) -> Trained:
     return Trained(path, folder, settings, model, data, recipe.loss_function(settings), step)
 
 
+def weights_of_a_run(where: Path) -> dict[str, Any]:
+    """The model's arrays in a run's folder, by name: at its end, or of its newest checkpoint."""
+    path, _ = _find(where)
+    return _read(path)[0]
+
+
 def _find(where: Path) -> tuple[Path, Path]:
     """The weights' file and the run's folder."""
     if not where.exists():

@@ -1,0 +1,148 @@
+"""A run of ``rsam-ref train``, gone on with in PyTorch: weights, the base's state, schedules, draw.
+
+The model there has the same names, as ``rsam-ref export`` tells it; what belongs to a weight is
+found by its name, whatever the order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rsam_ref.data.errors import DataError
+from rsam_ref.pytorch.optimizers import RSAM, SAM
+from rsam_ref.training import checkpoint, recipe
+from rsam_ref.training.exchange import common_prefix, for_pytorch
+from rsam_ref.training.recipe import Recipe
+from rsam_ref.training.trained import load_trained
+
+Arrays = dict[str, Any]
+
+METHODS = ("sgd", "adamw", "sam", "asam", "rsam")
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What goes on: call the optimizer's ``step(closure)`` and then the scheduler's ``step()``."""
+
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LRScheduler
+    """The recipe's learning rate, at the step that the run has reached."""
+    step: int
+    """The steps that were taken."""
+    recipe: Recipe
+
+
+def resume_run(where: str | Path, model: nn.Module) -> Resumed:
+    """Go on with a run in PyTorch, from its newest checkpoint, with the recipe's optimizer.
+
+    The next steps are those that the run would take: the base's momentum, the schedules of lr, rho
+    and sigma and R-SAM's draws go on where they were. Batches and dropout's masks are the caller's.
+
+    Parameters
+    ----------
+    where:
+        the run's folder, or one of its checkpoints.
+    model:
+        the same model in PyTorch, such as ``rsam-ref export`` names; it gets the run's weights.
+
+    Raises DataError, with one line, for a run that cannot be read or does not fit the model, and
+    ValueError for a method that is not in `rsam_ref.pytorch`.
+    """
+    path = Path(where)
+    if path.is_dir():
+        if not (found := checkpoint.newest_first(path / "checkpoints")):
+            raise DataError(path, "has no checkpoint, so its optimizer's state is not known")
+        path = found[0]
+    trained = load_trained(path)
+    settings = trained.recipe
+    _check(settings)
+    names = _load(path, model, for_pytorch(trained))
+    weights = trained.model.weights
+    own = dict(model.named_parameters())
+    params = [own[names[name]] for name in weights.names]  # in our order, which is the draw's
+    arrays, state = checkpoint.load(path)
+    per_epoch = -(-len(trained.data.train) // settings.batch_size)
+    optimizer = _optimizer(settings, params, model, settings.epochs * per_epoch)
+    base = getattr(optimizer, "base_optimizer", optimizer)
+    moving = checkpoint.unflatten(arrays, state["values"], "optimizer")
+    _restore(base, params, moving.get("base", moving), settings.mover)
+    step = int(state["step"])
+    if isinstance(optimizer, SAM | RSAM):
+        optimizer.steps = step
+    lr = recipe.learning_rate(settings, settings.epochs * per_epoch)
+    for group in optimizer.param_groups:
+        group["initial_lr"] = 1.0  # the scheduler multiplies it by the recipe's
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr, last_epoch=step - 1)
+    return Resumed(optimizer, scheduler, step, settings)
+
+
+def _check(settings: Recipe) -> None:
+    plain = settings.ascent_steps == 1 and settings.variant == "rsam"
+    if settings.optimizer not in METHODS or not plain:
+        raise ValueError(
+            f"the run's method is {settings.optimizer}"
+            + ("" if plain else ", with ascent_steps or a variant")
+            + "; rsam_ref.pytorch has sgd, adamw, sam, asam and rsam. Its weights can be exported"
+        )
+    if settings.clip_norm is not None and settings.optimizer in ("sgd", "adamw"):
+        raise ValueError("the run clips its gradients, which torch's own optimizers do not do")
+
+
+def _load(path: Path, model: nn.Module, arrays: Arrays) -> dict[str, str]:
+    """Give the model the weights; returns its names for ours."""
+    prefix = common_prefix(list(model.state_dict()), list(arrays))
+    state = {prefix + name: torch.tensor(array) for name, array in arrays.items()}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        line = " ".join(str(error).split())
+        raise DataError(path, f"does not fit this model: {line[:300]}") from None
+    return {name: prefix + name for name in arrays}
+
+
+def _optimizer(
+    settings: Recipe, params: list[nn.Parameter], model: nn.Module, steps: int
+) -> torch.optim.Optimizer:
+    """The recipe's optimizer over these parameters, at a learning rate of 1."""
+    kind: Any = torch.optim.SGD
+    options: dict[str, Any] = {"lr": 1.0, "weight_decay": settings.weight_decay}
+    if settings.mover == "sgd":
+        options |= {"momentum": settings.momentum, "nesterov": settings.nesterov}
+    else:
+        kind, options = torch.optim.AdamW, options | {"betas": settings.betas}
+    if settings.optimizer in ("sgd", "adamw"):
+        plain: torch.optim.Optimizer = kind(params, **options)
+        return plain
+    options |= {"rho": recipe.radius(settings, steps), "max_grad_norm": settings.clip_norm}
+    options |= {"model": model}
+    if settings.optimizer == "rsam":
+        options |= {"sigma": recipe.noise_scale(settings, steps), "lam": settings.lam}
+        return RSAM(params, kind, seed=settings.seed, draw="reference", **options)
+    adaptive = settings.optimizer == "asam"
+    return SAM(params, kind, adaptive=adaptive, eta=settings.eta, **options)
+
+
+def _restore(
+    base: torch.optim.Optimizer, params: list[nn.Parameter], state: dict[str, Any], mover: str
+) -> None:
+    """Give every parameter its part of the base's flat vectors, under torch's names."""
+    names = {"velocity": "momentum_buffer"}
+    if mover == "adamw":
+        names = {"mean": "exp_avg", "square": "exp_avg_sq"}
+    for ours, theirs in names.items():
+        if state.get(ours) is None:  # no step was taken, or there is no momentum
+            continue
+        vector = torch.tensor(state[ours])
+        for p, part in zip(params, torch.split(vector, [p.numel() for p in params])):
+            base.state[p][theirs] = part.reshape(p.shape).to(p)
+            if mover == "adamw":
+                base.state[p]["step"] = _count(state["steps"])
+
+
+def _count(steps: int) -> Tensor:
+    return torch.tensor(float(steps))
