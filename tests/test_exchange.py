@@ -111,7 +111,7 @@ def test_the_file_tells_inputs_and_classes(tmp_path):
     ours = run(tmp_path / "run")
     rsam_ref("export", tmp_path / "run")
     with safe_open(tmp_path / "run" / "exported.safetensors", "numpy") as file:
-        told = json.loads(file.metadata()["rsam_ref.export"])
+        told = json.loads(file.metadata()["export"])
     assert told["shape"] == [1, 8, 8]
     assert told["step"] == ours.steps
     assert told["classes"] == list("0123456789")

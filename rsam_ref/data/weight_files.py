@@ -41,10 +41,10 @@ PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar"}
 
 
 def write_safetensors(path: Path, arrays: Arrays, metadata: dict[str, Any]) -> None:
-    """Write arrays by name; metadata as JSON under ``rsam_ref.export``."""
+    """Write arrays by name; metadata as JSON under ``export``."""
     text = json.dumps(metadata, sort_keys=True)
     whole = {name: np.ascontiguousarray(a) for name, a in arrays.items()}
-    write_whole(path, to_safetensors(whole, {"rsam_ref.export": text}))
+    write_whole(path, to_safetensors(whole, {"export": text}))
 
 
 def write_npz(path: Path, arrays: Arrays) -> None:
