@@ -64,8 +64,9 @@ def in_pytorch(method: str, batches: Batches, dtype: str, *, channels_last: bool
     losses = []
     for x, y in batches():
         images = torch.tensor(x.astype(dtype)).contiguous(memory_format=layout)
+        labels = torch.tensor(y)
 
-        def closure(images: Any = images, labels: Any = torch.tensor(y)) -> Any:
+        def closure(images: Any = images, labels: Any = labels) -> Any:
             optimizer.zero_grad()
             loss = nn.functional.cross_entropy(net(images), labels)
             loss.backward()
