@@ -212,8 +212,11 @@ class OptaxSubject:
 
 
 def _takes_all_itself(inside: list[Evaluation], at: np.ndarray) -> bool:
-    """Whether it made both of its gradients itself, so that the one it was given is of no use."""
-    return len(inside) > 1 and not any(np.array_equal(e.at, at) for e in inside)
+    """Whether it made its first gradient elsewhere, so that the one it was given is of no use.
+
+    The second may be where it was given one: with a radius of 0.
+    """
+    return len(inside) > 1 and not np.array_equal(inside[0].at, at)
 
 
 def _assignment(subject: Any, asked: Collection[str]) -> dict[str, str]:

@@ -1,0 +1,36 @@
+"""SAM and R-SAM on pytrees of JAX's arrays, and around any optax optimizer: extra ``jax``.
+
+::
+
+    from rsam_ref.jax import sam
+
+    tx = sam(optax.sgd(0.1, momentum=0.9), rho=0.05)
+    state = tx.init(params)
+
+    @jax.jit
+    def train_step(params, state, batch):
+        params, state, trace = tx.step(jax.value_and_grad(loss), params, state, batch)
+        return params, state, trace.loss
+
+docs/jax.md says how to use them with everything else. Start reading at ``gradients.py``.
+May import: `rsam_ref.algorithms`, jax and optax. Imported by: nobody here.
+"""
+
+from rsam_ref.jax.draw import equinox_axis, filter_noise, filter_norms, flax_axis
+from rsam_ref.jax.gradients import asam_gradient, rsam_gradient, sam_gradient
+from rsam_ref.jax.optimizers import SharpnessAware, State, rsam, sam, table
+
+__all__ = [
+    "SharpnessAware",
+    "State",
+    "asam_gradient",
+    "equinox_axis",
+    "filter_noise",
+    "filter_norms",
+    "flax_axis",
+    "rsam",
+    "rsam_gradient",
+    "sam",
+    "sam_gradient",
+    "table",
+]

@@ -1,0 +1,129 @@
+"""SAM, ASAM and R-SAM on pytrees: the very lines of `rsam_ref.algorithms`, run on trees.
+
+``loss_and_grad(params, *args)`` is ``jax.value_and_grad(loss)``, or whatever else gives the loss
+and its gradient: averaged over devices, or summed over micro-batches. It is called with the same
+``args`` in every pass, so the mini-batch and the keys of dropout belong there. With ``has_aux`` the
+trace's loss is the pair ``(loss, aux)`` of the first pass, and batch norm's statistics are those.
+
+Everything here may be compiled, mapped and scanned, and a tree's leaves may be of different types,
+which they keep. Gradients are taken as JAX gives them. Of complex leaves that is the conjugate of
+the direction in which the loss rises, and optax's optimizers want the direction: so the trace's
+gradients are conjugated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rsam_ref.algorithms import sam, variants
+from rsam_ref.algorithms.sam import Trace
+from rsam_ref.jax.vectors import Tree, Vector, as_weights, typed_like
+
+LossAndGrad = Callable[..., tuple[Any, Tree]]
+
+QUANTITIES = [field.name for field in fields(Trace)]
+jax.tree_util.register_dataclass(Trace, data_fields=QUANTITIES, meta_fields=[])
+
+
+def sam_gradient(
+    loss_and_grad: LossAndGrad, params: Tree, *args: Any, rho: Any, ascent_steps: int = 1
+) -> Trace:
+    """Sharpness-aware minimization (Foret et al., ICLR 2021): `rsam_ref.sam_gradient` on a tree.
+
+    ::
+
+        g0 = grad L(w)       eps = rho g0 / (||g0|| + 1e-12)       g = grad L(w + eps)
+
+    Parameters
+    ----------
+    loss_and_grad:
+        gives the loss and its gradient, a tree like params; see above.
+    params:
+        w, a tree of floating or complex arrays. ``||.||`` is over all of them together.
+    args:
+        the mini-batch and whatever else both passes take.
+    rho:
+        the radius, in units of the weights.
+    ascent_steps:
+        k steps up of rho / k each, and k + 1 gradients.
+
+    Returns
+    -------
+    Trace:
+        every quantity of the step, those of the weights' size as trees like params.
+
+    Raises
+    ------
+    ValueError:
+        for settings that cannot be, and a tree without leaves.
+    TypeError:
+        for a leaf that has no gradient, and where loss_and_grad gives something else.
+    """
+    settings = {"rho": rho, "ascent_steps": ascent_steps}
+    return _on_trees(sam.sam_gradient, loss_and_grad, params, args, **settings)
+
+
+def asam_gradient(
+    loss_and_grad: LossAndGrad, params: Tree, *args: Any, rho: Any, eta: float = 0.01
+) -> Trace:
+    """Adaptive SAM (Kwon et al., ICML 2021): ``eps = rho T^2 g0 / ||T g0||``, ``T = |w| + eta``.
+
+    The rest is as in `sam_gradient`.
+    """
+    return _on_trees(variants.asam_gradient, loss_and_grad, params, args, rho=rho, eta=eta)
+
+
+def rsam_gradient(
+    loss_and_grad: LossAndGrad, params: Tree, noise: Tree, *args: Any, rho: Any, lam: Any = 2.0
+) -> Trace:
+    """Random sharpness-aware minimization (Liu et al., NeurIPS 2022): `rsam_ref.rsam_gradient`.
+
+    ::
+
+        g0 = grad L(w + D)       a = lam g0 + D       eps = rho a / (||a|| + 1e-12)
+        g  = grad L(w + eps)
+
+    ``noise`` is D, a tree like params, see `filter_noise`; ``lam`` weighs the gradient against it.
+    The loss is the first pass's, at w + D. The rest is as in `sam_gradient`.
+    """
+    settings = {"rho": rho, "lam": lam}
+    return _on_trees(sam.rsam_gradient, loss_and_grad, params, args, noise, **settings)
+
+
+def _on_trees(
+    rule: Callable[..., Trace],
+    loss_and_grad: LossAndGrad,
+    params: Tree,
+    args: tuple[Any, ...],
+    *trees: Tree,
+    **settings: Any,
+) -> Trace:
+    """A rule for vectors, with params for w and trees for its further vectors."""
+    weights = as_weights(params)
+
+    def at(w: Vector) -> tuple[Any, Vector]:
+        loss, gradient = _pair(loss_and_grad(typed_like(weights, w.tree), *args), weights)
+        return loss, Vector(jax.tree.map(jnp.conj, gradient))
+
+    trace = rule(at, Vector(weights), *map(Vector, trees), **settings)
+    found = {name: getattr(trace, name) for name in QUANTITIES}
+    return Trace(**{k: v.tree if isinstance(v, Vector) else v for k, v in found.items()})
+
+
+def _pair(result: Any, weights: Tree) -> tuple[Any, Tree]:
+    """The loss and the gradient, if that is what came back."""
+    gave = f"a {type(result).__name__}"
+    if isinstance(result, tuple) and len(result) == 2:
+        loss, gradient = result
+        if jax.tree.structure(gradient) == jax.tree.structure(weights):
+            return loss, gradient
+        gave = "a gradient of another structure"
+    raise TypeError(
+        "loss_and_grad must give the loss and its gradient, a tree like params, as "
+        f"jax.value_and_grad(loss) does; it gave {gave}"
+    )

@@ -1,0 +1,87 @@
+"""A tree of arrays as one vector: what the equations need of it, without a copy into one array."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+Tree = Any
+"""A pytree of JAX's arrays, of any shapes and floating or complex types."""
+
+
+class Vector:
+    """The weights of a tree as one vector, with the operators of `rsam_ref.algorithms.sam`.
+
+    Every leaf keeps its type. Lengths are taken in float32 at least.
+    """
+
+    __array_ufunc__ = None  # so that NumPy's numbers leave a product to __rmul__
+
+    def __init__(self, tree: Tree) -> None:
+        self.tree = tree
+
+    def __add__(self, other: Any) -> Vector:
+        return self._with(operator.add, other)
+
+    def __mul__(self, other: Any) -> Vector:
+        return self._with(operator.mul, other)
+
+    __rmul__ = __mul__
+
+    def __abs__(self) -> Vector:
+        return Vector(jax.tree.map(jnp.abs, self.tree))
+
+    def __matmul__(self, other: Vector) -> Any:
+        """The inner product, a real number: of complex leaves that of their two parts."""
+        both = zip(jax.tree.leaves(self.tree), jax.tree.leaves(other.tree))
+        return sum((_dot(a, b) for a, b in both), start=jnp.zeros(()))
+
+    def _with(self, operate: Callable[[Any, Any], Any], other: Any) -> Vector:
+        """Leaf by leaf with another vector, or every leaf with one number."""
+        if isinstance(other, Vector):
+            return Vector(jax.tree.map(operate, self.tree, other.tree))
+        return Vector(jax.tree.map(lambda a: operate(a, other).astype(a.dtype), self.tree))
+
+
+def _dot(a: Any, b: Any) -> Any:
+    """A sum and no dot product, which accelerators round to fewer digits unless they are told."""
+    wide = jnp.promote_types(a.dtype, jnp.float32)
+    return jnp.sum((jnp.conj(a.astype(wide)) * b.astype(wide)).real)
+
+
+def as_weights(params: Tree) -> Tree:
+    """The tree with arrays for leaves.
+
+    Raises
+    ------
+    TypeError:
+        for a leaf that has no gradient.
+    ValueError:
+        for a tree without leaves.
+    """
+    if not jax.tree.leaves(params):
+        raise ValueError(
+            "params has no leaf that could be trained; give a tree of arrays, and True for some of "
+            "them where there is a mask `trainable`"
+        )
+    return jax.tree_util.tree_map_with_path(_weight, params)
+
+
+def _weight(path: Any, leaf: Any) -> Any:
+    kind = getattr(leaf, "dtype", None)
+    kind = kind if kind is not None or callable(leaf) else jnp.result_type(leaf)
+    if kind is None or not jnp.issubdtype(kind, jnp.inexact):
+        raise TypeError(
+            f"params{jax.tree_util.keystr(path)} is {kind or type(leaf).__name__}, of which there "
+            "is no gradient; keep it out of params, or mask it by `trainable`"
+        )
+    return jnp.asarray(leaf)
+
+
+def typed_like(weights: Tree, tree: Tree) -> Tree:
+    """The tree with every leaf of the type that it has in weights."""
+    return jax.tree.map(lambda w, leaf: leaf.astype(w.dtype), weights, tree)

@@ -1,0 +1,135 @@
+"""Steps on two virtual devices, beside what they should be on one: printed as a table in JSON.
+
+XLA_FLAGS=--xla_force_host_platform_device_count=2 python -m tests.frameworks.devices_in_jax
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import NamedSharding, PartitionSpec
+
+from rsam_ref.jax import filter_noise, rsam, rsam_gradient, sam
+
+P = PartitionSpec
+RHO, LR, SIGMA = 0.3, 0.1, 0.02
+rng = np.random.default_rng(0)
+PARAMS = {"w": jnp.asarray(rng.standard_normal((3, 4))), "b": jnp.zeros(3)}
+X, Y = jnp.asarray(rng.standard_normal((8, 4))), jnp.asarray(rng.standard_normal((8, 3)))
+HALVES = [(X[:4], Y[:4]), (X[4:], Y[4:])]
+
+
+def loss_fn(params, batch):
+    x, y = batch
+    return jnp.mean((jnp.tanh(x @ params["w"].T + params["b"]) - y) ** 2)
+
+
+grad = jax.value_and_grad(loss_fn)
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("batch",))
+
+
+def averaged_gradient(params, batch):
+    return jax.lax.pmean(grad(params, batch), "batch")
+
+
+def averaged_loss(params, batch):
+    return jax.lax.pmean(loss_fn(params, batch), "batch")
+
+
+def whole(tx):
+    """One device with the whole batch."""
+    return tx.step(grad, PARAMS, tx.init(PARAMS), (X, Y))[0]
+
+
+def by_shards(tx, loss_and_grad, checked=True):
+    def step(params, state, batch):
+        return tx.step(loss_and_grad, params, state, batch)[0]
+
+    mapped = jax.shard_map(
+        step, mesh=mesh, in_specs=(P(), P(), P("batch")), out_specs=P(), check_vma=checked
+    )
+    return jax.jit(mapped)(PARAMS, tx.init(PARAMS), (X, Y))
+
+
+def by_map(map_, tx, loss_and_grad):
+    """pmap, or vmap on one device."""
+    split = jax.tree.map(lambda a: a.reshape(2, 4, *a.shape[1:]), (X, Y))
+    step = map_(
+        lambda p, s, b: tx.step(loss_and_grad, p, s, b)[0],
+        axis_name="batch",
+        in_axes=(None, None, 0),
+    )
+    both = step(PARAMS, tx.init(PARAMS), split)
+    assert all((leaf[0] == leaf[1]).all() for leaf in jax.tree.leaves(both))
+    return jax.tree.map(lambda leaf: leaf[0], both)
+
+
+def by_jit(tx):
+    """No map at all: the batch lies on both devices, and jit sees to the rest."""
+    batch = jax.device_put((X, Y), NamedSharding(mesh, P("batch")))
+    return jax.jit(lambda p, s, b: tx.step(grad, p, s, b)[0])(PARAMS, tx.init(PARAMS), batch)
+
+
+def each_by_itself():
+    """SAM's m-sharpness, by hand."""
+
+    def one(half):
+        g0 = jax.grad(loss_fn)(PARAMS, half)
+        scale = RHO / optax.tree.norm(g0)
+        return jax.grad(loss_fn)(jax.tree.map(lambda p, g: p + scale * g, PARAMS, g0), half)
+
+    found = [one(half) for half in HALVES]
+    return jax.tree.map(lambda p, a, b: p - LR * (a + b) / 2, PARAMS, *found)
+
+
+def each_with_its_draw():
+    """R-SAM's, with the draw of each device."""
+    now, found = jax.random.fold_in(jax.random.PRNGKey(5), 0), []
+    for device, half in enumerate(HALVES):
+        noise = filter_noise(jax.random.fold_in(now, device), PARAMS, SIGMA)
+        found.append(rsam_gradient(grad, PARAMS, noise, half, rho=RHO).gradient)
+    return jax.tree.map(lambda p, a, b: p - LR * (a + b) / 2, PARAMS, *found)
+
+
+def apart(a, b):
+    return max(float(jnp.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+def main():
+    base = optax.sgd(LR)
+    one, m = sam(base, RHO), sam(base, RHO, m_sharpness="batch")
+    random = rsam(base, RHO, SIGMA, key=5)
+    m_random = rsam(base, RHO, SIGMA, key=5, m_sharpness="batch")
+    together, each, drawn = whole(one), each_by_itself(), each_with_its_draw()
+    found = {
+        "synchronised, pmap": apart(by_map(jax.pmap, one, averaged_gradient), together),
+        "synchronised, shard_map": apart(
+            by_shards(one, jax.value_and_grad(averaged_loss)), together
+        ),
+        "synchronised, unchecked shard_map": apart(
+            by_shards(one, averaged_gradient, checked=False), together
+        ),
+        "synchronised, jit": apart(by_jit(one), together),
+        "synchronised R-SAM, pmap": apart(
+            by_map(jax.pmap, random, averaged_gradient), whole(random)
+        ),
+        "synchronised R-SAM, jit": apart(by_jit(random), whole(random)),
+        "m-sharpness, pmap": apart(by_map(jax.pmap, m, grad), each),
+        "m-sharpness, vmap": apart(by_map(jax.vmap, m, grad), each),
+        "m-sharpness, shard_map": apart(by_shards(m, grad), each),
+        "m-sharpness, unchecked shard_map": apart(by_shards(m, grad, checked=False), each),
+        "m-sharpness R-SAM, pmap": apart(by_map(jax.pmap, m_random, grad), drawn),
+        "m-sharpness R-SAM, shard_map": apart(by_shards(m_random, grad), drawn),
+        "between the two semantics": apart(together, each),
+        "between their draws": apart(whole(random), drawn),
+    }
+    sys.stdout.write(json.dumps({"devices": jax.device_count(), "apart": found}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
