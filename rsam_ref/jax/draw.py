@@ -26,18 +26,20 @@ DRAWS = ("independent", "one-key")
 
 
 def flax_axis(name: str, leaf: Any) -> Axis:
-    """The output axis in models of flax (linen and nnx) and haiku.
+    """The output axis in models of flax (linen and nnx) and haiku: the last.
 
     Kernels are (in, out) and (height, width, in, out). The queries, keys and values of attention
-    are (in, heads, of a head): each number of each head is an output. A row of an embedding is
-    one filter, as in PyTorch. Of a transposed convolution this is right unless it was made with
-    ``transpose_kernel``; of layers that are stacked by a scan along axis 0 it is not: there, say
-    ``lambda name, leaf: (0, -1)``.
+    are (in, heads, of a head): each number of each head is an output; its bias is one filter, as
+    every bias is. A row of an embedding is one filter, as in PyTorch. Of a transposed convolution
+    the last axis is right unless it was made with ``transpose_kernel``; of layers stacked by a
+    scan along axis 0 it is not: there, say ``lambda name, leaf: (0, -1)``.
     """
-    parts = name.split("/")
-    if parts[-1] == "embedding":
+    *_, layer, kind = ["", "", *name.removesuffix("/value").split("/")]
+    if kind == "bias":
+        return None
+    if kind in ("embedding", "embeddings"):
         return 0
-    if parts[-1] == "kernel" and len(parts) > 1 and parts[-2] in ("query", "key", "value"):
+    if layer in ("query", "key", "value"):
         return tuple(range(1, leaf.ndim))
     return -1
 

@@ -244,7 +244,7 @@ def weights():
     drawn = lambda *shape: jnp.asarray(rng.standard_normal(shape), "float32")
     return {
         "conv": {"kernel": drawn(3, 3, 4, 5), "bias": jnp.arange(1.0, 6.0)},
-        "query": {"kernel": drawn(4, 2, 3)},
+        "query": {"kernel": drawn(4, 2, 3), "bias": jnp.full((2, 2), 2.0)},
         "table": {"embedding": drawn(7, 4)},
     }
 
@@ -267,6 +267,7 @@ def test_the_filters_of_flax():
     np.testing.assert_allclose(s["conv"]["bias"], [np.sqrt(55)], rtol=1e-6)
     heads = np.linalg.norm(np.asarray(w["query"]["kernel"]), axis=0)  # (heads, of a head)
     np.testing.assert_allclose(s["query"]["kernel"][0], heads, rtol=1e-6)
+    assert s["query"]["bias"].ravel().tolist() == [4.0]
     rows = np.linalg.norm(np.asarray(w["table"]["embedding"]), axis=1)
     np.testing.assert_allclose(s["table"]["embedding"].ravel(), rows, rtol=1e-6)
 
