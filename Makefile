@@ -28,7 +28,7 @@ $(VENV)/frameworks: $(VENV)/test
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,torch]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,torch,jax]"
 	@touch $@
 
 demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a minute)
@@ -46,7 +46,7 @@ quick: $(VENV)/test ## run the tests of the mathematics (less than a minute)
 strangers: $(VENV)/strangers ## hold the checker against 180 implementations that it was not built on
 	$(BIN)/python -m pytest -m strangers -n auto --dist worksteal -q
 
-frameworks: $(VENV)/frameworks ## hold the checker against Keras, MLX, Lightning and accelerate
+frameworks: $(VENV)/frameworks ## Keras, MLX, Lightning, accelerate and JAX: the checker on them, and rsam_ref.jax
 	$(BIN)/python -m pytest -m frameworks -n auto --dist worksteal -q
 
 survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code (ten minutes)

@@ -74,9 +74,7 @@ def layer(x: Any, weight: Any, bias: Any) -> Any:
     layout = ("NHWC", "HWIO", "NHWC")
     x = jax.lax.conv_general_dilated(x, weight, (1, 1), "SAME", dimension_numbers=layout)
     x = jax.nn.relu(x + bias)
-    return jax.lax.reduce_window(
-        x, -float("inf"), jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID"
-    )
+    return jax.lax.reduce_window(x, -float("inf"), jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
 
 
 Made = tuple[Callable[[Tree], Any], Callable[[Tree, Any, Any], tuple[Tree, Any, Any]]]

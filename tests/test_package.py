@@ -30,6 +30,7 @@ ROOMS = {
     " rsam_ref.conformance",  # its door, for the catalogue of findings
     "pytorch": "rsam_backends algorithms data training nn models autograd files figures",
     "vectors": "rsam_backends algorithms files",
+    "jax": "algorithms",
     "commands": "rsam_backends data algorithms autograd nn models training files figures"
     " sharpness conformance teaching pytorch vectors",
     "rsam_ref": "rsam_backends algorithms autograd nn models",  # the door: the public names
@@ -72,9 +73,9 @@ for path in RELATIVES.glob("*.py"):
         )
 
 # Where an array library may be named: readers of files, the checker, which judges on the host, in
-# NumPy, whatever is judged, the vectors, which are the same bits everywhere, and the optimizers for
-# PyTorch. The backends are elsewhere.
-NAME_AN_ARRAY_LIBRARY = {"data", "conformance", "pytorch", "vectors"}
+# NumPy, whatever is judged, the vectors, which are the same bits everywhere, and the rooms for
+# PyTorch and JAX. The backends are elsewhere.
+NAME_AN_ARRAY_LIBRARY = {"data", "conformance", "pytorch", "vectors", "jax"}
 ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax"}
 
 

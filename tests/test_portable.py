@@ -82,6 +82,20 @@ def test_every_library_finds_what_numpy_finds(library, rule):
             np.testing.assert_allclose(np.asarray(theirs), ours, rtol=1e-12, atol=1e-12)
 
 
+def test_settings_that_jax_traces_are_no_mistake():
+    jax_vectors()
+    import jax
+
+    c, w, noise = np.random.default_rng(3).standard_normal((3, 20))
+    compiled = jax.jit(
+        lambda rho, lam: rsam_gradient(bumpy(c), w, noise, rho=rho, lam=lam).gradient
+    )
+    ours = rsam_gradient(bumpy(c), w, noise, rho=0.3, lam=1.5).gradient
+    np.testing.assert_allclose(compiled(0.3, 1.5), ours, rtol=1e-12)
+    with pytest.raises(ValueError, match="rho is a radius"):
+        rsam_gradient(bumpy(c), w, noise, rho=jax.numpy.asarray(-0.3))
+
+
 def test_torch_vectors_in_single_precision_stay_so():
     torch = pytest.importorskip("torch")
     f, w = bumpy(torch.ones(5)), torch.linspace(-1, 1, 5)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
+import json
 from functools import partial
 
 import numpy as np
@@ -28,6 +31,7 @@ from rsam_ref.jax import (  # noqa: E402
     sam_gradient,
     table,
 )
+from tests.helpers import public_names  # noqa: E402
 from tests.helpers.problems import batches  # noqa: E402
 
 from . import ours_in_jax  # noqa: E402
@@ -235,3 +239,15 @@ def test_the_checker_finds_nothing(name, algorithm, codes):
 def test_the_checker_names_the_draw_by_one_key():
     report = check(ours_in_jax.make_one_key, "rsam")
     assert [f.code for f in report.findings] == ["noise.same-for-equal-shapes"], report
+
+
+def test_the_public_names_are_those_of_the_table():
+    kept = json.loads(public_names.TABLE.read_text(encoding="utf-8"))["names"]
+    assert public_names.names(public_names.IN_JAX) == kept[public_names.IN_JAX]
+
+
+def test_the_examples_of_the_docstrings_print_what_they_say():
+    modules = [importlib.import_module(f"rsam_ref.jax.{name}") for name in ("draw", "optimizers")]
+    results = [doctest.testmod(module) for module in modules]
+    assert [r.failed for r in results] == [0, 0]
+    assert all(r.attempted for r in results)

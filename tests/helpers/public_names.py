@@ -1,5 +1,7 @@
 """The public names, as a table for test_public.py; `python -m tests.helpers.public_names` makes it.
 
+It needs JAX and optax, which rsam_ref.jax is made with.
+
 Names: what a user imports, with signatures. Commands: their options with defaults. What is in the
 table is a promise: a name that goes, or a signature that changes, is a line in the changelog.
 """
@@ -17,6 +19,8 @@ MODULES = (
     *("rsam_ref", "rsam_ref.models", "rsam_ref.data", "rsam_ref.sharpness"),
     *("rsam_ref.conformance", "rsam_ref.pytorch", "rsam_backends"),
 )
+IN_JAX = "rsam_ref.jax"
+"""Held to the table by `make frameworks`, since `make test` has no JAX."""
 
 
 def signature(value: Any) -> str:
@@ -85,7 +89,7 @@ def _app() -> Any:
 
 
 def table() -> dict[str, Any]:
-    return {"names": {module: names(module) for module in MODULES}, "commands": commands()}
+    return {"names": {m: names(m) for m in (*MODULES, IN_JAX)}, "commands": commands()}
 
 
 if __name__ == "__main__":
