@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from rsam_ref.algorithms.noise import TINY, check_sigma
 from rsam_ref.algorithms.sam import is_traced
-from rsam_ref.jax.vectors import Tree, as_weights
+from rsam_ref.jax.vectors import Tree, as_weights, wide
 
 Axis = int | tuple[int, ...] | None
 """The axis, or axes, that count a leaf's outputs; None where the leaf is one filter as a whole."""
@@ -125,12 +125,11 @@ def _normal(key: Any, w: Any) -> Any:
     if jnp.iscomplexobj(w):
         parts = jax.random.normal(key, (2, *w.shape), w.real.dtype)
         return jax.lax.complex(parts[0], parts[1])
-    return jax.random.normal(key, w.shape, jnp.promote_types(w.dtype, jnp.float32))
+    return jax.random.normal(key, w.shape, wide(w).dtype)
 
 
 def _norms(w: Any, output_axis: Axis, name: str) -> Any:
-    wide = w.astype(jnp.promote_types(w.dtype, jnp.float32))
-    squares = (jnp.conj(wide) * wide).real
+    squares = (jnp.conj(wide(w)) * wide(w)).real
     if w.ndim < 2 or output_axis is None:
         return jnp.sqrt(jnp.sum(squares, keepdims=True)) + TINY
     outputs = output_axis if isinstance(output_axis, tuple) else (output_axis,)

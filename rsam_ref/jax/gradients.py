@@ -26,6 +26,11 @@ from rsam_ref.jax.vectors import Tree, Vector, as_weights, typed_like
 
 LossAndGrad = Callable[..., tuple[Any, Tree]]
 
+ASKED = (
+    "loss_and_grad must give the loss and its gradient, a tree like params, as "
+    "jax.value_and_grad(loss) does"
+)
+
 QUANTITIES = [field.name for field in fields(Trace)]
 jax.tree_util.register_dataclass(Trace, data_fields=QUANTITIES, meta_fields=[])
 
@@ -107,7 +112,9 @@ def _on_trees(
     weights = as_weights(params)
 
     def at(w: Vector) -> tuple[Any, Vector]:
-        loss, gradient = _pair(loss_and_grad(typed_like(weights, w.tree), *args), weights)
+        loss, gradient = pair_of(loss_and_grad(typed_like(weights, w.tree), *args))
+        if jax.tree.structure(gradient) != jax.tree.structure(weights):
+            raise TypeError(f"{ASKED}; it gave a gradient of another structure")
         return loss, Vector(jax.tree.map(jnp.conj, gradient))
 
     trace = rule(at, Vector(weights), *map(Vector, trees), **settings)
@@ -115,15 +122,8 @@ def _on_trees(
     return Trace(**{k: v.tree if isinstance(v, Vector) else v for k, v in found.items()})
 
 
-def _pair(result: Any, weights: Tree) -> tuple[Any, Tree]:
+def pair_of(result: Any) -> tuple[Any, Tree]:
     """The loss and the gradient, if that is what came back."""
-    gave = f"a {type(result).__name__}"
-    if isinstance(result, tuple) and len(result) == 2:
-        loss, gradient = result
-        if jax.tree.structure(gradient) == jax.tree.structure(weights):
-            return loss, gradient
-        gave = "a gradient of another structure"
-    raise TypeError(
-        "loss_and_grad must give the loss and its gradient, a tree like params, as "
-        f"jax.value_and_grad(loss) does; it gave {gave}"
-    )
+    if not isinstance(result, tuple) or len(result) != 2:
+        raise TypeError(f"{ASKED}; it gave a {type(result).__name__}")
+    return result

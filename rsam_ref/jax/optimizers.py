@@ -19,6 +19,7 @@ from rsam_ref.jax.draw import DRAWS, OutputAxis, normal, scaled
 from rsam_ref.jax.gradients import (
     LossAndGrad,
     asam_gradient,
+    pair_of,
     rsam_gradient,
     sam_gradient,
 )
@@ -52,7 +53,8 @@ class SharpnessAware(optax.GradientTransformationExtraArgs):
 
     takes a whole step: the gradients are those of ``loss_and_grad(params, *args)``, which is
     ``jax.value_and_grad(loss)`` or the like, and the base moves the weights. The trace holds every
-    quantity of the step; what a compiled function does not return of it costs no memory.
+    quantity of the step; what a compiled function does not return of it costs no memory. A base
+    that asks for ``value``, such as ``optax.contrib.reduce_on_plateau``, gets the trace's loss.
 
     ::
 
@@ -180,8 +182,7 @@ def rsam(
         settings = {"rho": _at("rho", rho, state.step), "lam": _at("lam", lam, state.step)}
         return rsam_gradient(loss_and_grad, w, noise, *args, **settings)
 
-    first = jax.random.PRNGKey(key) if isinstance(key, int) else key
-    return _around("rsam", base, find, first, trainable, m_sharpness)
+    return _around("rsam", base, find, _key(key), trainable, m_sharpness)
 
 
 def table(schedule: Schedule, steps: int) -> Callable[[Any], Any]:
@@ -216,10 +217,11 @@ def _around(
     def found(
         loss_and_grad: LossAndGrad, params: Tree, state: State, args: tuple[Any, ...]
     ) -> Trace:
+        _check_state(name, state)
         mask = mask_of(trainable, params)
 
         def of_part(part: Tree, *args: Any) -> tuple[Any, Tree]:
-            loss, gradient = loss_and_grad(joined(part, params), *args)
+            loss, gradient = pair_of(loss_and_grad(joined(part, params), *args))
             return loss, part_of(gradient, mask)
 
         part = part_of(params, mask)
@@ -242,7 +244,8 @@ def _around(
         loss_and_grad: LossAndGrad, params: Tree, state: State, *args: Any
     ) -> tuple[Tree, State, Trace]:
         trace = found(loss_and_grad, params, state, args)
-        updates, state = moved(trace, params, state, {})
+        loss = trace.loss[0] if isinstance(trace.loss, tuple) else trace.loss
+        updates, state = moved(trace, params, state, {"value": loss})
         part = part_of(params, mask_of(trainable, params))
         return joined(optax.apply_updates(part, updates), params), state, trace
 
@@ -274,6 +277,22 @@ def _check_base(name: str, base: Any) -> None:
         raise TypeError(
             f"{name} wraps an optimizer of optax, such as optax.sgd(0.1), not {type(base).__name__}"
         )
+
+
+def _check_state(name: str, state: Any) -> None:
+    if not isinstance(state, State) or (name == "rsam" and state.key is None):
+        raise TypeError(
+            f"state is not {name}'s: give what init(params) of this transformation made, or a "
+            f"State of what was saved, not {type(state).__name__}"
+        )
+
+
+def _key(key: Any) -> Any:
+    if isinstance(key, (int, np.integer)):
+        return jax.random.PRNGKey(key)
+    if not hasattr(key, "dtype"):
+        raise TypeError(f"key is a key of jax.random, or a seed, not {key!r}")
+    return key
 
 
 def _at(name: str, value: Number, step: Any) -> Any:

@@ -18,9 +18,17 @@ def part_of(tree: Tree, mask: Tree) -> Tree:
     """The tree with None for what the mask leaves out; a bool may stand for a whole branch."""
     if mask is None:
         return tree
-    return jax.tree.map(
-        lambda keep, branch: jax.tree.map(lambda leaf: leaf if keep else None, branch), mask, tree
-    )
+    try:
+        return jax.tree.map(
+            lambda keep, branch: jax.tree.map(lambda leaf: leaf if keep else None, branch),
+            mask,
+            tree,
+        )
+    except ValueError:
+        raise ValueError(
+            "the mask `trainable` must be a tree of bools like params, where one bool may stand "
+            f"for a branch; it is {jax.tree.structure(mask)}"
+        ) from None
 
 
 def joined(part: Tree, tree: Tree) -> Tree:

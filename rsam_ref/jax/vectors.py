@@ -44,13 +44,22 @@ class Vector:
         """Leaf by leaf with another vector, or every leaf with one number."""
         if isinstance(other, Vector):
             return Vector(jax.tree.map(operate, self.tree, other.tree))
-        return Vector(jax.tree.map(lambda a: operate(a, other).astype(a.dtype), self.tree))
+
+        def each(leaf: Any) -> Any:
+            whole = wide(leaf)
+            return operate(whole, jnp.asarray(other, whole.real.dtype)).astype(leaf.dtype)
+
+        return Vector(jax.tree.map(each, self.tree))
+
+
+def wide(leaf: Any) -> Any:
+    """The leaf, in float32 at least."""
+    return leaf if jnp.finfo(leaf.dtype).bits >= 32 else leaf.astype(jnp.float32)
 
 
 def _dot(a: Any, b: Any) -> Any:
     """A sum and no dot product, which accelerators round to fewer digits unless they are told."""
-    wide = jnp.promote_types(a.dtype, jnp.float32)
-    return jnp.sum((jnp.conj(a.astype(wide)) * b.astype(wide)).real)
+    return jnp.sum((jnp.conj(wide(a)) * wide(b)).real)
 
 
 def as_weights(params: Tree) -> Tree:

@@ -35,6 +35,14 @@ from .right_jax import length  # noqa: E402
 KEY = jax.random.key(0)
 
 
+@pytest.fixture(autouse=True)
+def x32():
+    before = jax.config.read("jax_enable_x64")
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
 @pytest.fixture
 def x64():
     with double():
@@ -362,6 +370,7 @@ def test_a_tree_of_anything_keeps_its_types(x64):
         "scalar": jnp.float32(2.0),
         "empty": jnp.zeros((0, 3)),
         "half": jnp.ones((4, 2), "bfloat16"),
+        "eighth": jnp.ones((3, 2), "float8_e4m3fn"),
         "double": jnp.ones(3, "float64"),
         "complex": jnp.array([1 + 2j, -1j], "complex64"),
         "none": None,
@@ -436,6 +445,19 @@ def test_it_stands_in_a_chain_and_under_wrappers_of_optax():
     assert max(jnp.abs(u).max() for u in jax.tree.leaves(updates)) == np.float32(1e-3)
 
 
+def test_a_base_that_asks_for_the_loss_gets_it():
+    params = some_params()
+    for loss, has_aux in ((quadratic, False), (lambda p: (quadratic(p), p), True)):
+        plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1, accumulation_size=1)
+        tx = sam(optax.chain(optax.sgd(0.0), plateau), 0.1)  # which does not move
+        both = jax.value_and_grad(loss, has_aux=has_aux)
+        state = tx.init(params)
+        for _ in range(4):
+            params, state, _ = tx.step(both, params, state)
+        assert state.base[1].best_value == quadratic(params)
+        assert state.base[1].scale < 1
+
+
 def test_settings_may_be_traced():
     params = some_params()
 
@@ -469,12 +491,25 @@ ERRORS = {
     r"params\[1\] is function, of which": lambda: sam(optax.sgd(0.1)).init(
         [jnp.ones(1), equinox_axis]
     ),
-    "it gave a ArrayImpl|it gave a dict": lambda: sam_gradient(
+    "loss_and_grad must give the loss and its gradient.*; it gave a dict": lambda: sam_gradient(
         jax.grad(quadratic), some_params(), rho=0.1
     ),
     "a gradient of another structure": lambda: sam_gradient(
         lambda p: (0.0, p["w"]), some_params(), rho=0.1
     ),
+    "as jax.value_and_grad.loss. does; it gave a dict": lambda: jax.jit(
+        lambda p, s: sam(optax.sgd(0.1)).step(jax.grad(quadratic), p, s)
+    )(some_params(), sam(optax.sgd(0.1)).init(some_params())),
+    "state is not sam's: .* not tuple": lambda: sam(optax.sgd(0.1)).step(
+        grad, some_params(), optax.sgd(0.1).init(some_params())
+    ),
+    "state is not rsam's": lambda: rsam(optax.sgd(0.1)).step(
+        grad, some_params(), sam(optax.sgd(0.1)).init(some_params())
+    ),
+    "key is a key of jax.random, or a seed, not 0.5": lambda: rsam(optax.sgd(0.1), key=0.5),
+    "`trainable` must be a tree of bools like params": lambda: sam(
+        optax.sgd(0.1), trainable={"w": True}
+    ).init(some_params()),
     "takes gradients elsewhere": lambda: sam(optax.sgd(0.1)).update(
         some_params(), None, some_params()
     ),
