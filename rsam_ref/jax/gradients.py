@@ -110,6 +110,8 @@ def _on_trees(
 ) -> Trace:
     """A rule for vectors, with params for w and trees for its further vectors."""
     weights = as_weights(params)
+    if any(jax.tree.structure(tree) != jax.tree.structure(weights) for tree in trees):
+        raise TypeError("the noise must be a tree like params, as filter_noise gives it")
 
     def at(w: Vector) -> tuple[Any, Vector]:
         loss, gradient = pair_of(loss_and_grad(typed_like(weights, w.tree), *args))

@@ -26,6 +26,7 @@ from rsam_ref.jax import (  # noqa: E402
     filter_norms,
     flax_axis,
     rsam,
+    rsam_gradient,
     sam,
     sam_gradient,
 )
@@ -510,6 +511,9 @@ ERRORS = {
     "`trainable` must be a tree of bools like params": lambda: sam(
         optax.sgd(0.1), trainable={"w": True}
     ).init(some_params()),
+    "the noise must be a tree like params": lambda: rsam_gradient(
+        grad, some_params(), {"w": jnp.ones((3, 2))}, rho=0.1
+    ),
     "takes gradients elsewhere": lambda: sam(optax.sgd(0.1)).update(
         some_params(), None, some_params()
     ),
