@@ -101,8 +101,8 @@ def sam(
     >>> tx = sam(optax.sgd(0.5), rho=1.0)
     >>> w = jnp.array([3.0, 4.0])
     >>> w, state, trace = tx.step(jax.value_and_grad(lambda w: w @ w / 2), w, tx.init(w))
-    >>> print(trace.gradient.round(2), w.round(2))
-    [3.6 4.8] [1.2 1.6]
+    >>> print([round(x, 2) for x in trace.gradient.tolist()], [round(x, 2) for x in w.tolist()])
+    [3.6, 4.8] [1.2, 1.6]
     """
     if not callable(rho) and not is_traced(rho):
         check_step(rho=rho)
@@ -156,7 +156,7 @@ def rsam(
     >>> tx = rsam(optax.sgd(0.5), rho=1.0, sigma=0.01)
     >>> w = jnp.array([3.0, 4.0])
     >>> w, state, trace = tx.step(jax.value_and_grad(lambda w: w @ w / 2), w, tx.init(w))
-    >>> print(trace.noise.shape, jnp.linalg.norm(trace.perturbation).round(3))
+    >>> print(trace.noise.shape, round(float(jnp.linalg.norm(trace.perturbation)), 3))
     (2,) 1.0
     """
     if not callable(rho) and not is_traced(rho):
