@@ -14,6 +14,7 @@ import argparse
 import importlib.util
 import os
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from rich.table import Column, Table
 from benchmarks.contestants import LAM, LR, MOMENTUM, RHO, SIGMA, WEIGHT_DECAY, batch, torch_net
 from benchmarks.duel import AbsentError, Result, cores, duel
 from benchmarks.worker import before_the_net
+from rsam_ref.commands.terminal import progress_bar
 
 Step = Callable[[], None]
 
@@ -196,16 +198,18 @@ def main() -> None:
         title=f"Time and memory of a step, ours / theirs, batch {SIZE}, {cores()} cores",
     )
     absent = {}
-    for model in options.model or MODELS:
-        for peer in PEERS:
-            for ours in OURS:
-                targets = [f"benchmarks.pytorch_optimizers:{model}_{who}" for who in (ours, peer)]
-                try:
-                    result = duel(*targets, blocks=options.blocks, seconds=0.5)
-                except AbsentError as error:
-                    absent[peer] = str(error)
-                    continue
-                table.add_row(f"{model}, {ours}", PEERS[peer], *_numbers(result))
+    pairs = list(product(options.model or MODELS, PEERS, OURS))
+    with progress_bar(console) as progress:
+        for model, peer, ours in progress.track(pairs, description="pairs"):
+            targets = [f"benchmarks.pytorch_optimizers:{model}_{who}" for who in (ours, peer)]
+            try:
+                result = duel(*targets, blocks=options.blocks, seconds=0.5)
+            except AbsentError as error:
+                absent[peer] = str(error)
+                continue
+            row = f"{model}, {ours}", PEERS[peer], *_numbers(result)
+            table.add_row(*row)
+            progress.console.print("  ".join(row), highlight=False)
     console.print(table)
     for peer, reason in absent.items():
         console.print(f"Left out, {PEERS[peer]}: {reason}", soft_wrap=True)
