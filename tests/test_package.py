@@ -45,8 +45,9 @@ ORDER = {
 
 # Files that may import less than their room, and all that they may import.
 ALONE = {
-    "rsam_ref.algorithms.sam": "",
-    "rsam_ref.algorithms.variants": "rsam_ref.algorithms.sam",
+    "rsam_ref.algorithms.settings": "",
+    "rsam_ref.algorithms.sam": "rsam_ref.algorithms.settings",
+    "rsam_ref.algorithms.variants": "rsam_ref.algorithms.sam rsam_ref.algorithms.settings",
     "rsam_ref.algorithms.noise": "rsam_backends rsam_backends.base",
     "rsam_ref.data.errors": "",
     "rsam_ref.vectors.verify": "",
@@ -58,7 +59,8 @@ TORCH = {"draw", "optimizers", "passes", "vectors", "wrapper"}
 for stem in TORCH:
     ALONE[f"rsam_ref.pytorch.{stem}"] = (
         "rsam_backends rsam_ref.algorithms.noise rsam_ref.algorithms.sam"
-        " rsam_ref.algorithms.schedules rsam_ref.algorithms.variants "
+        " rsam_ref.algorithms.schedules rsam_ref.algorithms.settings"
+        " rsam_ref.algorithms.variants "
         + " ".join(f"rsam_ref.pytorch.{other}" for other in sorted(TORCH))
     )
 
@@ -69,7 +71,7 @@ for path in RELATIVES.glob("*.py"):
     if path.stem not in {"__init__", "form", "optimizer"}:
         ALONE[f"rsam_ref.algorithms.relatives.{path.stem}"] = (
             "rsam_ref.algorithms.relatives.form rsam_ref.algorithms.sam"
-            + (" rsam_backends" if path.stem in WITH_ARRAYS else "")
+            " rsam_ref.algorithms.settings" + (" rsam_backends" if path.stem in WITH_ARRAYS else "")
         )
 
 # Where an array library may be named: readers of files, the checker, which judges on the host, in

@@ -18,7 +18,14 @@ from rsam_ref.algorithms.noise import ball_noise, filter_noise, filter_scale
 from rsam_ref.algorithms.variants import gradient_rsam_gradient, stacked_rsam_gradient
 from tests.helpers.problems import bumpy
 
-ALLOWED = {"__future__", "collections.abc", "dataclasses", "typing", "rsam_ref.algorithms.sam"}
+ALLOWED = {
+    "__future__",
+    "collections.abc",
+    "dataclasses",
+    "typing",
+    "rsam_ref.algorithms.sam",
+    "rsam_ref.algorithms.settings",
+}
 
 
 def numpy_vectors():

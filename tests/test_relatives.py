@@ -471,6 +471,7 @@ NAMES_A_LIBRARY = {"le-sam", "sparse-sam"}
 ALLOWED = {
     *{"__future__", "collections.abc", "dataclasses", "typing"},
     *{"rsam_ref.algorithms.relatives.form", "rsam_ref.algorithms.sam"},
+    "rsam_ref.algorithms.settings",
 }
 
 

@@ -9,14 +9,9 @@ from rsam_backends.base import Array
 from rsam_ref.algorithms.noise import ball_noise, check_sigma, filter_noise
 from rsam_ref.algorithms.optimizer import Number, Optimizer
 from rsam_ref.algorithms.protocol import Shapes, stepwise
-from rsam_ref.algorithms.sam import (
-    LossAndGrad,
-    Trace,
-    check_step,
-    rsam_gradient,
-    sam_gradient,
-)
+from rsam_ref.algorithms.sam import LossAndGrad, Trace, rsam_gradient, sam_gradient
 from rsam_ref.algorithms.schedules import at
+from rsam_ref.algorithms.settings import check_step
 from rsam_ref.algorithms.variants import (
     asam_gradient,
     check_eta,

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from rsam_ref.algorithms.settings import check_step
+
 Vector = Any  # a one-dimensional array of any library
 LossAndGrad = Callable[[Vector], tuple[Any, Vector]]
 
@@ -102,21 +104,3 @@ def rsam_gradient(
 def norm(v: Vector) -> Any:
     """The Euclidean length of a vector."""
     return (v @ v) ** 0.5
-
-
-def check_step(*, rho: float = 0.0, lam: float = 1.0, ascent_steps: int = 1) -> None:
-    """Raise ValueError for a radius below 0, a weight of the gradient not above 0, no ascent.
-
-    A number that JAX traces passes.
-    """
-    if not is_traced(rho) and not 0 <= rho < float("inf"):
-        raise ValueError(f"rho is a radius and must be a finite number >= 0, not {rho}")
-    if not is_traced(lam) and not 0 < lam < float("inf"):
-        raise ValueError(f"lam weighs the gradient and must be a finite number > 0, not {lam}")
-    if not hasattr(ascent_steps, "__index__") or ascent_steps < 1:
-        raise ValueError(f"ascent_steps must be a whole number >= 1, not {ascent_steps}")
-
-
-def is_traced(number: Any) -> bool:
-    """Whether a number has no value yet, but only once what `jax.jit` makes of this runs."""
-    return type(number).__name__.endswith("Tracer")

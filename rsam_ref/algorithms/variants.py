@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, check_step, norm
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
+from rsam_ref.algorithms.settings import check_step
 
 
 def asam_gradient(loss_and_grad: LossAndGrad, w: Vector, *, rho: float, eta: float = 0.01) -> Trace:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rsam_ref.algorithms.noise import TINY, check_sigma
-from rsam_ref.algorithms.sam import is_traced
+from rsam_ref.algorithms.settings import is_traced
 from rsam_ref.jax.vectors import Tree, as_weights, wide
 
 Axis = int | tuple[int, ...] | None

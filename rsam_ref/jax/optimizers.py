@@ -12,8 +12,9 @@ import numpy as np
 import optax
 
 from rsam_ref.algorithms.noise import check_sigma
-from rsam_ref.algorithms.sam import Trace, check_step, is_traced
+from rsam_ref.algorithms.sam import Trace
 from rsam_ref.algorithms.schedules import Schedule
+from rsam_ref.algorithms.settings import check_step, is_traced
 from rsam_ref.algorithms.variants import check_eta
 from rsam_ref.jax.draw import DRAWS, OutputAxis, normal, scaled
 from rsam_ref.jax.gradients import (

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from rsam_ref.algorithms.noise import check_sigma
-from rsam_ref.algorithms.sam import TINY, check_step
+from rsam_ref.algorithms.sam import TINY
 from rsam_ref.algorithms.schedules import Schedule
+from rsam_ref.algorithms.settings import check_step
 from rsam_ref.algorithms.variants import check_eta
 from rsam_ref.pytorch.draw import Draw, draw_of, noise, transposed_weights
 from rsam_ref.pytorch.vectors import add_, norm

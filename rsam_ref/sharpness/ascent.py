@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from rsam_backends import Stream
 from rsam_backends.base import Array
-from rsam_ref.algorithms.sam import TINY, LossAndGrad, check_step, norm
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, norm
+from rsam_ref.algorithms.settings import check_step
 
 LONGEST = 4.0  # radii: beyond this a step's direction on the sphere hardly changes any more
 

@@ -28,7 +28,7 @@ from typing import Any
 from rsam_backends import Stream, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.algorithms.noise import check_sigma
-from rsam_ref.algorithms.sam import check_step
+from rsam_ref.algorithms.settings import check_step
 from rsam_ref.data import Samples
 from rsam_ref.data.feed import batches
 from rsam_ref.sharpness.ascent import rho_sharpness

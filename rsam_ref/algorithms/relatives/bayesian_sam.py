@@ -32,7 +32,8 @@ References
 from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import Relative, Setting, State
-from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector, check_step
+from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector
+from rsam_ref.algorithms.settings import check_step
 
 
 def bayesian_sam_gradient(

@@ -25,7 +25,8 @@ References
 from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import Relative, Setting
-from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, check_step
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector
+from rsam_ref.algorithms.settings import check_step
 
 
 def fisher_sam_gradient(

@@ -28,7 +28,8 @@ from __future__ import annotations
 
 from rsam_backends import xp
 from rsam_ref.algorithms.relatives.form import Relative, Setting
-from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, check_step, norm
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
+from rsam_ref.algorithms.settings import check_step
 
 
 def le_sam_gradient(

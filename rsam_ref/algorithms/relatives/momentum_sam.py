@@ -30,7 +30,8 @@ References
 from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting
-from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, check_step, norm
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
+from rsam_ref.algorithms.settings import check_step
 
 
 def momentum_sam_gradient(

@@ -36,7 +36,8 @@ from collections.abc import Callable, Iterable
 
 from rsam_backends import xp
 from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting, State
-from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, check_step, norm
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
+from rsam_ref.algorithms.settings import check_step
 
 
 def sparse_sam_gradient(

@@ -21,7 +21,8 @@ References
 from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import Relative, Setting
-from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, check_step, norm
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
+from rsam_ref.algorithms.settings import check_step
 
 
 def unified_sam_gradient(
