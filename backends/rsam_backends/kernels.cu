@@ -162,7 +162,8 @@ extern "C" __global__ void cross_entropy_labels(
   bool right = label >= 0 && label < classes;  // a label that is no class makes its loss nan
   real shifted = right ? x[label] - largest : real(nan(""));
   real uniform = smoothing / classes;
-  losses[row] = log(total) - (1 - smoothing) * shifted - uniform * sum;
+  losses[row] = log(total) - (1 - smoothing) * shifted;
+  if (uniform != 0) losses[row] -= uniform * sum;  // sum is infinite where a class is masked out
   for (int k = 0; k < classes; ++k)
     d[k] = right ? d[k] / total - uniform - (k == label ? 1 - smoothing : real(0)) : real(nan(""));
 }

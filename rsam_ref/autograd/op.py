@@ -23,7 +23,10 @@ def op(definition: Definition) -> Callable[..., Tensor]: ...
 
 @overload
 def op(
-    *, remedy: str = BROADCAST, constants: tuple[int, ...] = ()
+    *,
+    remedy: str = BROADCAST,
+    constants: tuple[int, ...] = (),
+    alike: tuple[int, int] | None = None,
 ) -> Callable[[Definition], Callable[..., Tensor]]: ...
 
 
@@ -32,6 +35,7 @@ def op(
     *,
     remedy: str = BROADCAST,
     constants: tuple[int, ...] = (),
+    alike: tuple[int, int] | None = None,
 ) -> Callable[..., Any]:
     """Make a definition on arrays, ``f(*arrays, **options) -> (value, vjps)``, an op on tensors.
 
@@ -41,11 +45,13 @@ def op(
     place of the definition, where there is one that does not return NotImplemented.
 
     ``remedy`` is what to do about inputs that do not fit; ``constants`` are the places of inputs
-    that have no gradient (targets, masks): a tensor that requires one there is an error.
+    that have no gradient (targets, masks): a tensor that requires one there is an error. ``alike``
+    are the places of two inputs that `of_one_type` brings to one type.
     """
     if definition is None:
-        return functools.partial(op, remedy=remedy, constants=constants)
+        return functools.partial(op, remedy=remedy, constants=constants, alike=alike)
     name = definition.__name__
+    first, second = alike or (0, 0)
 
     @functools.wraps(definition)
     def apply(*inputs: Any, **options: Any) -> Tensor:
@@ -58,6 +64,8 @@ def op(
             else:
                 arrays.append(x if x is None or isinstance(x, (int, float)) else xp.array(x))
                 parents.append(None)
+        if alike and dtype_of(arrays[first]) is not dtype_of(arrays[second]):
+            arrays[first], arrays[second] = of_one_type(arrays[first], arrays[second])
         try:
             kernel = in_force.kernels.get(name)
             result = NotImplemented if kernel is None else kernel(*arrays, **options)
@@ -84,6 +92,29 @@ def op(
 
 
 new_tensor = object.__new__
+
+
+def dtype_of(x: Any) -> Any:
+    """The type of an array or of a NumPy scalar; None for a Python number."""
+    return getattr(x, "dtype", None)
+
+
+def of_one_type(x: Any, y: Any) -> tuple[Any, Any]:
+    """Two inputs of different types, so that what stands beside floats takes their type.
+
+    Whole numbers do, and one number beside many does, as a Python number would: NumPy's own scalars
+    and arrays without axes, ``np.float64(2)`` or ``Tensor(0.5)``, would make float32 float64.
+    """
+    kinds = [None if each is None else each.kind for each in map(dtype_of, (x, y))]
+    if kinds[1] == "f" and (_whole(kinds[0]) or (kinds[0] == "f" and y.shape and not x.shape)):
+        x = x.astype(y.dtype)
+    elif kinds[0] == "f" and (_whole(kinds[1]) or (kinds[1] == "f" and x.shape and not y.shape)):
+        y = y.astype(x.dtype)
+    return x, y
+
+
+def _whole(kind: str | None) -> bool:
+    return kind in ("i", "u", "b")
 
 
 def _explained(

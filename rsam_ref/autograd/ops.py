@@ -8,7 +8,9 @@ inputs broadcast as in NumPy; a gradient is summed back to its input's shape by 
 from __future__ import annotations
 
 import itertools
+import math
 import operator
+from numbers import Integral, Real
 from typing import Any
 
 from rsam_backends import scatter_add, xp
@@ -37,28 +39,28 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
 # Elementwise, two inputs
 
 
-@op
+@op(alike=(0, 1))
 def add(x: Array, y: Array) -> Result:
     """``x + y``."""
     sx, sy = shape_of(x), shape_of(y)
     return x + y, (lambda g: unbroadcast(g, sx), lambda g: unbroadcast(g, sy))
 
 
-@op
+@op(alike=(0, 1))
 def sub(x: Array, y: Array) -> Result:
     """``x - y``."""
     sx, sy = shape_of(x), shape_of(y)
     return x - y, (lambda g: unbroadcast(g, sx), lambda g: unbroadcast(-g, sy))
 
 
-@op
+@op(alike=(0, 1))
 def mul(x: Array, y: Array) -> Result:
     """``x * y``, element by element."""
     sx, sy = shape_of(x), shape_of(y)
     return x * y, (lambda g: unbroadcast(g * y, sx), lambda g: unbroadcast(g * x, sy))
 
 
-@op
+@op(alike=(0, 1))
 def div(x: Array, y: Array) -> Result:
     """``x / y``, element by element."""
     sx, sy = shape_of(x), shape_of(y)
@@ -66,27 +68,27 @@ def div(x: Array, y: Array) -> Result:
     return value, (lambda g: unbroadcast(g / y, sx), lambda g: unbroadcast(-g * value / y, sy))
 
 
-@op
+@op(alike=(0, 1))
 def maximum(x: Array, y: Array) -> Result:
     """The larger of each pair; the gradient of a tie goes to both in halves."""
     sx, sy = shape_of(x), shape_of(y)
     return xp.maximum(x, y), (
-        lambda g: unbroadcast(g * ((x > y) + 0.5 * (x == y)).astype(g.dtype), sx),
-        lambda g: unbroadcast(g * ((y > x) + 0.5 * (x == y)).astype(g.dtype), sy),
+        lambda g: unbroadcast(g * (1 - (x < y) - 0.5 * (x == y)).astype(g.dtype), sx),
+        lambda g: unbroadcast(g * (1 - (y < x) - 0.5 * (x == y)).astype(g.dtype), sy),
     )
 
 
-@op
+@op(alike=(0, 1))
 def minimum(x: Array, y: Array) -> Result:
     """The smaller of each pair; the gradient of a tie goes to both in halves."""
     sx, sy = shape_of(x), shape_of(y)
     return xp.minimum(x, y), (
-        lambda g: unbroadcast(g * ((x < y) + 0.5 * (x == y)).astype(g.dtype), sx),
-        lambda g: unbroadcast(g * ((y < x) + 0.5 * (x == y)).astype(g.dtype), sy),
+        lambda g: unbroadcast(g * (1 - (x > y) - 0.5 * (x == y)).astype(g.dtype), sx),
+        lambda g: unbroadcast(g * (1 - (y > x) - 0.5 * (x == y)).astype(g.dtype), sy),
     )
 
 
-@op(constants=(0,))
+@op(constants=(0,), alike=(1, 2))
 def where(condition: Array, x: Array, y: Array) -> Result:
     """``x`` where the condition holds, else ``y``."""
     sx, sy = shape_of(x), shape_of(y)
@@ -187,7 +189,7 @@ def mean(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     """The mean over these axes, or over all."""
     shape, axes = x.shape, _axes(axis, x.ndim)
     value = x.mean(axis=axes, keepdims=keepdims)
-    count = x.size // value.size
+    count = math.prod([shape[axis] for axis in axes])
     return value, (lambda g: xp.broadcast_to(_spread(g / count, shape, axes), shape),)
 
 
@@ -197,7 +199,7 @@ def var(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     axes = _axes(axis, x.ndim)
     centred = x - x.mean(axis=axes, keepdims=True)
     value = (centred * centred).mean(axis=axes, keepdims=keepdims)
-    count = x.size // value.size
+    count = math.prod([x.shape[axis] for axis in axes])
     return value, (lambda g: centred * _spread(2 * g / count, centred.shape, axes),)
 
 
@@ -354,12 +356,12 @@ def _shape_arguments(shape: tuple[Any, ...]) -> tuple[int, ...]:
 
 
 def _power(x: Tensor, exponent: float) -> Tensor:
-    if not isinstance(exponent, (int, float)):
+    if not isinstance(exponent, Real):
         raise TypeError(
             f"power: the exponent must be a number, not {type(exponent).__name__}; "
             "for a variable one use exp(y * log(x))"
         )
-    return power(x, exponent=exponent)
+    return power(x, exponent=int(exponent) if isinstance(exponent, Integral) else float(exponent))
 
 
 Tensor.__add__ = add

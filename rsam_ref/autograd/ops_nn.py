@@ -15,7 +15,7 @@ from rsam_backends.base import Array, Result
 from rsam_backends.windows import Pair, pair
 from rsam_ref.autograd.errors import ShapeError
 from rsam_ref.autograd.op import op
-from rsam_ref.autograd.ops import getitem, mul, reshape, transpose
+from rsam_ref.autograd.ops import getitem, mul, reshape, transpose, where
 from rsam_ref.autograd.tensor import Tensor
 
 # Activations
@@ -23,16 +23,21 @@ from rsam_ref.autograd.tensor import Tensor
 
 @op
 def relu(x: Array) -> Result:
-    """max(x, 0); at 0 the gradient is 0."""
+    """max(x, 0); at 0 the gradient is 0, at nan it stays what it is."""
     value = xp.maximum(x, 0)
-    return value, (lambda g: g * (value > 0),)
+    return value, (lambda g: g * (value != 0),)
 
 
 @op
 def sigmoid(x: Array) -> Result:
-    """1 / (1 + exp(-x)), as 0.5 * (1 + tanh(x / 2)), which overflows nowhere."""
-    value = 0.5 * xp.tanh(0.5 * x) + 0.5
+    """1 / (1 + exp(-x)), so written that it overflows nowhere and has all its digits below 0."""
+    value = _sigmoid(x)
     return value, (lambda g: g * (value * (1 - value)),)
+
+
+def _sigmoid(x: Array) -> Array:
+    e = xp.exp(-xp.abs(x))
+    return xp.where(x < 0, e, 1) / (1 + e)
 
 
 @op
@@ -62,6 +67,8 @@ TARGETS = "give a whole number from 0 on for every class, fewer than the logits'
 
 
 def _softmax(x: Array, axis: int) -> Array:
+    if not x.shape[axis]:
+        return x
     e = xp.exp(x - x.max(axis=axis, keepdims=True))  # without the shift exp overflows at 89
     return e / e.sum(axis=axis, keepdims=True)
 
@@ -71,6 +78,8 @@ def _softmax_vjp(g: Array, p: Array, axis: int) -> Array:
 
 
 def _log_softmax(x: Array, axis: int) -> Array:
+    if not x.shape[axis]:
+        return x
     shifted = x - x.max(axis=axis, keepdims=True)
     return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
 
@@ -108,6 +117,11 @@ def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
     )
 
 
+def _weighed(target: Array, x: Array) -> Array:
+    """target * x; 0 where the target is 0, though x may be infinite there: a class masked out."""
+    return target * xp.where(target == 0, 0, x)
+
+
 @op(constants=(1,), remedy=TARGETS)
 def cross_entropy(logits: Array, targets: Array, *, label_smoothing: float = 0.0) -> Result:
     """The mean over the batch of -sum_k target_k log softmax(logits)_k.
@@ -125,7 +139,7 @@ def cross_entropy(logits: Array, targets: Array, *, label_smoothing: float = 0.0
         # Rows of targets need not sum to 1, hence the sum before the probabilities.
         return (xp.exp(log_p) * target.sum(axis=1, keepdims=True) - target) * (g / n)
 
-    return -(target * log_p).sum() / n, (vjp, None)
+    return -_weighed(target, log_p).sum() / n, (vjp, None)
 
 
 @op(constants=(1,), remedy=TARGETS)
@@ -137,10 +151,10 @@ def sigmoid_cross_entropy(logits: Array, targets: Array) -> Result:
     """
     target = _target_distribution("sigmoid_cross_entropy", logits, targets)
     n = logits.shape[0]
-    losses = xp.maximum(logits, 0) - logits * target + xp.log1p(xp.exp(-xp.abs(logits)))
+    losses = xp.maximum(logits, 0) - _weighed(target, logits) + xp.log1p(xp.exp(-xp.abs(logits)))
 
     def vjp(g: Array) -> Array:
-        return (0.5 * xp.tanh(0.5 * logits) + 0.5 - target) * (g / n)
+        return (_sigmoid(logits) - target) * (g / n)
 
     return losses.sum() / n, (vjp, None)
 
@@ -309,7 +323,7 @@ def pool_at(
 ) -> Result:
     """Of every window the value at ``places`` (N, C, Ho, Wo, 1), or its largest for None."""
     views, window, stride, padding = _pool_windows("max_pool2d", x, window, stride, padding)
-    flat = views.reshape(*views.shape[:4], -1)  # (N, C, Ho, Wo, kH*kW)
+    flat = views.reshape(*views.shape[:4], window[0] * window[1])  # (N, C, Ho, Wo, kH*kW)
     if places is None:
         places = flat.argmax(axis=-1)[..., None]
     value = xp.take_along_axis(flat, places, axis=-1)[..., 0]
@@ -326,8 +340,8 @@ def pool_places(
     x: Array, *, window: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
 ) -> Array:
     """Where in every window the largest value is: (N, C, Ho, Wo, 1)."""
-    views, *_ = _pool_windows("max_pool2d", x, window, stride, padding)
-    return views.reshape(*views.shape[:4], -1).argmax(axis=-1)[..., None]
+    views, (kh, kw), *_ = _pool_windows("max_pool2d", x, window, stride, padding)
+    return views.reshape(*views.shape[:4], kh * kw).argmax(axis=-1)[..., None]
 
 
 def _pool_windows(
@@ -494,12 +508,22 @@ def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, eps: float =
 # Attention
 
 
+def _masked_softmax(scores: Array) -> Array:
+    """Softmax over the last axis, where -inf is a key not to look at; 0 where there is no other."""
+    if not scores.shape[-1]:
+        return scores
+    largest = scores.max(axis=-1, keepdims=True)
+    e = xp.exp(scores - xp.where(largest == -math.inf, 0, largest))
+    total = e.sum(axis=-1, keepdims=True)
+    return e / xp.where(total == 0, 1, total)
+
+
 @op
 def scaled_dot_product_attention(q: Array, k: Array, v: Array, mask: Array | None = None) -> Result:
     """softmax(q k^T / sqrt(d)) v over the last two axes (Vaswani et al. 2017).
 
     q (..., L, d), k (..., S, d), v (..., S, e) -> (..., L, e). ``mask``, broadcastable to
-    (..., L, S), is true where a query may look at a key.
+    (..., L, S), is true where a query may look at a key. A query that may look at none gets 0.
     """
     if (
         min(q.ndim, k.ndim, v.ndim) < 2
@@ -525,7 +549,7 @@ def scaled_dot_product_attention(q: Array, k: Array, v: Array, mask: Array | Non
                 f"scaled_dot_product_attention: a mask {mask.shape} does not fit scores {shape}; "
                 "give one that broadcasts to them"
             )
-    p = _softmax(scores, axis=-1)
+    p = _softmax(scores, axis=-1) if mask is None else _masked_softmax(scores)
 
     def vjps(g: Array) -> tuple[Array | None, ...]:
         g_scores = _softmax_vjp(g @ v.swapaxes(-1, -2), p, axis=-1) * scale
@@ -549,8 +573,21 @@ def dropout(x: Tensor, p: float, stream: Stream) -> Tensor:
 
 
 def embedding(table: Tensor, indices: Any) -> Tensor:
-    """Rows of a table (V, d) by whole numbers of any shape (...): (..., d)."""
-    return getitem(table, index=indices)
+    """Rows of a table (V, d) by whole numbers 0 .. V - 1 of any shape (...): (..., d).
+
+    Other numbers are an IndexError; where looking at them would make the host wait, their rows are
+    nan.
+    """
+    numbers = xp.asarray(indices._data if isinstance(indices, Tensor) else indices)
+    size = table.shape[0]
+    if numbers.dtype.kind not in "iu" or not all_within(numbers, 0, size - 1):
+        raise IndexError(
+            f"embedding: the indices must be whole numbers 0 .. {size - 1}, for a table of {size} "
+            "rows; look for the one that is not, or make the table larger"
+        )
+    right = (numbers >= 0) & (numbers < size)
+    rows = getitem(table, index=xp.where(right, numbers, 0))
+    return where(right[..., None], rows, math.nan)
 
 
 def patches(images: Tensor, size: int) -> Tensor:

@@ -84,7 +84,8 @@ class BatchNorm2d(Module):
 
     In training the batch's own statistics are used, and the running ones follow them:
     running <- (1 - momentum) running + momentum batch, with the unbiased variance, as in PyTorch.
-    An `Objective` lets them move in the first pass of a step only.
+    An `Objective` lets them move in the first pass of a step only. A batch with one value of each
+    channel has no variance and is refused; an empty one moves nothing.
     """
 
     buffers = ("running_mean", "running_var")
@@ -104,7 +105,7 @@ class BatchNorm2d(Module):
                 f"BatchNorm2d: inputs of shape {x.shape}, but it is for {self.channels} channels: "
                 f"give (N, {self.channels}, H, W)"
             )
-        if self.training:
+        if self.training and x.size:
             return self._by_the_batch(x)
         return ops_nn.batch_norm(
             x,
@@ -125,8 +126,13 @@ class BatchNorm2d(Module):
             var = here.shard.mean(var + (own - mean) ** 2)
             n = round(n / here.shard.share)
             across = here.shard.mean
+        if n == 1:
+            raise ShapeError(
+                f"BatchNorm2d: inputs of shape {x.shape} have one value of each channel, and so no "
+                "variance to train with: give larger batches (or images), or evaluate with .eval()"
+            )
         if here.move_statistics:
-            unbiased = n / max(n - 1, 1) * var
+            unbiased = n / (n - 1) * var
             self._follow(mean, unbiased)
         return ops_nn.batch_norm(
             x, self.weight, self.bias, mean=mean, var=var, eps=self.eps, across=across

@@ -42,7 +42,7 @@ class Branch:
 
     def _ask(self, w: Array, chosen: Callable[[Callable[[], Array]], Array]) -> tuple[Any, Array]:
         def relu(x: Array) -> tuple[Array, Any]:
-            is_open = chosen(lambda: x > 0)
+            is_open = chosen(lambda: ~(x <= 0))
             return xp.where(is_open, x, 0), (lambda g: g * is_open,)
 
         def max_pool2d(x: Array, **options: Any) -> tuple[Array, Any]:

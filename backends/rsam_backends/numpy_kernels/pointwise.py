@@ -31,7 +31,7 @@ def relu(x: Array) -> Result:
         back = np.empty_like(g)
 
         def backward(piece: slice) -> None:
-            np.multiply(g[piece], value[piece] > 0, out=back[piece])
+            np.multiply(g[piece], value[piece] != 0, out=back[piece])
 
         share_out(backward, lay.pieces)
         return lay.array(back)
