@@ -16,6 +16,9 @@ from matplotlib.lines import Line2D
 from rsam_backends import use_backend
 from rsam_ref.figures import STYLE
 from rsam_ref.sharpness.estimate import Estimate
+from rsam_ref.sharpness.view import LOOKS as PATHS
+from rsam_ref.sharpness.view import NAMES as PATH_NAMES
+from rsam_ref.sharpness.view import grid_of, path_of
 
 Row = dict[str, Any]
 
@@ -271,3 +274,36 @@ def finish_inner(figure: Figure, panels: Any, spread: str) -> None:
         fontsize=10.5,
     )
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8.5)
+
+
+def ascents_figure(rows: list[Row]) -> Figure:
+    """Where SAM, k-step SAM and R-SAM climb, on the contours of the loss, a panel a model.
+
+    Open marks are places that lie further than a tenth of the radius from the plane.
+    """
+    rows = [row for row in rows if row["measure"] == "ascents"]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}), use_backend("numpy"):
+        figure = Figure(figsize=(3.6 * len(models) + 0.6, 4.1), layout="constrained")
+        panels = figure.subplots(1, len(models), squeeze=False)[0].tolist()
+        for axes, model in zip(panels, models):
+            own = [row for row in rows if row["model"] == model]
+            xs, ys, grid = grid_of(own)
+            drawn = axes.contourf(xs, ys, grid, levels=14, cmap="cividis")
+            for method, (colour, _, _) in PATHS.items():
+                places = path_of(own, method)
+                points = [(p["x"], p["y"]) for p in places]
+                axes.plot(*zip(*points), color="white", lw=3.5, zorder=2)
+                axes.plot(*zip(*points), color=colour, lw=1.8, label=PATH_NAMES[method], zorder=3)
+                for place, point in zip(places[1:], points[1:]):
+                    inside = place["rise"] <= 0.1
+                    face = colour if inside else "white"
+                    axes.plot(*point, "o", color=colour, mfc=face, ms=5, mec=colour, zorder=4)
+            axes.plot(0, 0, "+", color="white", ms=10, mew=2, zorder=5)
+            axes.set(title=model, xlabel="along SAM's eps (rho)", aspect="equal")
+            axes.set(xlim=(xs[0], xs[-1]), ylim=(ys[0], ys[-1]))  # a draw may lead far out
+            figure.colorbar(drawn, ax=axes, label="loss (nats)", shrink=0.8)
+        panels[0].set_ylabel("towards R-SAM's eps (rho)")
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=3)
+        return figure
