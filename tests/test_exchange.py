@@ -141,6 +141,12 @@ def test_an_unknown_format_is_wrong_usage(tmp_path, asked):
     assert "the format is one of safetensors, torch, npz" in done.stderr
 
 
+def test_a_format_and_a_name_that_differ_are_wrong_usage(tmp_path):
+    done = rsam_ref("export", tmp_path, "--format", "torch", "--out", "m.npz")
+    assert done.returncode == 2
+    assert "--format torch and --out m.npz: name it *.pt" in done.stderr
+
+
 # Reading
 
 
@@ -175,7 +181,7 @@ def test_foreign_names_are_told_in_one_short_line(tmp_path):
 @pytest.mark.parametrize(
     ("name", "contents", "says"),
     [
-        ("m.pt", b"PK", "which can run code when it is read. Where you trust it: python -c"),
+        ("m.pt", b"\x80\x02}q\x00.", "which can run code when it is read. In Python, where you"),
         ("m.safetensors", b"\x08\0\0\0\0\0\0\0{}      ", "the state has no"),
         ("m.safetensors", b"nothing", "is damaged, or neither safetensors nor npz"),
         ("m.npz", b"PK\3\4 and then nothing", "is damaged, or no npz of plain arrays"),
@@ -189,6 +195,43 @@ def test_what_cannot_be_read_is_one_line(tmp_path, name, contents, says):
         load_weights(models.cnn(size=8), tmp_path / name)
     assert says in str(told.value)
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "m.npz"])
+def test_a_file_of_torch_save_is_refused_whatever_its_name(tmp_path, name):
+    torch.save(torch_cnn().state_dict(), tmp_path / name)
+    with pytest.raises(DataError, match="is a file of PyTorch's own"):
+        load_weights(models.cnn(size=8), tmp_path / name)
+
+
+def test_what_is_no_file_is_not_read():
+    with pytest.raises(DataError, match="is no file of weights"):
+        load_weights(models.cnn(size=8), "/dev/zero")
+
+
+def test_a_checkpoint_gives_its_weights(tmp_path):
+    ours = run(tmp_path / "run")
+    [newest, *_] = sorted((tmp_path / "run" / "checkpoints").glob("*.safetensors"), reverse=True)
+    back = models.cnn(size=8, width=2, dtype="float64")
+    load_weights(back, newest)
+    assert (back.weights.flat == ours.model.weights.flat).all()
+
+
+def test_averaged_weights_of_torch_are_read(tmp_path):
+    averaged = torch.optim.swa_utils.AveragedModel(torch_cnn())
+    torch_save_file(averaged.state_dict(), tmp_path / "m.safetensors")
+    assert load_weights(models.cnn(size=8, width=2), tmp_path / "m.safetensors") == "module."
+
+
+def test_values_too_large_for_the_model_are_told(tmp_path):
+    state = {k: v.double() for k, v in torch_cnn().state_dict().items()}
+    state["0.bias"] += 1e300
+    torch_save_file(state, tmp_path / "m.safetensors")
+    ours = models.cnn(size=8, width=2)
+    before = ours.weights.flat.copy()
+    with pytest.raises(DataError, match=r"0\.bias holds values .* too large for float32"):
+        load_weights(ours, tmp_path / "m.safetensors")
+    assert (ours.weights.flat == before).all()
 
 
 def test_an_npz_of_objects_builds_nothing(tmp_path):
@@ -265,12 +308,11 @@ def test_a_run_goes_on_in_pytorch_as_here(tmp_path, method, stop):
     theirs = shuffled(torch_cnn().double())
     on = resume_run(tmp_path / "begun", theirs)
     assert on.step == stop
-    for step in range(on.step, whole.steps):
-        x, y = (torch.tensor(a) for a in whole.feed.prepare(step))
+    for x, y in on.batches():
 
         def closure(x=x, y=y):
             on.optimizer.zero_grad()
-            loss = nn.functional.cross_entropy(theirs(x.double()), y)
+            loss = nn.functional.cross_entropy(theirs(x), y)
             loss.backward()
             return loss
 
@@ -286,21 +328,44 @@ def test_a_method_that_is_not_there_is_told(tmp_path):
         resume_run(tmp_path / "run", torch_cnn().double())
 
 
-def test_another_model_is_told(tmp_path):
+def test_another_model_is_told_and_stays_as_it_is(tmp_path):
+    run(tmp_path / "run", stop_after=5, checkpoint_every=2)
+    other = torch_cnn().double()
+    other[-1] = nn.Linear(8, 7).double()
+    before = [p.detach().clone() for p in other.parameters()]
+    with pytest.raises(DataError, match=r"does not fit: of 7\.weight it has .*, the model"):
+        resume_run(tmp_path / "run", other)
+    assert all(torch.equal(p, b) for p, b in zip(other.parameters(), before))
+    with pytest.raises(TypeError, match="takes a torch model, not PosixPath"):
+        resume_run(other, tmp_path / "run")
+
+
+def test_a_finished_run_is_not_gone_on_with(tmp_path):
     run(tmp_path / "run")
-    with pytest.raises(DataError, match=r"does not fit this model: .*size mismatch"):
-        resume_run(tmp_path / "run", torch_cnn(width=3).double())
+    with pytest.raises(ValueError, match="the run is finished"):
+        resume_run(tmp_path / "run", torch_cnn().double())
+
+
+def test_batches_are_augmented_as_in_the_run(tmp_path):
+    first = run(tmp_path / "run", augment="flip", stop_after=5, checkpoint_every=2)
+    on = resume_run(tmp_path / "run", torch_cnn().double())
+    x, y = next(on.batches())
+    expected, labels = first.feed.prepare(on.step)
+    assert x.dtype == torch.float64
+    assert (x.numpy() == expected).all()
+    assert (y.numpy() == labels).all()
 
 
 def test_weights_go_there_and_come_back(tmp_path):
-    ours = run(tmp_path / "run")
+    ours = run(tmp_path / "run", stop_after=5, checkpoint_every=2)
     theirs = torch_cnn().double()
     resume_run(tmp_path / "run", nn.Sequential(*theirs))
     torch_save_file(theirs.state_dict(), tmp_path / "back.safetensors")
     back = load_trained(tmp_path / "run").model
+    trained = back.weights.flat.copy()
     back.weights.flat[:] = 0
     load_weights(back, tmp_path / "back.safetensors")
-    assert (back.weights.flat == ours.model.weights.flat).all()
+    assert (back.weights.flat == trained).all()
     x, y = ours.feed.prepare(0)
     loss, _ = objective(back, x.astype("float64"), y)(back.weights.flat)
     assert np.isfinite(float(loss))
@@ -310,17 +375,16 @@ def test_the_snippets_of_the_page_run(tmp_path):
     page = Path(__file__).parent.parent / "docs" / "weights.md"
     there, back = re.findall(r"^```python\n(.*?)^```$", page.read_text("utf-8"), re.M | re.S)
     first = run(tmp_path / "run", model_options={"width": 4}, stop_after=7, checkpoint_every=6)
+    assert first.steps > 9
     model = torch_cnn(width=4).double()
-    batches = [tuple(map(torch.tensor, first.feed.prepare(step))) for step in range(6, 9)]
     names = {
         "run": tmp_path / "run",
         "model": model,
-        "batches": [(x.double(), y) for x, y in batches],
         "loss_fn": nn.CrossEntropyLoss(),
         "path": tmp_path / "m.npz",
     }
     exec(there, names)
-    assert names["on"].optimizer.steps == 9
+    assert names["on"].optimizer.steps == first.steps
     state = {k: v.numpy() for k, v in model.state_dict().items()}
     np.savez(names["path"], **state)
     exec(back, names)

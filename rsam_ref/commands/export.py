@@ -61,7 +61,10 @@ def export(
 def _format(given: str | None, out: Path | None) -> str:
     """What is asked for, by its name or by the file's."""
     by_suffix = {".pth": "torch"} | {suffix: kind for kind, suffix in SUFFIXES.items()}
-    kind = given or (by_suffix.get(out.suffix) if out else "safetensors")
+    told = by_suffix.get(out.suffix) if out else None
+    if given in SUFFIXES and told is not None and told != given:
+        raise ValueError(f"--format {given} and --out {out}: name it *{SUFFIXES[given]}")
+    kind = given or (told if out else "safetensors")
     if kind is None or kind not in SUFFIXES:
         asked = f"--format {given}" if given else f"--out {out}"
         raise ValueError(f"{asked}: the format is one of {', '.join(SUFFIXES)}")
@@ -82,11 +85,11 @@ def _write_torch(path: Path, arrays: dict[str, Any]) -> None:
 def _tell(path: Path, kind: str, told: dict[str, Any]) -> None:
     """How PyTorch takes the weights, and what the model's inputs are."""
     reads = {
-        "torch": ("import torch", f'torch.load("{path}", weights_only=True)'),
-        "safetensors": ("from safetensors.torch import load_file", f'load_file("{path}")'),
+        "torch": ("import torch", f"torch.load({str(path)!r}, weights_only=True)"),
+        "safetensors": ("from safetensors.torch import load_file", f"load_file({str(path)!r})"),
         "npz": (
             "import numpy, torch",
-            f'{{k: torch.tensor(v) for k, v in numpy.load("{path}").items()}}',
+            f"{{k: torch.tensor(v) for k, v in numpy.load({str(path)!r}).items()}}",
         ),
     }
     imported, read = reads[kind]

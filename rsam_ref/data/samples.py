@@ -72,7 +72,7 @@ class Images(Samples):
     def normalisation(self) -> tuple[list[float], list[float]]:
         """As every `Samples` tells it: mean and standard deviation of each channel."""
         mean, std = self._mean.ravel(), 1 / self._scale.ravel()
-        return [round(float(m), 6) for m in mean], [round(float(s), 6) for s in std]
+        return [float(f"{m:.9g}") for m in mean], [float(f"{s:.9g}") for s in std]
 
     @abstractmethod
     def pixels(self, index: np.ndarray, draws: np.ndarray | None) -> np.ndarray:

@@ -37,7 +37,15 @@ KINDS = {
 }
 """NumPy's names for the types of safetensors that it has."""
 
-PICKLES = {".pt", ".pth", ".bin", ".ckpt", ".pkl", ".tar"}
+A_PICKLE = (
+    "is a file of PyTorch's own, which can run code when it is read. In Python, where you trust "
+    "it: state = torch.load(FILE, weights_only=True), then safetensors.torch.save_file(state, NEW), "
+    "and give NEW"
+)
+
+
+PICKLE_BEGINS = b"\x80"
+"""The first byte of a pickle: what PyTorch wrote before its files were archives."""
 
 
 def write_safetensors(path: Path, arrays: Arrays, metadata: dict[str, Any]) -> None:
@@ -59,25 +67,28 @@ def read_weights(path: Path) -> Arrays:
 
     Raises DataError, with one line, for what is missing, damaged or of another kind.
     """
-    if path.suffix in PICKLES:
-        raise DataError(
-            path,
-            "is a file of PyTorch's own, which can run code when it is read. Where you trust it: "
-            'python -c "import torch, safetensors.torch as s; '
-            f"s.save_file(torch.load('{path}', weights_only=True), "
-            f"'{path.with_suffix('.safetensors')}')\", then give that",
-        )
+    if path.exists() and not path.is_file():
+        raise DataError(path, "is no file of weights")
     try:
         contents = path.read_bytes()
     except OSError as error:
         raise DataError(path, f"cannot be read: {because(error)}") from None
-    return _npz(path, contents) if contents[:2] == b"PK" else _safetensors(path, contents)
+    if contents[:2] == b"PK":
+        return _npz(path, contents)
+    if contents[:1] == PICKLE_BEGINS:
+        raise DataError(path, A_PICKLE)
+    return _safetensors(path, contents)
 
 
 def _npz(path: Path, contents: bytes) -> Arrays:
     try:
+        with zipfile.ZipFile(io.BytesIO(contents)) as archive:
+            if any(name.endswith(".pkl") for name in archive.namelist()):
+                raise DataError(path, A_PICKLE)
         with np.load(io.BytesIO(contents), allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
+    except DataError:
+        raise
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise DataError(path, f"is damaged, or no npz of plain arrays ({error})") from None
 

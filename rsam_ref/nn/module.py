@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rsam_backends import Stream, to_device, to_host, xp
+from rsam_backends import Stream, quiet, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.autograd.errors import GraphError
 from rsam_ref.autograd.tensor import Node, Tensor
 from rsam_ref.nn.passes import current_pass, passing
 from rsam_ref.nn.weights import Parameter, Weights
+
+COUNTERS = ("num_batches_tracked", "n_averaged")
+"""What PyTorch counts in a state and no model here does."""
 
 
 class Module:
@@ -159,10 +162,11 @@ class Module:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take over parameters and buffers: arrays, or PyTorch tensors on the CPU, by name.
 
-        PyTorch's ``num_batches_tracked`` is passed over. Names that are missing or unknown, wrong
-        shapes and values that are not finite are errors, and then nothing has changed.
+        PyTorch's counters, ``num_batches_tracked`` and ``n_averaged``, are passed over.
+        Names that are missing or unknown, wrong shapes and values that are not finite are errors,
+        and then nothing has changed.
         """
-        state = {k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}
+        state = {name: value for name, value in state.items() if not name.endswith(COUNTERS)}
         own = self.state_dict()
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
         if missing and unknown:
@@ -173,13 +177,20 @@ class Module:
             raise KeyError(f"the state has no {_some(missing)}; it is of another model")
         if unknown:
             raise KeyError(f"the model has no {_some(unknown)}; the state is of another model")
-        arrays = {name: to_device(value) for name, value in state.items()}
+        weights = self.weights
+        with quiet():  # what is too large for this precision becomes infinite, and is told
+            arrays = {
+                name: xp.asarray(to_device(value), weights.flat.dtype)
+                for name, value in state.items()
+            }
         for name, array in arrays.items():
             if array.shape != own[name].shape:
                 raise ValueError(f"{name} has shape {array.shape}, the model's {own[name].shape}")
             if not xp.isfinite(array).all():
-                raise ValueError(f"{name} holds values that are not finite")
-        weights = self.weights
+                raise ValueError(
+                    f"{name} holds values that are not finite, or too large for "
+                    f"{weights.flat.dtype}"
+                )
         for name, at in zip(weights.names, weights.slices):
             weights.flat[at] = arrays[name].ravel()
         for prefix, module in self.modules().items():

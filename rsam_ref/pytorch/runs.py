@@ -6,6 +6,7 @@ found by its name, whatever the order.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rsam_ref.data.errors import DataError
+from rsam_ref.data.feed import Feed
 from rsam_ref.pytorch.optimizers import RSAM, SAM
 from rsam_ref.training import checkpoint, recipe
 from rsam_ref.training.exchange import common_prefix, for_pytorch
@@ -34,14 +36,29 @@ class Resumed:
     """The recipe's learning rate, at the step that the run has reached."""
     step: int
     """The steps that were taken."""
+    steps: int
+    """The steps of the whole run."""
     recipe: Recipe
+    feed: Feed
+
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The mini-batches that the run would take, from here to its end: images and labels.
+
+        Images (N, C, H, W) are on the host, of the weights' type, normalised and augmented as in
+        the run.
+        """
+        kind = self.optimizer.param_groups[0]["params"][0].dtype
+        for step in range(self.step, self.steps):
+            x, y = self.feed.prepare(step)
+            yield torch.tensor(x).to(kind), torch.tensor(y)
 
 
 def resume_run(where: str | Path, model: nn.Module) -> Resumed:
     """Go on with a run in PyTorch, from its newest checkpoint, with the recipe's optimizer.
 
     The next steps are those that the run would take: the base's momentum, the schedules of lr, rho
-    and sigma and R-SAM's draws go on where they were. Batches and dropout's masks are the caller's.
+    and sigma and R-SAM's draws go on where they were; `Resumed.batches` gives the run's batches.
+    Dropout's masks are torch's.
 
     Parameters
     ----------
@@ -53,6 +70,8 @@ def resume_run(where: str | Path, model: nn.Module) -> Resumed:
     Raises DataError, with one line, for a run that cannot be read or does not fit the model, and
     ValueError for a method that is not in `rsam_ref.pytorch`.
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"resume_run(run, model) takes a torch model, not {type(model).__name__}")
     path = Path(where)
     if path.is_dir():
         if not (found := checkpoint.newest_first(path / "checkpoints")):
@@ -61,24 +80,29 @@ def resume_run(where: str | Path, model: nn.Module) -> Resumed:
     trained = load_trained(path)
     settings = trained.recipe
     _check(settings)
+    arrays, state = checkpoint.load(path)
+    feed = Feed(recipe.dataset(settings).train, settings.batch_size, settings.seed)
+    step, steps = int(state["step"]), settings.epochs * feed.per_epoch
+    if step == steps:
+        raise ValueError(
+            f"{path}: the run is finished, and its learning rate 0 now; begin another one with "
+            "its weights (rsam-ref export, load_weights)"
+        )
     names = _load(path, model, for_pytorch(trained))
     weights = trained.model.weights
     own = dict(model.named_parameters())
     params = [own[names[name]] for name in weights.names]  # in our order, which is the draw's
-    arrays, state = checkpoint.load(path)
-    per_epoch = -(-len(trained.data.train) // settings.batch_size)
-    optimizer = _optimizer(settings, params, model, settings.epochs * per_epoch)
+    optimizer = _optimizer(settings, params, model, steps)
     base = getattr(optimizer, "base_optimizer", optimizer)
     moving = checkpoint.unflatten(arrays, state["values"], "optimizer")
     _restore(base, params, moving.get("base", moving), settings.mover)
-    step = int(state["step"])
     if isinstance(optimizer, SAM | RSAM):
         optimizer.steps = step
-    lr = recipe.learning_rate(settings, settings.epochs * per_epoch)
+    lr = recipe.learning_rate(settings, steps)
     for group in optimizer.param_groups:
         group["initial_lr"] = 1.0  # the scheduler multiplies it by the recipe's
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lr, last_epoch=step - 1)
-    return Resumed(optimizer, scheduler, step, settings)
+    return Resumed(optimizer, scheduler, step, steps, settings, feed)
 
 
 def _check(settings: Recipe) -> None:
@@ -95,13 +119,15 @@ def _check(settings: Recipe) -> None:
 
 def _load(path: Path, model: nn.Module, arrays: Arrays) -> dict[str, str]:
     """Give the model the weights; returns its names for ours."""
-    prefix = common_prefix(list(model.state_dict()), list(arrays))
+    own = model.state_dict()
+    prefix = common_prefix(list(own), list(arrays))
     state = {prefix + name: torch.tensor(array) for name, array in arrays.items()}
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        line = " ".join(str(error).split())
-        raise DataError(path, f"does not fit this model: {line[:300]}") from None
+    for name in [*state, *own]:  # torch would load those that fit before it complains
+        shapes = [tuple(each[name].shape) if name in each else None for each in (state, own)]
+        if shapes[0] != shapes[1]:
+            told = ["nothing" if shape is None else f"shape {shape}" for shape in shapes]
+            raise DataError(path, f"does not fit: of {name} it has {told[0]}, the model {told[1]}")
+    model.load_state_dict(state)
     return {name: prefix + name for name in arrays}
 
 

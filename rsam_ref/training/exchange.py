@@ -15,6 +15,7 @@ from rsam_ref.data.weight_files import read_weights
 from rsam_ref.models.elsewhere import in_pytorch
 from rsam_ref.nn.layers import BatchNorm2d
 from rsam_ref.nn.module import Module
+from rsam_ref.training import checkpoint
 from rsam_ref.training.trained import Trained, weights_of_a_run
 
 
@@ -27,7 +28,7 @@ def load_weights(model: Module, where: str | Path) -> str:
         is changed in place; its parameters keep their precision.
     where:
         a safetensors or npz file whose names are those of the model, perhaps behind one prefix
-        that all of them have, such as ``module.``; or a run's folder.
+        that all of them have, such as ``module.``; a run's folder, or one of its checkpoints.
 
     Raises DataError, with one line, for files that cannot be read or do not fit.
     """
@@ -35,6 +36,8 @@ def load_weights(model: Module, where: str | Path) -> str:
     if not path.exists():
         raise DataError(path, "no such file or folder; give weights, or a run of rsam-ref train")
     arrays = weights_of_a_run(path) if path.is_dir() else read_weights(path)
+    if any(name.startswith("optimizer.") for name in arrays):  # a checkpoint
+        arrays = checkpoint.of_the_model(arrays)
     prefix = common_prefix(list(arrays), list(model.state_dict()))
     state = {name.removeprefix(prefix): array for name, array in arrays.items()}
     try:
