@@ -39,8 +39,8 @@ KINDS = {
 
 A_PICKLE = (
     "is a file of PyTorch's own, which can run code when it is read. In Python, where you trust "
-    "it: state = torch.load(FILE, weights_only=True), then safetensors.torch.save_file(state, NEW), "
-    "and give NEW"
+    "it: state = torch.load(FILE, weights_only=True), then "
+    "safetensors.torch.save_file(state, NEW), and give NEW"
 )
 
 

@@ -88,6 +88,8 @@ def faults(folder):
         if hashlib.sha256((folder / name).read_bytes()).hexdigest() != digest:
             yield f"{name}: not the bytes that SHA256SUMS is of"
     told = json.loads((folder / "vectors.json").read_bytes())
+    if told["version"] != 1 or len(told["algorithms"] | told["bases"] | told["types"]) != 9 + 3 + 2:
+        yield "vectors.json: not the cases of version 1"
     for dtype, kind in told["types"].items():
         tensors = load_file(folder / kind["file"])
         for name, tensor in kind["tensors"].items():
@@ -100,12 +102,10 @@ def faults(folder):
 
 if __name__ == "__main__":
     np.seterr(all="ignore")  # a number that is not finite is told as a fault
-    count, folder = 0, Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
+    found, folder = [], Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent)
     try:
-        for fault in faults(folder):
-            print(fault)
-            count += 1
+        found.extend(faults(folder))
     except Exception as error:  # what is damaged may fail in any way
-        sys.exit(f"cannot go on: {type(error).__name__}: {error}")
-    print(f"{count} faults" if count else "All steps of all cases agree.")
-    sys.exit(count > 0)
+        found.append(f"cannot go on: {type(error).__name__}: {error}")
+    print("\n".join(found) or "All steps of all cases agree.")
+    sys.exit(len(found) > 0)
