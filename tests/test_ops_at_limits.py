@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -122,7 +124,7 @@ def test_softmax_over_nothing_is_nothing():
 
 @pytest.mark.parametrize("shape", [(1, 3), (1, 3, 1, 1)])
 def test_batch_norm_refuses_one_value_a_channel(shape):
-    layer = nn.BatchNorm2d(3).build()
+    layer: Any = nn.BatchNorm2d(3).build()
     with pytest.raises(ShapeError, match="one value of each channel"):
         layer(np.ones(shape, np.float32))
     assert layer.running_var.tolist() == [1, 1, 1]
@@ -131,7 +133,7 @@ def test_batch_norm_refuses_one_value_a_channel(shape):
 
 
 def test_an_empty_batch_moves_no_statistics():
-    layer = nn.BatchNorm2d(3).build()
+    layer: Any = nn.BatchNorm2d(3).build()
     assert layer(np.ones((0, 3, 2, 2), np.float32)).shape == (0, 3, 2, 2)
     assert layer.running_mean.tolist() == [0, 0, 0]
     assert layer.running_var.tolist() == [1, 1, 1]
