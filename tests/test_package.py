@@ -55,7 +55,7 @@ ALONE = {
 }
 
 # The optimizers for PyTorch know the algorithms alone; beside them, `runs` reads runs.
-TORCH = {"draw", "optimizers", "passes", "vectors", "wrapper"}
+TORCH = {"bases", "draw", "optimizers", "passes", "settings", "vectors", "wrapper"}
 for stem in TORCH:
     ALONE[f"rsam_ref.pytorch.{stem}"] = (
         "rsam_backends rsam_ref.algorithms.noise rsam_ref.algorithms.sam"

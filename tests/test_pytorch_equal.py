@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -16,7 +17,14 @@ import rsam_ref
 from rsam_backends import Stream
 from rsam_ref import objective
 from rsam_ref.algorithms.noise import filter_noise
-from rsam_ref.algorithms.schedules import cosine, linear, rsam_rho, rsam_sigma, warmup
+from rsam_ref.algorithms.schedules import (
+    constant,
+    cosine,
+    linear,
+    rsam_rho,
+    rsam_sigma,
+    warmup,
+)
 from rsam_ref.conformance import check
 from rsam_ref.pytorch import RSAM, SAM
 from rsam_ref.pytorch.draw import filter_norms, transposed_weights
@@ -338,6 +346,45 @@ def test_a_group_may_have_its_outputs_along_another_axis():
     assert w.tolist() == [[8.0, 2.0], [9.0, 4.0]]
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2, -1, -2])
+def test_axes_are_counted_from_either_end(axis):
+    w = torch.randn(3, 4, 5)
+    over = [a for a in range(3) if a != axis % 3]
+    torch.testing.assert_close(filter_norms(w, axis), w.norm(dim=over, keepdim=True))
+
+
+def test_a_transposed_convolution_that_the_model_does_not_tell_is_noticed():
+    layer = nn.ConvTranspose1d(4, 3, 2)
+    before = layer.weight.detach().clone()
+
+    def step(rsam):
+        def closure():
+            loss = layer(torch.ones(1, 4, 5)).square().sum()
+            loss.backward()
+            return loss
+
+        rsam.step(closure)
+
+    for more in ({}, {"model": nn.ModuleList([nn.Linear(2, 2)])}):
+        head = [*more["model"].parameters()] if more else []
+        rsam = RSAM([*layer.parameters(), *head], torch.optim.SGD, lr=0.1, **more)
+        with pytest.raises(RuntimeError, match=r"the shape \(4, 3, 2\) is of a transposed"):
+            step(rsam)
+        assert torch.equal(layer.weight, before)
+    step(SAM(layer.parameters(), torch.optim.SGD, lr=0.1))
+    step(RSAM(layer, torch.optim.SGD, lr=0.1))
+    step(RSAM(layer.parameters(), torch.optim.SGD, output_axis=1, lr=0.1))
+
+
+def test_a_draw_that_gives_another_shape_is_refused_before_anything_moves():
+    w = nn.Parameter(torch.ones(3, 2))
+    for wrong in ([], [torch.ones(2, 3)], [torch.ones(3, 2)] * 2):
+        rsam = RSAM([w], torch.optim.SGD, draw=lambda step, weights, z=wrong: z, lr=0.1)
+        with pytest.raises(ValueError, match=r"the draw gave .*, not \[\(3, 2\)\]"):
+            rsam.draw_step()
+        assert torch.equal(w, torch.ones(3, 2))
+
+
 def test_the_draw_is_standard_normal_and_moves_no_global_generator():
     w = nn.Parameter(torch.ones(100, 400, dtype=torch.float64))
     before = torch.get_rng_state()
@@ -443,7 +490,121 @@ def test_schedules_are_read_at_every_step_and_go_on_after_a_resume():
     np.testing.assert_allclose(seen, expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("kind", [SAM, RSAM])
+def test_a_number_beside_a_function_is_refused(kind):
+    model = torch_net()
+    optimizer = kind(model, torch.optim.SGD, rho=linear(0.1, 10), lr=0.1)
+    train(model, optimizer, 1)
+    before = flat(model)
+    optimizer.param_groups[0]["rho"] = 0.3
+    with pytest.raises(ValueError, match="rho of group 0 is a function of the step"):
+        train(model, optimizer, 1)
+    assert torch.equal(flat(model), before)
+    other = kind(torch_net(), torch.optim.SGD, rho=0.1, lr=0.1)
+    other.param_groups[0]["rho"] = np.float64(0.3)  # a number can be set
+    other.add_param_group({"params": [nn.Parameter(torch.ones(2))], "rho": np.float32(0.5)})
+    optimizer.param_groups[0]["rho"] = optimizer._settings._values[0]["rho"]
+    train(model, optimizer, 1)
+
+
 # Saving
+
+
+@pytest.mark.parametrize("kind", [SAM, RSAM])
+def test_the_groups_hold_python_numbers(kind, tmp_path):
+    own = {"sigma": np.float64(1e-3), "output_axis": np.int64(0)}
+    own = own if kind is RSAM else {"adaptive": np.bool_(True), "eta": np.float32(0.5)}
+    model = torch_net()
+    optimizer = kind(model, torch.optim.SGD, rho=np.float64(0.1), **own, lr=0.1)
+    train(model, optimizer, 1)
+    optimizer.param_groups[0]["rho"] = np.float64(0.2)
+    train(model, optimizer, 1)
+    torch.save(optimizer.state_dict(), tmp_path / "saved.pt")
+    group = torch.load(tmp_path / "saved.pt", weights_only=True)["param_groups"][0]
+    assert group["rho"] == 0.2
+    assert {type(group[name]) for name in (*own, "rho")} <= {float, int, bool}
+
+
+@pytest.mark.parametrize("draw", ["torch", "reference"])
+@pytest.mark.parametrize("steps", [0, 2])
+def test_the_seed_is_saved(draw, steps):
+    def made(seed):
+        w = nn.Parameter(torch.ones(20, 3))
+        return w, RSAM([w], torch.optim.SGD, sigma=0.1, seed=seed, draw=draw, lr=0.0)
+
+    def some(rsam, w, steps):
+        for _ in range(steps):
+            rsam.step(lambda: w.square().sum().backward())
+
+    w, rsam = made(1)
+    other, peer = made(2)
+    some(rsam, w, steps)
+    peer.load_state_dict(rsam.state_dict())
+    for optimizer in (rsam, peer):
+        optimizer.draw_step()
+    assert torch.equal(w, other)
+    peer.restore()
+    peer.draw_step()
+    assert torch.equal(w, other)
+
+
+def test_a_state_of_another_algorithm_or_draw_is_refused_and_changes_nothing():
+    def made(kind, **own):
+        model = torch_net()
+        optimizer = kind(model, torch.optim.SGD, lr=0.1, momentum=0.9, **own)
+        train(model, optimizer, 2)
+        return optimizer
+
+    sam, rsam = made(SAM), made(RSAM)
+    reference, own = (made(RSAM, draw=d) for d in ("reference", lambda step, ws: list(ws)))
+    two_groups = SAM(
+        [{"params": [nn.Parameter(torch.ones(2))]} for _ in range(2)], torch.optim.SGD, lr=0.1
+    )
+    for optimizer, other, says in (
+        (rsam, sam, "another algorithm than RSAM"),
+        (sam, rsam, "another algorithm than SAM"),
+        (rsam, reference, "not of draw='torch'"),
+        (reference, rsam, "not of draw='reference'"),
+        (own, rsam, "another draw"),
+        (rsam, own, "another draw"),
+        (sam, two_groups, "parameter group"),
+    ):
+        before, state = copy.deepcopy(optimizer.state_dict()), copy.deepcopy(other.state_dict())
+        state["sharpness"]["steps"] = 7
+        state["param_groups"][0]["lr"] = 0.7
+        with pytest.raises(ValueError, match=says):
+            optimizer.load_state_dict(state)
+        torch.testing.assert_close(optimizer.state_dict(), before, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("kind", [SAM, RSAM])
+def test_a_copy_in_the_middle_of_a_step_is_refused(kind):
+    model = torch_net()
+    optimizer = kind(model, torch.optim.SGD, lr=0.1)
+    for part in optimizer.PARTS[:-1]:
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        getattr(optimizer, part)()
+        for copied in (copy.deepcopy, copy.copy, pickle.dumps):
+            with pytest.raises(RuntimeError, match="in the middle of a step"):
+                copied(optimizer)
+    optimizer.restore()
+    copy.deepcopy(optimizer)
+
+
+def test_schedules_can_be_pickled_and_so_can_what_holds_them():
+    lr = warmup(0.1, 3, cosine(0.1, 7))
+    schedules = [lr, linear(1, 5, 0.5), constant(0.2, 3), rsam_sigma(0.1, 9), rsam_rho(lr, 0.1, 3)]
+    for schedule in schedules:
+        again = pickle.loads(pickle.dumps(schedule))
+        assert [again(t) for t in range(12)] == [schedule(t) for t in range(12)]
+    model = torch_net()
+    rsam = RSAM(model, torch.optim.SGD, rho=schedules[4], sigma=schedules[3], lr=0.1)
+    train(model, rsam, 2)
+    other, peer = pickle.loads(pickle.dumps((model, rsam)))
+    train(model, rsam, 3)
+    train(other, peer, 3)
+    assert torch.equal(flat(model), flat(other))
 
 
 @every_base

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from rsam_ref.pytorch import RSAM, SAM
 from tests.helpers.torch_problems import (
@@ -85,8 +86,12 @@ def test_a_part_without_a_backward_pass_before_it_is_refused(kind):
     assert all(p.grad is None for p in model.parameters()), "they must not be added to the next"
     with pytest.raises(RuntimeError, match=r"second_step\(\) found no gradient"):
         optimizer.second_step()
-    assert torch.equal(flat(model), before)
-    optimizer.step(closure_of(model, optimizer, x, y))
+    assert not torch.equal(flat(model), before), "nothing has changed"
+    other, peer = made(kind)
+    in_halves(other, peer, x, y)
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.second_step()
+    assert torch.equal(flat(model), flat(other)), "and it can be called again"
 
 
 def test_the_closure_is_called_twice_with_gradients_on_and_the_first_loss_is_returned():
@@ -105,6 +110,20 @@ def test_the_closure_is_called_twice_with_gradients_on_and_the_first_loss_is_ret
         ({"rho": float("nan")}, ValueError, "rho"),
         ({"eta": -1.0}, ValueError, "eta"),
         ({"max_grad_norm": 0.0}, ValueError, "max_grad_norm"),
+        ({"max_grad_norm": "1"}, TypeError, "max_grad_norm is a number"),
+        ({"rho": "0.1"}, TypeError, "rho is a number or a function of the step, not '0.1'"),
+        ({"rho": lambda step: None}, TypeError, "rho is a number"),
+        ({"rho": torch.ones(2)}, TypeError, "rho is a number"),
+        ({"adaptive": "no"}, TypeError, "adaptive is True or False"),
+        ({"adaptive": lambda step: step > 3}, TypeError, "adaptive is True or False"),
+        ({"sigma": 0.1}, TypeError, "neither SAM nor SGD has an option 'sigma'"),
+        ({"differentiable": True}, ValueError, "differentiable=True"),
+        (
+            {"model": [nn.Linear(2, 2)]},
+            TypeError,
+            r"nn\.ModuleList\(\[\.\.\.\]\) of several, not a l",
+        ),
+        ({"model": nn.Linear(2, 2)}, ValueError, "has none of the parameters"),
         ({"momentum": -1.0}, ValueError, "momentum"),
     ],
 )
@@ -115,11 +134,66 @@ def test_settings_that_cannot_be(options, error, says):
 
 @pytest.mark.parametrize(
     ("options", "says"),
-    [({"sigma": -1.0}, "sigma"), ({"lam": 0.0}, "lam"), ({"draw": "dice"}, "'torch', 'reference'")],
+    [
+        ({"sigma": -1.0}, "sigma"),
+        ({"lam": 0.0}, "lam"),
+        ({"draw": "dice"}, "'torch', 'reference'"),
+        ({"output_axis": 2}, r"output_axis is 2, .* the shape \(3, 2\)"),
+        ({"output_axis": -3}, "output_axis is -3"),
+    ],
 )
 def test_settings_of_the_draw_that_cannot_be(options, says):
     with pytest.raises(ValueError, match=says):
-        RSAM([nn.Parameter(torch.ones(2))], torch.optim.SGD, lr=0.1, **options)
+        RSAM([nn.Parameter(torch.ones(3, 2))], torch.optim.SGD, lr=0.1, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "says"),
+    [
+        (SAM, {"Rho": 0.1}, "'Rho', which is no setting of SAM: those are rho, adaptive, eta"),
+        (SAM, {"sigma": 0.1}, "'sigma', which is no setting of SAM"),
+        (RSAM, {"adaptive": True}, "'adaptive', which is no setting of RSAM"),
+    ],
+)
+def test_a_setting_of_a_group_that_nobody_reads_is_refused(kind, own, says):
+    first, late = ({"params": [nn.Parameter(torch.ones(2))], **own} for _ in range(2))
+    with pytest.raises(ValueError, match=says):
+        kind([first], torch.optim.SGD, lr=0.1)
+    optimizer = kind([nn.Parameter(torch.ones(2))], torch.optim.SGD, lr=0.1)
+    with pytest.raises(ValueError, match=says):
+        optimizer.add_param_group(late)
+    assert len(optimizer.param_groups) == 1
+
+
+def test_a_parameter_of_the_model_is_enough():
+    """Of several networks a list; of frozen layers and heads elsewhere, whatever it has."""
+    one, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    params = [*one.parameters(), *other.parameters()]
+    for model in (one, nn.ModuleList([one, other])):
+        SAM(params, torch.optim.SGD, model=model, lr=0.1)
+
+
+def test_what_is_called_as_elsewhere_is_told_in_words():
+    model = nn.Linear(2, 2)
+    with pytest.raises(TypeError, match="the model comes first, then the base's class"):
+        SAM(torch.optim.SGD, model, lr=0.1)
+    with pytest.raises(TypeError, match="the model comes first"):
+        SAM(model.parameters(), model, lr=0.1)
+    with pytest.raises(TypeError, match="Adadelta has a rho of its own"):
+        SAM(model, torch.optim.Adadelta)
+    sam = SAM(model, torch.optim.SGD, lr=0.1)
+    assert repr(sam).startswith("SAM around SGD (")
+    model(torch.ones(1, 2)).sum().backward()
+    before = flat(model)
+    with pytest.raises(ValueError, match="always zeroes the gradients"):
+        sam.first_step(zero_grad=False)
+    with pytest.raises(TypeError, match="GradScaler"):
+        sam.first_step(True)
+    assert torch.equal(flat(model), before)
+    sam.first_step(zero_grad=True)
+    model(torch.ones(1, 2)).sum().backward()
+    sam.second_step(zero_grad=True)
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_bases_that_can_be_none():
@@ -318,6 +392,64 @@ def test_sparse_gradients_climb_as_dense_ones(kind, adaptive):
     torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("rows", [[1, 1, 4], [1, 4]], ids=["a row twice", "once"])
+@both
+def test_sparse_gradients_are_clipped_as_dense_ones(kind, rows):
+    ends = []
+    for sparse in (True, False):
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            table = nn.Embedding(6, 3, sparse=sparse, dtype=torch.float64)
+            head = nn.Linear(3, 1, dtype=torch.float64)
+        both_of = nn.ModuleList([table, head])
+        optimizer = kind(both_of, torch.optim.SGD, rho=0.5, lr=0.1, max_grad_norm=0.3)
+
+        def closure(table=table, head=head):
+            loss = (head(table(torch.tensor(rows))) ** 3).sum()
+            loss.backward()
+            return loss
+
+        for _ in range(3):
+            optimizer.step(closure)
+            full = [p.grad.to_dense() for p in both_of.parameters()]
+            assert nn.utils.get_total_norm(full) < 0.3001
+            assert optimizer.trace.gradient_norm > 0.3
+        ends.append(flat(both_of))
+    torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-12)
+
+
+@both
+def test_a_base_that_maximizes_is_the_one_that_minimizes_the_negative(kind):
+    ends = []
+    for sign in (1, -1):
+        model = torch_net()
+        optimizer = kind(
+            model, torch.optim.SGD, rho=0.5, maximize=sign < 0, max_grad_norm=0.5, lr=0.1
+        )
+        for x, y in torch_batches(4):
+
+            def closure(model=model, x=x, y=y, sign=sign):
+                loss = sign * nn.functional.cross_entropy(model(x), y)
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+        trace = optimizer.trace
+        assert (sign * (trace.adversarial_loss - trace.loss)) > 0, "eps makes it worse"
+        ends.append(flat(model))
+    assert torch.equal(*ends)
+
+
+def test_groups_that_maximize_climb_down():
+    """A saddle, u v: one player's worst place is up, the other's down."""
+    u, v = (nn.Parameter(torch.tensor([1.0], dtype=torch.float64)) for _ in range(2))
+    groups = [{"params": [u]}, {"params": [v], "maximize": True}]
+    sam = SAM(groups, torch.optim.SGD, rho=2**0.5, lr=0.1)
+    (u * v).sum().backward()
+    sam.first_step()
+    torch.testing.assert_close(torch.cat([u, v]).detach(), torch.tensor([2.0, 0.0]).double())
+
+
 # Batch norm and dropout
 
 
@@ -382,15 +514,84 @@ def test_whatever_a_layer_keeps_moves_once(layer):
 
 
 @both
-def test_statistics_that_cannot_be_put_back_are_refused(kind):
+@pytest.mark.parametrize("halves", [False, True], ids=["closure", "halves"])
+@pytest.mark.parametrize("known", ["nothing", "one", "both"])
+def test_statistics_of_every_network_that_runs_move_once(kind, halves, known):
+    """A generator whose loss goes through another network; a third one, without gradients."""
+    nets = [nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3)).double() for _ in range(3)]
+    generator, discriminator, teacher = nets
+    model = {"nothing": None, "one": generator, "both": nn.ModuleList(nets[:2])}[known]
+    optimizer = kind(generator.parameters(), torch.optim.SGD, rho=0.5, model=model, lr=0.1)
+    x = torch.randn(4, 3, dtype=torch.float64)
+    seen = []
+
+    def backward():
+        with torch.no_grad():
+            goal = teacher(x)
+        loss = (discriminator(generator(x)) - goal).square().sum()
+        loss.backward()
+        seen.append([b.clone() for net in nets for b in net.buffers()])
+        return loss
+
+    for step in range(2):
+        if halves:
+            if kind is RSAM:
+                optimizer.draw_step()
+            with optimizer.first_pass():
+                backward()
+            optimizer.first_step()
+            backward()
+            optimizer.second_step(zero_grad=True)
+        else:
+            optimizer.step(backward)
+        after_first = seen[2 * step]
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(after_first, (b for net in nets for b in net.buffers()))
+        )
+        assert [int(net[1].num_batches_tracked) for net in nets] == [step + 1] * 3
+
+
+def test_what_ran_is_forgotten_and_no_hook_is_left():
     model = torch_net()
-    optimizer = kind(model.parameters(), torch.optim.SGD, lr=0.1)
-    before = flat(model)
-    with pytest.raises(RuntimeError, match=r"BatchNorm2d keeps .*model=model"):
-        optimizer.step(closure_of(model, optimizer, *batch()))
-    assert torch.equal(flat(model), before)
-    model.eval()
-    optimizer.step(closure_of(model, optimizer, *batch()))
+    sam = SAM(model.parameters(), torch.optim.SGD, lr=0.1)
+    train(model, sam, 1)
+    assert sam._ran == set()
+    assert not nn.modules.module._global_forward_pre_hooks
+
+
+@both
+def test_a_closure_that_zeroes_nothing_is_the_same_step(kind):
+    ends = []
+    for zeroes in (True, False):
+        model, optimizer = made(kind)
+        for x, y in torch_batches(4):
+
+            def closure(model=model, optimizer=optimizer, x=x, y=y, zeroes=zeroes):
+                if zeroes:
+                    optimizer.zero_grad()
+                loss = nn.functional.cross_entropy(model(x), y)
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+        ends.append(flat(model))
+    assert torch.equal(*ends)
+
+
+def test_a_draw_begins_a_step_without_the_gradients_of_the_one_before():
+    ends = []
+    for zeroes in (True, False):
+        model, rsam = made(RSAM)
+        for x, y in torch_batches(3):
+            for part in rsam.PARTS:
+                if part != "draw_step":
+                    nn.functional.cross_entropy(model(x), y).backward()
+                getattr(rsam, part)()
+            if zeroes:
+                rsam.zero_grad()
+        ends.append(flat(model))
+    assert torch.equal(*ends)
 
 
 def test_a_model_may_be_named_for_one_second_pass():
@@ -633,6 +834,85 @@ def test_hooks_are_called_once_a_step():
     sam.base_optimizer.register_step_pre_hook(lambda *_: calls.append("base"))
     train(model, sam, 2)
     assert calls == ["base", "sam"] * 2
+
+
+@both
+@pytest.mark.parametrize("halves", [False, True], ids=["closure", "halves"])
+def test_every_hook_is_called_once_a_step_with_g_in_the_gradients(kind, halves):
+    model, optimizer = made(kind)
+    optimizer = copy.deepcopy((model, optimizer))[1]
+    model = nn.ParameterList(optimizer.param_groups[0]["params"])
+    calls, x = [], [torch.randn_like(p) for p in model]
+    optimizer.register_step_pre_hook(lambda o, *_: calls.append(("before", o, flat(model))))
+    optimizer.register_step_post_hook(lambda o, *_: calls.append(("after", o, flat(model))))
+    everywhere = register_optimizer_step_post_hook(
+        lambda o, *_: calls.append(("everywhere", o, flat(model)))
+    )
+
+    def backward():
+        loss = sum((a * p**2).sum() for a, p in zip(x, model))
+        loss.backward()
+        return loss
+
+    w = flat(model)
+    try:
+        if halves:
+            for part in optimizer.PARTS:
+                if part != "draw_step":
+                    backward()
+                getattr(optimizer, part)()
+        else:
+            optimizer.step(backward)
+    finally:
+        everywhere.remove()
+    base = optimizer.base_optimizer
+    assert [call[0] for call in calls] == ["before", "after", "everywhere"]
+    assert [call[1] for call in calls] == [optimizer, optimizer, base]
+    assert torch.equal(calls[0][2], w)
+    assert torch.equal(calls[1][2], flat(model))
+    optimizer.register_step_pre_hook(lambda o, args, kwargs: (args, kwargs))
+    with pytest.raises(RuntimeError, match="cannot change arguments"):
+        optimizer.step(backward)
+
+
+def test_a_hook_is_not_called_for_a_step_that_the_scaler_skips():
+    model = torch_net(dtype=torch.float32)
+    sam = SAM(model, torch.optim.SGD, lr=0.1)
+    calls = []
+    sam.register_step_post_hook(lambda *_: calls.append(sam.steps))
+    x, y = next(torch_batches(1, torch.float32))
+    for spoilt in (False, True, False):
+        scaler = scaler_at()
+        factor = float("inf") if spoilt else 1.0
+
+        def spoil(number, loss, factor=factor):
+            return loss * factor
+
+        sam.step(scaled_closure(model, sam, scaler, x, y, spoil), scaler=scaler)
+    assert sam.steps == 3, "a step that is skipped counts"
+    assert calls == [0, 2]
+
+
+@both
+def test_the_trace_has_the_losses_and_norms_of_the_last_step(kind):
+    model, optimizer = made(kind, max_grad_norm=1e6)
+    assert optimizer.trace is None
+    log: list = []
+    x, y = batch()
+    optimizer.step(closure_of(model, optimizer, x, y, log=log))
+    trace = optimizer.trace
+    assert [trace.loss.item(), trace.adversarial_loss.item()] == [entry[1] for entry in log]
+    assert not trace.loss.requires_grad
+    g = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
+    torch.testing.assert_close(trace.gradient_norm, g.norm())
+    if kind is SAM:
+        other, peer = made(kind)
+        nn.functional.cross_entropy(other(x), y).backward()
+        g0 = torch.cat([p.grad.reshape(-1) for p in other.parameters()])
+        torch.testing.assert_close(trace.ascent_norm, g0.norm())
+        in_halves(other, peer, x, y)
+        assert peer.trace.loss is None
+        assert peer.trace.gradient_norm is None
 
 
 @pytest.mark.filterwarnings("ignore")  # dynamo's own, which are not its users'

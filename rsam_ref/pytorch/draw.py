@@ -35,7 +35,7 @@ def filter_norms(w: Tensor, output_axis: int = 0, groups: int = 1) -> Tensor:
     w:
         a parameter; with less than two axes it is one filter, whose norm is never quite 0.
     output_axis:
-        the axis along which the filters are counted.
+        the axis along which the filters are counted; counted from the last where it is below 0.
     groups:
         for transposed convolutions (in, out / groups, ...): outputs of different groups
         stand in the same place of axis 1, and are different filters.
@@ -48,9 +48,19 @@ def filter_norms(w: Tensor, output_axis: int = 0, groups: int = 1) -> Tensor:
     if w.ndim < 2:
         return torch.linalg.vector_norm(w, dtype=kind) + TINY
     grouped = w.reshape(groups, -1, *w.shape[1:]) if groups > 1 else w[None]
-    over = [axis for axis in range(1, grouped.ndim) if axis != output_axis + 1]
+    over = [axis for axis in range(1, grouped.ndim) if axis != output_axis % w.ndim + 1]
     norms = torch.linalg.vector_norm(grouped, dim=over, keepdim=True, dtype=kind)
     return norms.expand_as(grouped).reshape(w.shape) if groups > 1 else norms[0]
+
+
+def check_axis(output_axis: int, weights: Iterable[Tensor]) -> None:
+    """Raise ValueError where a weight has no such axis; vectors and numbers are one filter."""
+    for w in weights if output_axis else ():  # axis 0 they all have
+        if w.ndim >= 2 and not -w.ndim <= output_axis < w.ndim:
+            raise ValueError(
+                f"output_axis is {output_axis}, which a parameter of the shape {tuple(w.shape)} "
+                "does not have; give it a group with an output_axis of its own"
+            )
 
 
 class Generators:
@@ -74,22 +84,30 @@ class Generators:
         return normal_like(w, self._own[device])
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the generators stand, by device."""
-        return {device: g.get_state() for device, g in self._own.items()}
+        """The seed, and where the generators stand, by device."""
+        return {"seed": self.seed, "devices": {d: g.get_state() for d, g in self._own.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""
-        self._own = {}
-        for device, stands in state.items():
-            self._own[device] = torch.Generator(device)
-            self._own[device].set_state(stands.cpu())
+        _check_state(state, ("seed", "devices"), "torch")
+        own = {device: torch.Generator(device) for device in state["devices"]}
+        for device, generator in own.items():
+            generator.set_state(state["devices"][device].cpu())
+        self.seed, self._own = int(state["seed"]), own
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"seed": self.seed, "state": self.state_dict()}
+        return self.state_dict()
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.seed = state["seed"]
-        self.load_state_dict(state["state"])
+        self.load_state_dict(state)
+
+
+def _check_state(state: Any, names: tuple[str, ...], draw: str) -> None:
+    if not isinstance(state, dict) or set(state) != set(names):
+        raise ValueError(
+            f"the state is not of draw={draw!r}: make the optimizer with the draw that it was "
+            "saved with"
+        )
 
 
 def normal_like(w: Tensor, generator: torch.Generator) -> Tensor:
@@ -127,6 +145,15 @@ class ReferenceDraw:
         whole = [z.reshape(w.shape) for z, w in zip(torch.split(drawn, sizes), weights)]
         return [sharded_as(w, z.to(w.device, w.dtype)) for z, w in zip(whole, weights)]
 
+    def state_dict(self) -> dict[str, Any]:
+        """The seed: with the step it is all that a draw depends on."""
+        return {"seed": self.seed}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with that seed."""
+        _check_state(state, ("seed",), "reference")
+        self.seed = int(state["seed"])
+
 
 def draw_of(draw: str | Draw, seed: int) -> Draw:
     """The draw of that name, or the one that is given."""
@@ -138,6 +165,15 @@ def draw_of(draw: str | Draw, seed: int) -> Draw:
             f"draw is 'torch', 'reference', or a function of (step, weights), not {draw!r}"
         )
     return kinds[draw](seed)
+
+
+def drawn(draw: Draw, step: int, weights: Sequence[Tensor]) -> list[Tensor]:
+    """z, one for each of the weights; a ValueError where a draw of the user's gives another."""
+    z = list(draw(step, weights))
+    shapes, expected = ([tuple(t.shape) for t in tensors] for tensors in (z, weights))
+    if shapes != expected:
+        raise ValueError(f"the draw gave tensors of the shapes {shapes}, not {expected}")
+    return z
 
 
 def noise(w: Tensor, z: Tensor, *, sigma: float, output_axis: int, groups: int) -> Tensor:

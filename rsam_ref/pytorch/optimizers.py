@@ -13,7 +13,14 @@ from rsam_ref.algorithms.sam import TINY
 from rsam_ref.algorithms.schedules import Schedule
 from rsam_ref.algorithms.settings import check_step
 from rsam_ref.algorithms.variants import check_eta
-from rsam_ref.pytorch.draw import Draw, draw_of, noise, transposed_weights
+from rsam_ref.pytorch.draw import (
+    Draw,
+    check_axis,
+    draw_of,
+    drawn,
+    noise,
+    transposed_weights,
+)
 from rsam_ref.pytorch.vectors import add_, norm
 from rsam_ref.pytorch.wrapper import Params, Part, Wrapper, eager
 
@@ -29,7 +36,7 @@ class SAM(Wrapper):
 
     The base optimizer moves w by g. ``||.||`` is over all parameters of all groups together. With
     ``adaptive`` it is ASAM (Kwon et al., ICML 2021), ``eps = rho T^2 g0 / ||T g0||`` with
-    ``T = |w| + eta``.
+    ``T = |w| + eta``. Where the base maximizes, -L is meant: eps leads to where L is lowest.
 
     Parameters
     ----------
@@ -43,9 +50,11 @@ class SAM(Wrapper):
     max_grad_norm:
         clip g to this length, before the base step.
     model:
-        whose batch norm statistics are to move once a step (see passes.py).
+        whose batch norm statistics are to move once a step (see passes.py); of several networks
+        an ``nn.ModuleList``.
 
-    Raises ValueError for settings that cannot be, TypeError for a base that can be none.
+    After a step ``trace`` holds its losses and norms. Raises ValueError for settings that cannot
+    be, TypeError for a base that can be none.
 
     >>> import torch
     >>> w = torch.nn.Parameter(torch.tensor([3.0, 4.0]))
@@ -81,10 +90,9 @@ class SAM(Wrapper):
 
     def _ascend(self) -> Tensor:
         """From w to w + eps."""
-        self._begin()
         parts = []
         for group, weights in self._weights():
-            found = [(w, _dense(w.grad)) for w in weights if w.grad is not None]
+            found = [(w, _rising(w.grad, group)) for w in weights if w.grad is not None]
             parts.append(Part(group, [w for w, _ in found], [g0 for _, g0 in found]))
         reach = [_reach(part) for part in parts]  # T
         scaled = [_times(t, part.vector) for t, part in zip(reach, parts)]  # T g0
@@ -107,9 +115,13 @@ def _times(t: list[Tensor] | None, vector: list[Tensor]) -> list[Tensor]:
     return vector if t is None else [a * b for a, b in zip(t, vector)]
 
 
-def _dense(gradient: Tensor) -> Tensor:
-    """A gradient in full: that of a sparse embedding holds only the rows that were looked up."""
-    return gradient if gradient.layout == torch.strided else gradient.to_dense()
+def _rising(gradient: Tensor, group: dict[str, Any]) -> Tensor:
+    """Where things get worse: along the gradient, or against it in a group that maximizes.
+
+    In full: the gradient of a sparse embedding holds only the rows that were looked up.
+    """
+    full = gradient if gradient.layout == torch.strided else gradient.to_dense()
+    return -full if group.get("maximize") else full
 
 
 class RSAM(Wrapper):
@@ -142,6 +154,8 @@ class RSAM(Wrapper):
         this seed; or a function of (step, weights) that gives z, a tensor for each weight.
     output_axis:
         along which axis of a weight the filters are counted.
+
+    Raises RuntimeError in the first pass for a transposed convolution that the model does not tell.
     """
 
     PARTS = ("draw_step", "first_step", "second_step")
@@ -171,17 +185,21 @@ class RSAM(Wrapper):
         """Raise ValueError for a rho or a sigma below 0, or a lam that is not above."""
         check_step(rho=group["rho"], lam=group["lam"])
         check_sigma(group["sigma"])
+        check_axis(group["output_axis"], group["params"])
 
     @eager
     @torch.no_grad()
     def draw_step(self) -> None:
-        """From w to w + D, where the first gradient is taken. Raises RuntimeError out of turn."""
+        """From w to w + D, where the first gradient is taken; those of the step before are gone.
+
+        Raises RuntimeError out of turn.
+        """
         self._turn("draw_step")
         self._begin()
         groups = list(self._weights())
         self._before = self._draw_state()
-        z = iter(self._draw(self.steps, [w for _, weights in groups for w in weights]))
-        transposed = transposed_weights(self.model.modules()) if self.model is not None else {}
+        z = iter(drawn(self._draw, self.steps, [w for _, weights in groups for w in weights]))
+        transposed = self._transposed()
         for group, weights in groups:
             self._keep(weights)
             for w in weights:
@@ -189,14 +207,30 @@ class RSAM(Wrapper):
                 own = {"output_axis": axis, "groups": transposed.get(w, 1)}
                 self._noise[w] = noise(w, next(z), sigma=group["sigma"], **own)  # D = sigma s z
                 w.add_(self._noise[w])  # w + D
+        self._used_up()
         self._done("draw_step")
+
+    def _transposed(self) -> dict[Tensor, int]:
+        return {} if self.model is None else transposed_weights(self.model.modules())
+
+    def _look_at(self, ran: set[nn.Module]) -> None:
+        """Raise for a transposed convolution whose filters were looked for along axis 0."""
+        if not (found := set(transposed_weights(ran))):
+            return
+        found -= set(self._transposed())
+        for group, weights in self._weights():
+            for w in found.intersection(weights if group["output_axis"] == 0 else ()):
+                raise RuntimeError(
+                    f"the weight of the shape {tuple(w.shape)} is of a transposed convolution, "
+                    "whose filters only the model tells: RSAM(model, ...) or RSAM(..., model=model)"
+                )
 
     def _ascend(self) -> Tensor:
         """From w + D to w + eps. A parameter without gradient has the gradient 0."""
         parts = []
         for group, weights in self._weights():
             own = [w for w in weights if w in self._noise]
-            a = [_ascent(w.grad, self._noise[w], group["lam"]) for w in own]  # a = lam g0 + D
+            a = [_ascent(w.grad, self._noise[w], group) for w in own]  # a = lam g0 + D
             parts.append(Part(group, own, a))
         length = norm([a for part in parts for a in part.vector])  # ||a||
         self._back()  # eps is measured from w, not from w + D
@@ -227,10 +261,12 @@ class RSAM(Wrapper):
         return {**super()._own_state(), "draw": self._draw_state()}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        super()._load_own_state(state)
+        if (state["draw"] is None) != (self._draw_state() is None):
+            raise ValueError("the state was saved with another draw: make RSAM with that one")
         self._load_draw(state["draw"])
+        super()._load_own_state(state)
 
 
-def _ascent(gradient: Tensor | None, drawn: Tensor, lam: float) -> Tensor:
+def _ascent(gradient: Tensor | None, drawn: Tensor, group: dict[str, Any]) -> Tensor:
     """The direction a = lam g0 + D of one parameter."""
-    return drawn if gradient is None else lam * _dense(gradient) + drawn
+    return drawn if gradient is None else group["lam"] * _rising(gradient, group) + drawn

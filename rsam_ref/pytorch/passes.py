@@ -2,7 +2,7 @@
 
 Masks: both passes are to draw the same ones, so the second starts where torch's generators stood
 when the first began. Statistics: they move once a step, in the first pass, so whatever the second
-one does to buffers is undone.
+one does to buffers is undone, in every module that the first pass ran through.
 """
 
 from __future__ import annotations
@@ -52,28 +52,26 @@ class Buffers:
                 module._buffers[name] = buffer
 
 
-def keeps_statistics(module: nn.Module) -> bool:
-    """Whether a forward pass through this layer moves running statistics, as batch norm's does."""
-    own = getattr(module, "running_mean", None)
-    return module.training and own is not None and bool(getattr(module, "track_running_stats", 1))
-
-
 @contextmanager
-def no_statistics(who: str) -> Iterator[None]:
-    """A block in which a layer that moves running statistics is refused.
+def modules_that_run() -> Iterator[set[nn.Module]]:
+    """A block, and the modules that run in it, with all that are inside them.
 
-    An optimizer that was given parameters alone cannot put back what it does not know of.
+    What runs within a compiled function is not seen; a compiled module is.
     """
+    ran: set[nn.Module] = set()
 
-    def refuse(module: nn.Module, _: Any) -> None:
-        if keeps_statistics(module):
-            raise RuntimeError(
-                f"{type(module).__name__} keeps running statistics, which would move in both "
-                f"passes: tell {who} the model, {who}(model, ...) or {who}(..., model=model)"
-            )
+    def note(module: nn.Module, _: Any) -> None:
+        if not torch.compiler.is_compiling() and module not in ran:
+            ran.update(module.modules())
 
-    handle = nn.modules.module.register_module_forward_pre_hook(refuse)
+    handle = nn.modules.module.register_module_forward_pre_hook(note)
     try:
-        yield
+        yield ran
     finally:
         handle.remove()
+
+
+def kept_by(model: nn.Module | None, ran: Iterable[nn.Module]) -> Buffers:
+    """The buffers of the model, and of other networks that ran in training mode."""
+    own = set() if model is None else set(model.modules())
+    return Buffers([*own, *(m for m in ran if m.training and m not in own)])

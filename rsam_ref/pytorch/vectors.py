@@ -5,10 +5,10 @@ A vector is a list of tensors, one for each parameter. On a GPU one kernel does 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 Vector = Sequence[Tensor]
 
@@ -38,6 +38,23 @@ def add_(weights: Vector, vector: Vector, factor: Tensor) -> None:
     else:
         for w, v in zip(weights, vector):
             w.addcmul_(v, factor.to(w.device))
+
+
+def clip_(parameters: Iterable[Tensor], longest: float) -> Tensor:
+    """Scale gradients in place to this length, if theirs is above it; returns theirs.
+
+    Of a sparse gradient, whose rows may be listed more than once, the rows are added up first.
+    """
+    whole = []
+    for p in parameters:
+        if p.grad is not None and p.grad.layout == torch.sparse_coo:
+            p.grad = p.grad.coalesce()
+            rows = p.grad._values()
+            whole.append(rows.detach())
+            whole[-1].grad = rows  # where torch's function looks
+        else:
+            whole.append(p)
+    return nn.utils.clip_grad_norm_(whole, longest)
 
 
 def copy_(to: Vector, source: Vector) -> None:

@@ -7,17 +7,18 @@ of them. w itself is kept in a copy, so it comes back bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
-from rsam_ref.algorithms.schedules import Schedule, at
-from rsam_ref.pytorch.passes import Buffers, GeneratorStates, no_statistics
-from rsam_ref.pytorch.vectors import Vector, copy_
+from rsam_ref.pytorch.bases import check_base, made
+from rsam_ref.pytorch.passes import Buffers, GeneratorStates, kept_by, modules_that_run
+from rsam_ref.pytorch.settings import Settings, number
+from rsam_ref.pytorch.vectors import Vector, clip_, copy_
 
 Params = Any
 """A model, parameters, named parameters, groups of them, or an optimizer that is already built."""
@@ -41,6 +42,20 @@ class Part:
     vector: list[Tensor]
 
 
+@dataclass(frozen=True)
+class StepTrace:
+    """What the last step saw, for logs."""
+
+    loss: Any
+    """What the closure returned in the first pass; None where the parts were called."""
+    adversarial_loss: Any
+    """The same in the second pass: the loss at w + eps."""
+    ascent_norm: Tensor
+    """||g0||; of ASAM ||T g0||, of R-SAM ||a||."""
+    gradient_norm: Tensor | None
+    """||g|| before it was clipped; None without ``max_grad_norm``."""
+
+
 class Wrapper(torch.optim.Optimizer):
     """Finds the gradient by two passes, and lets a base optimizer move by it."""
 
@@ -56,61 +71,82 @@ class Wrapper(torch.optim.Optimizer):
         model: nn.Module | None,
         options: Mapping[str, Any],
     ) -> None:
+        who = type(self).__name__
+        if callable(params) and not isinstance(params, nn.Module):
+            raise TypeError(f"the model comes first, then the base's class: {who}(model, SGD, ...)")
         if isinstance(params, nn.Module):
             params, model = params.parameters(), params if model is None else model
-        if max_grad_norm is not None and not max_grad_norm > 0:
-            raise ValueError(f"max_grad_norm must be > 0, or None, not {max_grad_norm}")
+        if model is not None and not isinstance(model, nn.Module):
+            raise TypeError(
+                "model is an nn.Module, or nn.ModuleList([...]) of several, "
+                f"not a {type(model).__name__}"
+            )
+        if max_grad_norm is not None:
+            max_grad_norm = number("max_grad_norm", max_grad_norm, "a number, or None")
+            if not max_grad_norm > 0:
+                raise ValueError(f"max_grad_norm must be > 0, or None, not {max_grad_norm}")
         self.max_grad_norm = max_grad_norm
         self.model = model
         self.steps = 0
-        self._settings = dict(settings)
-        self._schedules: list[dict[str, Schedule]] = []
+        self.trace: StepTrace | None = None
+        self._settings = Settings(settings, who)
         self._due = self.PARTS[0]
         self._away: list[tuple[Tensor, Tensor]] = []
         self._length: Tensor | None = None
         self._scaler: Any = None
         self._masks: GeneratorStates | None = None
+        self._ran: set[nn.Module] = set()
         self._buffers: Buffers | None = None
         built = isinstance(params, torch.optim.Optimizer)
         if built and (base_optimizer is not None or options):
             raise TypeError(
-                f"{type(self).__name__} was given an optimizer that is already built; "
+                f"{who} was given an optimizer that is already built; "
                 f"{', '.join(['base_optimizer'] if base_optimizer else options)} is its own affair"
             )
         super().__init__(params.param_groups if built else params, {})
-        self._adopt(params if built else _made(base_optimizer, self.param_groups, options))
+        base = params if built else made(base_optimizer, self.param_groups, options, who)
+        for group in [] if built else base.param_groups:
+            self._settings.check_names(group, base.defaults)
+        self._check_model()
+        self._adopt(base)
+
+    def _check_model(self) -> None:
+        own = {p for group in self.param_groups for p in group["params"]}
+        if self.model is not None and own.isdisjoint(self.model.parameters()):
+            raise ValueError(
+                f"the model has none of the parameters of this {type(self).__name__}; give the one "
+                "that they are of, or nn.ModuleList([...]) of several"
+            )
 
     def _adopt(self, base: torch.optim.Optimizer) -> None:
-        """Share the base's groups and state, now and whenever it loads others."""
-        if isinstance(base, torch.optim.LBFGS):
-            raise TypeError(
-                "LBFGS evaluates the loss itself, so it can be no base: it would be asked for the "
-                "gradient elsewhere than at w + eps"
-            )
+        """Share the base's groups and state, now and whenever it loads others; and its hooks."""
         if isinstance(base, Wrapper):
             raise TypeError(
                 f"{type(self).__name__} finds its own gradient, so that of the "
                 f"{type(base).__name__} inside would be ignored; give it SGD or AdamW"
             )
+        check_base(base, self._settings.defaults, type(self).__name__)
         self.base_optimizer = base
         self._share(base)
         base.register_load_state_dict_post_hook(self._share)
+        base.register_step_pre_hook(self._before_base_step)
+        base.register_step_post_hook(self._after_base_step)
 
     def _share(self, base: torch.optim.Optimizer) -> None:
         self.param_groups = base.param_groups
         self.state = base.state
-        self.defaults = {**base.defaults, **self._settings}
+        self.defaults = {**base.defaults, **self._settings.defaults}
         for i, group in enumerate(self.param_groups):
             self._complete(group, i)
 
     def _complete(self, group: dict[str, Any], place: int) -> None:
         """Give a group the settings that it does not have, and look at those that it has."""
-        for name, value in self._settings.items():
-            group.setdefault(name, value)
-        if place == len(self._schedules):
-            self._schedules.append({k: group[k] for k in self._settings if callable(group[k])})
-        group.update({k: at(s, self.steps) for k, s in self._schedules[place].items()})
+        self._settings.complete(group, place, self.steps)
         self.check(group)
+
+    def __repr__(self) -> str:
+        name, base = type(self).__name__, type(self.base_optimizer).__name__
+        return super().__repr__().replace(name, f"{name} around {base}", 1)
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ValueError for settings that cannot be."""
@@ -122,7 +158,8 @@ class Wrapper(torch.optim.Optimizer):
         if base is None:  # torch's constructor: the base is made of these groups
             super().add_param_group(param_group)
             return
-        self._at_rest("add_param_group")
+        self._at_rest("add_param_group()")
+        self._settings.check_names(param_group, base.defaults)
         base.add_param_group(param_group)
         self._complete(self.param_groups[-1], len(self.param_groups) - 1)
 
@@ -148,14 +185,14 @@ class Wrapper(torch.optim.Optimizer):
     def _at_rest(self, name: str) -> None:
         if self._due != self.PARTS[0]:
             raise RuntimeError(
-                f"{type(self).__name__}.{name}() in the middle of a step: {self._due}() is due, "
+                f"{type(self).__name__}: {name} in the middle of a step: {self._due}() is due, "
                 "or restore(), which abandons the step"
             )
 
     def _begin(self) -> None:
         """A step begins: the schedules' values for it."""
-        for group, schedules in zip(self.param_groups, self._schedules):
-            group.update({name: at(s, self.steps) for name, s in schedules.items()})
+        for i, group in enumerate(self.param_groups):
+            self._settings.move(group, i, self.steps)
             self.check(group)
 
     # The weights: away from w, and back
@@ -188,7 +225,7 @@ class Wrapper(torch.optim.Optimizer):
         self._away, self._length, self._masks, self._scaler = [], None, None, None
         if self._buffers is not None:
             self._buffers.put_back()
-        self._buffers = None
+        self._buffers, self._ran = None, set()
         self._due = self.PARTS[0]
 
     def _need_gradients(self, name: str) -> None:
@@ -198,7 +235,7 @@ class Wrapper(torch.optim.Optimizer):
             )
 
     def _used_up(self) -> None:
-        """The first pass's gradients are gone: the second's must not be added to them."""
+        """The gradients are gone: those of the next pass must not be added to them."""
         for group in self.param_groups:
             for p in group["params"]:
                 p.grad = None
@@ -209,18 +246,20 @@ class Wrapper(torch.optim.Optimizer):
     def first_pass(self) -> Iterator[None]:
         """A block for the first forward and backward pass: where it draws, the second will too.
 
-        Only needed with dropout, and where ``step(closure)`` is not used.
+        The statistics of modules that run here move once a step, of whatever network they are.
+        Only needed with dropout or without the model, and where ``step(closure)`` is not used.
         """
         devices = {p.device for group in self.param_groups for p in group["params"]}
         self._masks = GeneratorStates(devices)
-        yield
+        with modules_that_run() as self._ran:
+            yield
 
     @contextmanager
     def second_pass(self, model: nn.Module | None = None) -> Iterator[None]:
         """A block for the second forward and backward pass: the masks are those of `first_pass`.
 
         ``model``: put its running statistics back afterwards. Where the optimizer knows the model,
-        `second_step` does so without being told.
+        or it ran in `first_pass`, `second_step` does so without being told.
         """
         if self._masks is not None:
             self._masks.put_back()
@@ -234,32 +273,47 @@ class Wrapper(torch.optim.Optimizer):
     # The step
 
     @eager
-    def first_step(self, scaler: Any = None) -> None:
+    def first_step(self, scaler: Any = None, *, zero_grad: bool = True) -> None:
         """From where the weights are to w + eps, by the gradients that a backward pass left.
-
-        Those are then gone, so that the second pass's are not added to them.
 
         Parameters
         ----------
         scaler:
             the ``torch.amp.GradScaler`` by which both passes' losses are scaled.
+        zero_grad:
+            the gradients are gone afterwards, always: the second pass's must not be added to them.
 
         Raises
         ------
         RuntimeError:
-            out of turn, and where there is no gradient.
+            out of turn, and where there is no gradient. Nothing has changed then: the part can be
+            called again, or `restore`.
+        ValueError:
+            with ``zero_grad=False``.
         """
         self._turn("first_step")
         self._need_gradients("first_step")
+        if not zero_grad:
+            raise ValueError(
+                "first_step() always zeroes the gradients, else the second pass's would be added "
+                "to them: leave zero_grad=False out"
+            )
+        if scaler is not None and not hasattr(scaler, "unscale_"):
+            raise TypeError(f"scaler is a torch.amp.GradScaler, not {scaler!r}")
+        self._look_at(self._ran)
+        if self.PARTS[0] == "first_step":
+            self._begin()
         self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
         if self._scaler is not None:
             self._scaler.unscale_(self)
         with torch.no_grad():
             self._length = self._ascend()
         self._used_up()
-        if self.model is not None:
-            self._buffers = Buffers(self.model.modules())
+        self._buffers = kept_by(self.model, self._ran)
         self._done("first_step")
+
+    def _look_at(self, ran: set[nn.Module]) -> None:
+        """Raise for modules that this optimizer would have had to know."""
 
     def _ascend(self) -> Tensor:
         """Move the weights to w + eps; returns the length of what eps was cut from."""
@@ -267,35 +321,58 @@ class Wrapper(torch.optim.Optimizer):
 
     @eager
     @torch.no_grad()
-    def second_step(self) -> None:
+    def second_step(self, *, zero_grad: bool = False) -> None:
         """Back to w, bit for bit, and from there the base step with g = grad L(w + eps).
 
         If `first_step` was given a scaler, it also does here what it is for: g is unscaled, and if
         either pass overflowed, the weights stay. Call the scaler's ``update()`` afterwards.
 
+        Parameters
+        ----------
+        zero_grad:
+            set the gradients to zero afterwards. Else g is in them.
+
         Raises
         ------
         RuntimeError:
-            out of turn, and where there is no gradient (the weights are then at w).
+            out of turn, and where there is no gradient. Nothing has changed then: the part can be
+            called again, or `restore`.
         """
         self._turn("second_step")
-        length, scaler = self._length, self._scaler
-        self._return()
         self._need_gradients("second_step")
+        length, scaler, clipped = cast(Tensor, self._length), self._scaler, None
+        self._return()
         if scaler is None:
-            self._clip()
+            clipped = self._clip()
             self.base_optimizer.step()
-        elif length is not None and bool(torch.isfinite(length)):
+        elif bool(torch.isfinite(length)):
             scaler.unscale_(self.base_optimizer)
-            self._clip()
+            clipped = self._clip()
             scaler.step(self.base_optimizer)
+        self.trace = StepTrace(None, None, length, clipped)
         self.steps += 1
         self._opt_called = True  # what learning rate schedulers ask for
+        if zero_grad:
+            self._used_up()
 
-    def _clip(self) -> None:
-        if self.max_grad_norm is not None:
-            own = [p for group in self.param_groups for p in group["params"]]
-            nn.utils.clip_grad_norm_(own, self.max_grad_norm)
+    def _clip(self) -> Tensor | None:
+        """Clip g; returns its length before."""
+        if self.max_grad_norm is None:
+            return None
+        own = [p for group in self.param_groups for p in group["params"]]
+        return clip_(own, self.max_grad_norm)
+
+    def _before_base_step(self, base: Any, args: Any, kwargs: Any) -> None:
+        for hook in self._optimizer_step_pre_hooks.values():
+            if hook(self, args, kwargs) is not None:
+                raise RuntimeError(
+                    f"a step hook of {type(self).__name__} cannot change arguments: it is called "
+                    "before the base's step, which has none; let it return None"
+                )
+
+    def _after_base_step(self, base: Any, args: Any, kwargs: Any) -> None:
+        for hook in self._optimizer_step_post_hooks.values():
+            hook(self, args, kwargs)
 
     @eager
     @torch.no_grad()
@@ -311,9 +388,9 @@ class Wrapper(torch.optim.Optimizer):
         Parameters
         ----------
         closure:
-            sets the gradients to zero, computes the loss on this step's mini-batch, calls
-            its backward, and returns it. It is called twice, with gradients on: both times it
-            must take the same samples, in as many parts as it likes.
+            computes the loss on this step's mini-batch, calls its backward, and returns it. It
+            is called twice, with gradients on and set to None before: both times it must take
+            the same samples, in as many parts as it likes.
         scaler:
             a ``torch.amp.GradScaler``, by which the closure scales: it calls
             ``scaler.scale(loss).backward()`` and returns the loss. If either pass overflows,
@@ -327,8 +404,8 @@ class Wrapper(torch.optim.Optimizer):
         Raises
         ------
         RuntimeError:
-            without a closure; within a step that first_step began; if a layer keeps
-            running statistics and the optimizer does not know the model.
+            without a closure, or one that leaves no gradient; within a step that first_step
+            began.
         """
         if closure is None:
             raise RuntimeError(
@@ -336,25 +413,25 @@ class Wrapper(torch.optim.Optimizer):
                 "zeroes the gradients, computes the loss, calls backward and returns the loss; or "
                 f"call {', '.join(self.PARTS)}, with a backward pass before each of the last two"
             )
-        self._at_rest("step")
+        self._at_rest("step()")
         evaluate = torch.enable_grad()(closure)
-        unknown = self.model is None and self.steps == 0
+        self._used_up()  # of the step before, which a closure may leave there
         try:
             self._first_part()
-            with (
-                self.first_pass(),
-                first_pass or nullcontext(),
-                no_statistics(type(self).__name__) if unknown else nullcontext(),
-            ):
+            with self.first_pass(), first_pass or nullcontext():
                 loss = evaluate()
             self.first_step(scaler)
             with self.second_pass():
-                evaluate()
+                adversarial_loss = evaluate()
             self.second_step()
         except BaseException:
             self.restore()
             raise
+        losses = {"loss": _detached(loss), "adversarial_loss": _detached(adversarial_loss)}
+        self.trace = replace(cast(StepTrace, self.trace), **losses)
         return loss
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch is not to call the hooks a second time
 
     def _first_part(self) -> None:
         """What comes before the first pass; nothing, but for R-SAM."""
@@ -367,7 +444,7 @@ class Wrapper(torch.optim.Optimizer):
         The base's state and groups, the steps taken, where the draw stands: tensors and numbers
         only. Raises RuntimeError in the middle of a step.
         """
-        self._at_rest("state_dict")
+        self._at_rest("state_dict()")
         return {**self.base_optimizer.state_dict(), NAME: self._own_state()}
 
     def _own_state(self) -> dict[str, Any]:
@@ -376,22 +453,34 @@ class Wrapper(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from what `state_dict` gave.
 
-        Raises ValueError for the state of a base optimizer alone.
+        Raises ValueError for the state of a base optimizer alone, of another algorithm, or of
+        another draw. Nothing has changed then.
         """
-        self._at_rest("load_state_dict")
+        self._at_rest("load_state_dict()")
         if NAME not in state_dict:
             raise ValueError(
                 f"this is no state of {type(self).__name__}: it has no {NAME!r}. That of a base "
                 "optimizer is loaded by base_optimizer.load_state_dict"
             )
-        self._load_own_state(state_dict[NAME])
-        self.base_optimizer.load_state_dict({k: v for k, v in state_dict.items() if k != NAME})
+        state, before = state_dict[NAME], self._own_state()
+        if set(state) != set(before):
+            raise ValueError(
+                f"this is a state of another algorithm than {type(self).__name__}: its {NAME!r} "
+                f"holds {', '.join(sorted(state))}, not {', '.join(sorted(before))}"
+            )
+        self._load_own_state(state)
+        try:
+            self.base_optimizer.load_state_dict({k: v for k, v in state_dict.items() if k != NAME})
+        except BaseException:
+            self._load_own_state(before)
+            raise
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
         self.steps = int(state["steps"])
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: all of it, as torch's own would leave the base out."""
+        self._at_rest("a copy or a pickle")
         left = [name for name in self.__dict__ if name.startswith("_optimizer_")]  # hooks
         return {k: v for k, v in self.__dict__.items() if k not in (*left, "step")}
 
@@ -401,22 +490,5 @@ class Wrapper(torch.optim.Optimizer):
             self._adopt(self.base_optimizer)
 
 
-def _made(
-    make: Callable[..., torch.optim.Optimizer] | None,
-    groups: Iterable[dict[str, Any]],
-    options: Mapping[str, Any],
-) -> torch.optim.Optimizer:
-    """The base optimizer, of its class (or a function of the groups) and its options."""
-    if isinstance(make, torch.optim.Optimizer):
-        raise TypeError(
-            "a base optimizer that is already built knows its parameters: give it alone, "
-            "in place of the parameters, or give its class"
-        )
-    if not callable(make):
-        raise TypeError(
-            f"base_optimizer is the class of an optimizer, such as torch.optim.SGD, not {make!r}"
-        )
-    base = make(groups, **options)
-    if not isinstance(base, torch.optim.Optimizer):
-        raise TypeError(f"base_optimizer made a {type(base).__name__}, no torch optimizer")
-    return base
+def _detached(loss: Any) -> Any:
+    return loss.detach() if isinstance(loss, Tensor) else loss
