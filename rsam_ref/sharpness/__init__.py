@@ -2,12 +2,15 @@
 
 Every measure is a pure function of a loss and a flat vector w::
 
-    directions.py   the loss along random directions, filter by filter as long as w
-    ascent.py       the largest rise within a radius rho: projected gradient ascent
-    smoothing.py    the mean rise, and the gradient's turn, under filter-wise Gaussian noise
-    hessian.py      the largest eigenvalues of the Hessian: Lanczos on gradient differences
-    branch.py       the smooth branch that a network of ReLUs is on: what has that Hessian
-    inner.py        how much of the largest rise SAM and R-SAM reach in their one step
+    directions.py    the loss along random directions, filter by filter as long as w
+    ascent.py        the largest rise within a radius rho: projected gradient ascent
+    smoothing.py     the mean rise, and the gradient's turn, under filter-wise Gaussian noise
+    hessian.py       the Hessian's product with a vector: what the next four ask
+    eigenvalues.py   its largest and lowest eigenvalues, with bounds: Lanczos' iteration
+    trace.py         its trace and every layer's share, with intervals: Hutchinson, Hutch++
+    density.py       the density of all its eigenvalues: stochastic Lanczos quadrature
+    branch.py        the smooth branch that a network of ReLUs is on: what has that Hessian
+    inner.py         how much of the largest rise SAM and R-SAM reach in their one step
 
 ``loss_and_grad(w)`` is what the optimizers see, an `objective`, and `landscape.py` makes the one to
 measure with: it leaves the model and its running statistics as they were. `survey.py` takes all
@@ -16,29 +19,41 @@ measures of a trained model and `kept.py` keeps them, for ``rsam-ref sharpness``
 
 from rsam_ref.sharpness.ascent import Ascent, rho_sharpness
 from rsam_ref.sharpness.branch import Branch
+from rsam_ref.sharpness.density import Density, spectral_density
 from rsam_ref.sharpness.directions import filter_normalised_direction, loss_along, loss_over_plane
+from rsam_ref.sharpness.eigenvalues import Eigenvalues, curvature_over_parts, hessian_eigenvalues
 from rsam_ref.sharpness.estimate import Estimate
-from rsam_ref.sharpness.hessian import Eigenvalues, hessian_eigenvalues, hessian_product
+from rsam_ref.sharpness.hessian import block, extrapolated_product, hessian_product, product_at
 from rsam_ref.sharpness.inner import METHODS, InnerMaximum, Reached, inner_maximum
 from rsam_ref.sharpness.landscape import Landscape
 from rsam_ref.sharpness.smoothing import average_sharpness, gradient_stability
+from rsam_ref.sharpness.trace import TraceEstimate, hutch_plus_plus, hutchinson
 
 __all__ = [
     "METHODS",
     "Ascent",
     "Branch",
+    "Density",
     "Eigenvalues",
     "Estimate",
     "InnerMaximum",
     "Landscape",
     "Reached",
+    "TraceEstimate",
     "average_sharpness",
+    "block",
+    "curvature_over_parts",
+    "extrapolated_product",
     "filter_normalised_direction",
     "gradient_stability",
     "hessian_eigenvalues",
     "hessian_product",
+    "hutch_plus_plus",
+    "hutchinson",
     "inner_maximum",
     "loss_along",
     "loss_over_plane",
+    "product_at",
     "rho_sharpness",
+    "spectral_density",
 ]

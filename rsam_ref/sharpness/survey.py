@@ -33,8 +33,8 @@ from rsam_ref.data import Samples
 from rsam_ref.data.feed import batches
 from rsam_ref.sharpness.ascent import rho_sharpness
 from rsam_ref.sharpness.directions import filter_normalised_direction, loss_along
+from rsam_ref.sharpness.eigenvalues import hessian_eigenvalues
 from rsam_ref.sharpness.estimate import Estimate
-from rsam_ref.sharpness.hessian import hessian_eigenvalues
 from rsam_ref.sharpness.inner import inner_maximum
 from rsam_ref.sharpness.landscape import Landscape
 from rsam_ref.sharpness.smoothing import average_sharpness, gradient_stability

@@ -1,0 +1,158 @@
+"""The Hessian's eigenvalues at both ends, its steepest curvatures, in loss per weight^2.
+
+Lanczos' iteration needs nothing but products with vectors, and one run serves both ends: the
+largest eigenvalues say how sharp the loss is, the lowest whether it bends down anywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from rsam_backends import Stream, normal_like
+from rsam_backends.base import Array
+from rsam_ref.algorithms.sam import LossAndGrad, norm
+from rsam_ref.sharpness.branch import Branch
+from rsam_ref.sharpness.estimate import Estimate
+from rsam_ref.sharpness.hessian import (
+    Product,
+    extrapolated_product,
+    hessian_product,
+    precision,
+    product_at,
+)
+from rsam_ref.sharpness.lanczos import Lanczos
+
+
+@dataclass(frozen=True, slots=True)
+class Eigenvalues:
+    """The largest eigenvalues of a Hessian, and its lowest."""
+
+    values: list[float]
+    """The largest first."""
+    bounds: list[float]
+    """For each value a distance within which an eigenvalue lies: the length of H q - value q for a
+    unit vector q, with what is known of H q's own error. It speaks of the loss on these samples
+    alone, and not of the value's rank: an eigenvalue may have been missed."""
+    gradients: int
+    """How many gradients it cost; a product that the loss can do itself counts as two."""
+    lowest: list[float] = field(default_factory=list)
+    """The lowest first."""
+    lowest_bounds: list[float] = field(default_factory=list)
+    vectors: list[Array] = field(default_factory=list, repr=False, compare=False)
+    """The unit vectors q (P,) of ``values``, then those of ``lowest``."""
+
+
+def hessian_eigenvalues(
+    loss_and_grad: LossAndGrad,
+    w: Array,
+    k: int = 1,
+    *,
+    lowest: int = 0,
+    iterations: int = 100,
+    tolerance: float = 1e-4,
+    stream: Stream,
+) -> Eigenvalues:
+    """The k largest eigenvalues of the Hessian at w (P,) and the ``lowest``, by Lanczos' iteration.
+
+    It ends when what is left of every H q - value q is at most ``tolerance`` times the largest
+    size of those eigenvalues, or after ``iterations`` products; the bounds say how far it came.
+    From one start the iteration sees one vector of every eigenspace; where that space is used up it
+    starts anew beside it. Memory: ``iterations`` vectors like w.
+
+    The value is q . H q with H q extrapolated (hessian.py) or the loss's own. The bound is the sum
+    of ||H q - value q||, of the extrapolation's error, and of how far a difference over 1e-5 of the
+    weights disagrees with it: there a kink shows that is in the loss and that `Branch` leaves.
+    """
+    size = math.prod(w.shape)
+    if not 1 <= k <= size:
+        raise ValueError(f"k counts eigenvalues, 1 to the {size} weights, not {k}")
+    if not 0 <= lowest <= size:
+        raise ValueError(f"lowest counts eigenvalues, 0 to the {size} weights, not {lowest}")
+    wanted = min(k + lowest, size)
+    if iterations < wanted:
+        raise ValueError(
+            f"{wanted} eigenvalues need at least {wanted} iterations, not {iterations}"
+        )
+    exact = getattr(loss_and_grad, "hessian_product", None) is not None
+    branch = loss_and_grad if exact else Branch(loss_and_grad, w)
+    gradients = 0 if exact else 1
+
+    def counted(v: Array) -> tuple[float, Array]:
+        nonlocal gradients
+        gradients += 1
+        return branch(v)
+
+    def product(v: Array) -> Array:
+        nonlocal gradients
+        if not exact:
+            return hessian_product(counted, w, v)
+        gradients += 2
+        return own(v)
+
+    own = product_at(loss_and_grad, w) if exact else product
+    run = _run(product, w, k, lowest, min(iterations, size), tolerance, stream)
+    values, coefficients = run.eigenpairs()
+    scale = max(abs(values[0]), abs(values[-1]))
+    ends = [*range(len(values) - 1, len(values) - 1 - k, -1), *range(lowest)]
+    found = []
+    for i in ends:
+        q = run.vector(coefficients[:, i])
+        if exact:
+            image, error = product(q), precision(w) * size**0.5 * scale
+        else:
+            image, error = extrapolated_product(counted, w, q)
+            error += float(norm(hessian_product(counted, w, q, times=1 / 3) - image))
+        value = float(q @ image)
+        found.append((value, float(norm(image - value * q)) + error, q))
+    top = sorted(found[:k], key=lambda pair: -pair[0])
+    bottom = sorted(found[k:], key=lambda pair: pair[0])
+    return Eigenvalues(
+        [value for value, _, _ in top],
+        [bound for _, bound, _ in top],
+        gradients,
+        [value for value, _, _ in bottom],
+        [bound for _, bound, _ in bottom],
+        [q for _, _, q in top + bottom],
+    )
+
+
+def _run(
+    product: Product,
+    w: Array,
+    k: int,
+    lowest: int,
+    limit: int,
+    tolerance: float,
+    stream: Stream,
+) -> Lanczos:
+    """Lanczos' iteration until both ends are as near as ``tolerance``, ``limit`` steps at most."""
+    run = Lanczos(product, normal_like(w, stream))
+    while True:
+        beta = run.step()
+        m = len(run.diagonal)
+        values, vectors = run.eigenpairs()
+        scale = max(abs(value) for value in values)
+        wanted = [i for i in range(m) if i < lowest or i >= m - k]
+        left = max(beta * abs(float(vectors[-1, i])) for i in wanted)
+        met = m >= min(k + lowest, limit) and left <= tolerance * scale
+        closed = beta <= precision(w) ** 0.5 * scale
+        if m == limit or (met and not closed):
+            return run
+        if closed:  # H leads nowhere new from here, which says nothing of what lies elsewhere
+            run.start_anew(normal_like(w, stream))
+        else:
+            run.go_on()
+
+
+def curvature_over_parts(parts: Sequence[LossAndGrad], w: Array, q: Array) -> Estimate:
+    """The curvature q . H q along a unit vector q (P,), and its spread over parts of the samples.
+
+    ``parts`` are the mean losses on disjoint parts, equally large, of the samples; their mean is
+    the loss. Where q is an eigenvector of that loss the mean is its eigenvalue, and the interval
+    says how far other samples would have moved the curvature along this q. For an end of the
+    spectrum q was chosen as the steepest on these samples, so on others it is less steep than that:
+    the interval is that of a fixed direction, and no bound on their eigenvalue.
+    """
+    return Estimate.of(float(q @ product_at(part, w)(q)) for part in parts)
