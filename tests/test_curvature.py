@@ -215,7 +215,7 @@ def test_the_trace_and_every_layer_s_share(name, estimate):
 def test_the_interval_of_the_trace_holds_in_95_of_100_seeds():
     """The network's largest eigenvalue, a third of its trace, is no matter of chance in Hutch++.
 
-    Hutchinson's estimate has it in every probe, squared and so skew: its interval is a little short.
+    Hutchinson's estimate has it in every probe, and so skew that its interval is a little short.
     """
     h = exact_hessian("bn")
     product, w, part = (lambda v: h @ v), curved("bn").w, curved("bn").slices[:1]

@@ -12,10 +12,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsam_backends import Stream
+from rsam_backends import Stream, normal_like
 from rsam_backends.base import Array
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, norm
 from rsam_ref.algorithms.settings import check_step
+from rsam_ref.sharpness.estimate import Estimate
 
 LONGEST = 4.0  # radii: beyond this a step's direction on the sphere hardly changes any more
 
@@ -69,13 +70,34 @@ def rho_sharpness(
         raise ArithmeticError(f"the loss at the weights themselves is {loss}")
     points = [0 * w, *(into_ball(eps, rho) for eps in starts)]
     for _ in range(restarts):
-        z = stream.normal(w.size, w.dtype)
+        z = normal_like(w, stream)
         points.append(rho / (norm(z) + TINY) * z)
     climbs = [_climb(loss_and_grad, w, eps, rho, steps) for eps in points]
     histories = [[max(value - loss, 0.0) for value in values] for _, values in climbs]
     best = max(range(len(climbs)), key=lambda i: histories[i][-1])
     gradients = 1 + len(points) * (steps + 1)
     return Ascent(histories[best][-1], climbs[best][0], histories, gradients)
+
+
+def m_sharpness(
+    parts: Sequence[LossAndGrad],
+    w: Array,
+    *,
+    rho: float,
+    steps: int = 30,
+    restarts: int = 0,
+    stream: Stream,
+) -> Estimate:
+    """The mean over parts of the samples of each part's own largest rise within rho of w (P,).
+
+    ``parts`` are the mean losses on m samples each. The smaller m, the larger it is, since every
+    part has its own eps; with one part it is `rho_sharpness` (Foret, Kleiner, Mobahi and Neyshabur,
+    ICLR 2021, section 4.1). The interval is over parts.
+    """
+    return Estimate.of(
+        rho_sharpness(part, w, rho=rho, steps=steps, restarts=restarts, stream=stream).rise
+        for part in parts
+    )
 
 
 def _climb(

@@ -7,8 +7,9 @@ largest eigenvalues say how sharp the loss is, the lowest whether it bends down 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from rsam_backends import Stream, normal_like
 from rsam_backends.base import Array
@@ -65,6 +66,60 @@ def hessian_eigenvalues(
     of ||H q - value q||, of the extrapolation's error, and of how far a difference over 1e-5 of the
     weights disagrees with it: there a kink shows that is in the loss and that `Branch` leaves.
     """
+    exact = getattr(loss_and_grad, "hessian_product", None) is not None
+    branch = loss_and_grad if exact else Branch(loss_and_grad, w)
+    gradients = 0 if exact else 1
+    own = product_at(loss_and_grad, w) if exact else None
+
+    def counted(v: Array) -> tuple[Any, Array]:
+        nonlocal gradients
+        gradients += 1
+        return branch(v)
+
+    def product(v: Array) -> Array:
+        nonlocal gradients
+        if own is None:
+            return hessian_product(counted, w, v)
+        gradients += 2
+        return own(v)
+
+    def checked(q: Array) -> tuple[Array, float]:
+        if own is not None:
+            image = product(q)
+            return image, precision(w) * math.prod(w.shape) ** 0.5 * float(norm(image))
+        image, error = extrapolated_product(counted, w, q)
+        near = hessian_product(counted, w, q, times=1 / 3)
+        return image, error + float(norm(near - image))
+
+    found = eigenvalues_of(
+        product,
+        checked,
+        w,
+        k,
+        lowest=lowest,
+        iterations=iterations,
+        tolerance=tolerance,
+        stream=stream,
+    )
+    return replace(found, gradients=gradients)
+
+
+def eigenvalues_of(
+    product: Product,
+    checked: Callable[[Array], tuple[Array, float]],
+    w: Array,
+    k: int,
+    *,
+    lowest: int = 0,
+    iterations: int = 100,
+    tolerance: float = 1e-4,
+    stream: Stream,
+) -> Eigenvalues:
+    """The ends of any symmetric matrix's spectrum, by products with vectors like w (P,).
+
+    ``checked`` is the product once more, as good as it can be had, with a bound of its error; the
+    values and their bounds are made of it. The gradients are not counted here.
+    """
     size = math.prod(w.shape)
     if not 1 <= k <= size:
         raise ValueError(f"k counts eigenvalues, 1 to the {size} weights, not {k}")
@@ -75,35 +130,13 @@ def hessian_eigenvalues(
         raise ValueError(
             f"{wanted} eigenvalues need at least {wanted} iterations, not {iterations}"
         )
-    exact = getattr(loss_and_grad, "hessian_product", None) is not None
-    branch = loss_and_grad if exact else Branch(loss_and_grad, w)
-    gradients = 0 if exact else 1
-
-    def counted(v: Array) -> tuple[float, Array]:
-        nonlocal gradients
-        gradients += 1
-        return branch(v)
-
-    def product(v: Array) -> Array:
-        nonlocal gradients
-        if not exact:
-            return hessian_product(counted, w, v)
-        gradients += 2
-        return own(v)
-
-    own = product_at(loss_and_grad, w) if exact else product
     run = _run(product, w, k, lowest, min(iterations, size), tolerance, stream)
-    values, coefficients = run.eigenpairs()
-    scale = max(abs(values[0]), abs(values[-1]))
-    ends = [*range(len(values) - 1, len(values) - 1 - k, -1), *range(lowest)]
+    coefficients = run.eigenpairs()[1]
+    m = len(run.diagonal)
     found = []
-    for i in ends:
+    for i in [*range(m - 1, m - 1 - k, -1), *range(lowest)]:
         q = run.vector(coefficients[:, i])
-        if exact:
-            image, error = product(q), precision(w) * size**0.5 * scale
-        else:
-            image, error = extrapolated_product(counted, w, q)
-            error += float(norm(hessian_product(counted, w, q, times=1 / 3) - image))
+        image, error = checked(q)
         value = float(q @ image)
         found.append((value, float(norm(image - value * q)) + error, q))
     top = sorted(found[:k], key=lambda pair: -pair[0])
@@ -111,7 +144,7 @@ def hessian_eigenvalues(
     return Eigenvalues(
         [value for value, _, _ in top],
         [bound for _, bound, _ in top],
-        gradients,
+        0,
         [value for value, _, _ in bottom],
         [bound for _, bound, _ in bottom],
         [q for _, _, q in top + bottom],

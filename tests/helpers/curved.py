@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.nn import functional as F
+from torch import nn
 
 from rsam_ref import SGD, objective
 from rsam_ref.data import digits
@@ -64,21 +64,23 @@ class Curved:
         for layer in self.model.modules().values():
             match layer:
                 case Linear():
-                    values = F.linear(values, views.pop(0), views.pop(0))
+                    values = nn.functional.linear(values, views.pop(0), views.pop(0))
                 case Conv2d():
-                    values = F.conv2d(values, views.pop(0), views.pop(0), padding=1)
+                    values = nn.functional.conv2d(values, views.pop(0), views.pop(0), padding=1)
                 case BatchNorm2d():
                     mean, var = (
                         torch.from_numpy(np.array(a))
                         for a in (layer.running_mean, layer.running_var)
                     )
-                    values = F.batch_norm(values, mean, var, views.pop(0), views.pop(0), eps=1e-5)
+                    values = nn.functional.batch_norm(
+                        values, mean, var, views.pop(0), views.pop(0), eps=1e-5
+                    )
                 case ReLU():
                     values = values.relu()
                 case Tanh():
                     values = values.tanh()
                 case MaxPool2d():
-                    values = F.max_pool2d(values, 2)
+                    values = nn.functional.max_pool2d(values, 2)
                 case Flatten():
                     values = values.flatten(1)
         assert not views
@@ -86,7 +88,7 @@ class Curved:
 
     def torch_loss(self, w: torch.Tensor) -> torch.Tensor:
         """The loss at w (P,), in PyTorch."""
-        return F.cross_entropy(self.scores(w), torch.from_numpy(self.y))
+        return nn.functional.cross_entropy(self.scores(w), torch.from_numpy(self.y))
 
     @property
     def torch_w(self) -> torch.Tensor:
