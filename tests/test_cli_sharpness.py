@@ -88,7 +88,7 @@ def test_all_measures_of_two_models(runs, tmp_path):
     count = Counter((row["model"], row["measure"]) for row in rows)
     inner = 2 * 2 * (1 + 4 + 3 * 2 + 4)  # batches, radii; maximum, SAM, draws by sigma, ascent
     for model in ("mlp-sam", "cnn-rsam"):
-        counts = {name: count[model, name] for name in survey.MEASURES}
+        counts = {name: count[model, name] for name in survey.MEASURES if count[model, name]}
         assert counts == {
             "line": 10,
             "plane": 25,
@@ -127,6 +127,73 @@ def test_all_measures_of_two_models(runs, tmp_path):
     assert json.loads((out / "sharpness.json").read_text()) == same
 
 
+NAMED = [name for name in survey.MEASURES if name not in survey.USUAL]
+
+
+def test_measures_that_must_be_named(runs, tmp_path):
+    asked = [
+        part for name in ("hessian", "average", "worst", *NAMED) for part in ("--measure", name)
+    ]
+    done = command(
+        *("sharpness", str(runs / "mlp-sam"), str(runs / "cnn-rsam"), *OPTIONS, *asked),
+        *("--lowest", "1", "--probes", "4", "--parts", "3"),
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("Trace of the Hessian", "fisher trace", "0.01 quadratic", "1 largest", "-1"):
+        assert text in done.stdout
+    out = tmp_path / "runs" / "sharpness"
+    for name in ("flatness.png", "eigenplane.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    rows = json.loads((out / "sharpness.json").read_text())
+    for model, layers in (("mlp-sam", ["1", "3"]), ("cnn-rsam", ["0", "3", "7"])):
+        own = {
+            name: [r for r in rows if (r["model"], r["measure"]) == (model, name)]
+            for name in survey.MEASURES
+        }
+        hessian = {r["x"]: r for r in own["hessian"]}
+        assert list(hessian) == [1, 2, -1]
+        for row in hessian.values():
+            assert row["low"] < row["value"] < row["high"]
+            assert row["sample_low"] < row["value"] < row["sample_high"]
+        whole, *shares = own["trace"]
+        assert [r["part"] for r in shares] == layers
+        assert sum(r["value"] for r in shares) == pytest.approx(whole["value"])
+        assert [(r["part"], r["x"]) for r in own["layers"]] == [
+            (layer, x) for layer in layers for x in (1, -1)
+        ]
+        for row in own["layers"]:  # Cauchy's interlacing
+            assert hessian[-1]["low"] <= row["value"] <= hessian[1]["high"]
+        assert sum(r["value"] for r in own["density"]) * (
+            own["density"][1]["x"] - own["density"][0]["x"]
+        ) == pytest.approx(1, rel=0.01)
+        traces = {r["method"]: r for r in own["gauss-newton"] if r["x"] == 0}
+        assert list(traces) == ["hessian", "gauss-newton", "fisher"]
+        assert traces["hessian"]["value"] == whole["value"]
+        assert traces["fisher"]["low"] == traces["fisher"]["high"]
+        assert traces["fisher"]["sample_low"] < traces["fisher"]["value"]
+        # with ReLU both have one trace
+        assert whole["low"] < traces["gauss-newton"]["value"] < whole["high"]
+        assert len(own["eigenplane"]) == 25
+        kinks = {(r["method"], r["sigma"]): r["value"] for r in own["kinks"]}
+        for row in own["average"]:
+            assert kinks["rise", row["sigma"]] == row["value"]
+            beyond = kinks["rise", row["sigma"]] - kinks["quadratic", row["sigma"]]
+            assert kinks["beyond", row["sigma"]] == pytest.approx(beyond)
+        for part, all_of in zip(own["m-sharpness"], own["worst"], strict=True):
+            assert part["value"] > 0.9 * all_of["value"]
+
+
+def test_gauss_newton_is_for_cross_entropy(runs, tmp_path):
+    settings = {"limit": 100, "epochs": 1, "loss": "sigmoid", "model": "mlp"}
+    Run.start(tmp_path / "sigmoid", recipe.check(settings, "sigmoid")).go()
+    done = called("sharpness", str(tmp_path / "sigmoid"), "--measure", "gauss-newton", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "was trained by sigmoid: name other measures" in done.stderr
+    with pytest.raises(ValueError, match="gauss-newton is for networks trained by cross-entropy"):
+        survey.Subject(load_trained(tmp_path / "sigmoid"), survey.SurveySettings()).outputs()
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -142,6 +209,9 @@ def test_all_measures_of_two_models(runs, tmp_path):
         (["--seed", "-1"], 2, "a seed must be a whole number >= 0, not -1"),
         (["--dtype", "float16"], 2, "--dtype is float32 or float64, not float16"),
         (["--eigenvalues", "99999999"], 1, "k counts eigenvalues, 1 to the 1210 weights"),
+        (["--lowest", "-1"], 2, "lowest must be at least 0, not -1"),
+        (["--probes", "1"], 2, "an interval needs at least 2 probes, not 1"),
+        (["--parts", "0"], 2, "parts must be at least 1, not 0"),
         (["--out", "/dev/null/x"], 1, "Not a directory"),
     ],
 )

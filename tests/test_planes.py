@@ -41,7 +41,9 @@ def test_a_plane_goes_through_three_models(kind):
     assert plane.places[0] == (0, 0)
     assert plane.places[1][1] == pytest.approx(0, abs=1e-13)
     loss = lambda w: np.sin(np.asarray(w)).sum()
-    losses = loss_over_plane(loss, *points[:1], plane.across, plane.up, *zip(plane.places[2]))
+    losses = loss_over_plane(
+        loss, points[0], plane.across, plane.up, plane.places[2][:1], plane.places[2][1:]
+    )
     np.testing.assert_allclose(losses, loss(points[2]))
 
 
@@ -82,12 +84,12 @@ def test_a_trajectory_s_principal_axes_are_those_of_the_svd():
 
 
 def test_a_barrier_is_the_rise_above_the_line():
-    double_well = lambda w: float((w[0] ** 2 - 1) ** 2 + w[0] / 10)
+    double_well = lambda w: (w[0] ** 2 - 1) ** 2 + w[0] / 10
     found = loss_barrier(double_well, np.array([-1.0]), np.array([1.0]), points=21)
     assert found.height == pytest.approx(1)
     assert found.steps[10] == 0.5
     assert found.losses[0] == double_well([-1.0])
-    bowl = loss_barrier(lambda w: float(w @ w), np.array([-1.0]), np.array([2.0]))
+    bowl = loss_barrier(lambda w: w @ w, np.array([-1.0]), np.array([2.0]))
     assert bowl.height == 0
 
 
@@ -137,7 +139,7 @@ def test_only_mlps_are_matched():
     with pytest.raises(ValueError, match="units are matched for MLPs"):
         matched(w, w, [(2, 1, 2, 3)], stream=stream())
     with pytest.raises(ValueError, match="points >= 3, not 2"):
-        loss_barrier(lambda w: 0.0, w, w, points=2)
+        loss_barrier(lambda w: w @ w, w, w, points=2)
 
 
 # Parts

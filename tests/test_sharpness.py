@@ -21,17 +21,31 @@ from rsam_ref.sharpness import (
     Branch,
     Estimate,
     Landscape,
+    ModelOutputs,
     average_sharpness,
+    block,
+    exact_traces,
     filter_normalised_direction,
+    fisher_trace,
+    gauss_newton_eigenvalues,
+    gauss_newton_trace,
     gradient_stability,
     hessian_eigenvalues,
     hessian_product,
+    hutch_plus_plus,
     inner_maximum,
+    kinks,
     loss_along,
     loss_over_plane,
+    matched,
+    plane_of_trajectory,
+    product_at,
     rho_sharpness,
+    spectral_density,
 )
+from rsam_ref.sharpness.gauss_newton import softmax
 from rsam_ref.sharpness.survey import Subject, SurveySettings
+from tests.helpers.curved import curved
 from tests.helpers.problems import net
 
 
@@ -237,6 +251,38 @@ def test_gradient_stability():
         for s in (0.1, 0.5, 2.0)
     ]
     assert falling == sorted(falling, reverse=True)
+
+
+def test_kinks_are_what_the_quadratic_form_leaves():
+    """A quadratic has none; of |w| all is beyond; and a network's rise tends to its form."""
+    loss = Quadratic([1.0, 2, 3, -4])
+    w, shapes = np.ones(4), [(2, 2)]
+    product = lambda v: loss.H @ v
+    found = kinks(loss.loss, product, w, shapes, sigma=0.3, draws=5, stream=stream())
+    assert found.beyond.mean == pytest.approx(0, abs=1e-12)
+    assert found.rise == average_sharpness(
+        loss.loss, w, shapes, sigma=0.3, draws=5, stream=stream()
+    )
+    bent = kinks(
+        lambda w: np.abs(w - 1).sum(), lambda v: 0 * v, w, shapes, sigma=0.3, stream=stream()
+    )
+    assert bent.beyond == bent.rise
+    network = curved("bn")
+    product = product_at(network.loss, network.w)
+    shares = [
+        kinks(
+            network.loss.loss,
+            product,
+            network.w,
+            network.shapes,
+            sigma=sigma,
+            draws=20,
+            stream=stream(),
+        )
+        for sigma in (1e-6, 1e-4)
+    ]
+    assert shares[0].rise.mean == pytest.approx(shares[0].quadratic.mean, rel=1e-4)
+    assert shares[1].beyond.interval[0] > 0.5 * shares[1].quadratic.mean
 
 
 def test_an_estimate_has_student_s_interval():
@@ -604,6 +650,20 @@ def test_the_measures_run_on_a_device(double_backend):
         average_sharpness(landscape.loss, w, shapes, sigma=0.1, draws=2, stream=stream())
         gradient_stability(landscape, w, shapes, sigma=0.1, draws=2, stream=stream())
         assert len(hessian_eigenvalues(landscape, w, 2, iterations=5, stream=stream()).values) == 2
+        product, part = product_at(landscape, w), model.weights.slices[0]
+        assert block(product, w, part)(w[part]).shape == (30,)
+        hutch_plus_plus(product, w, products=6, parts=[part], stream=stream())
+        assert len(spectral_density(product, w, probes=2, steps=3, stream=stream()).nodes[0]) == 3
+        kinks(landscape.loss, product, w, shapes, sigma=0.1, draws=2, stream=stream())
+        outputs = ModelOutputs(model, x, chunk=5)
+        p = softmax(outputs(w))
+        gauss_newton_trace(outputs, w, probes=2, stream=stream())
+        fisher_trace(outputs, 0 * p, w, probes=2, stream=stream())
+        exact_traces(outputs.samples()[:2], 0 * p, w)
+        gauss_newton_eigenvalues(outputs, w, 1, iterations=3, stream=stream())
+        other = w[::-1].copy()
+        matched(w, other, shapes, stream=stream())
+        assert plane_of_trajectory([w, other, 2 * w])[0].apart[0] < 1e-5
         inner_maximum(landscape, w, shapes, rho=0.1, draws=1, steps=10, stream=stream())
         d = filter_normalised_direction(w, shapes, stream())
         assert loss_over_plane(landscape.loss, w, d, d, [0.0, 1.0], [0.0]).shape == (1, 2)

@@ -39,8 +39,8 @@ def sharpness(
     measure: Annotated[
         list[str] | None,
         Option(
-            help="line, plane, worst, average, stability, hessian or inner; repeatable.  "
-            "[default: all]"
+            help="line, plane, worst, average, stability, hessian, inner; trace, layers, density, "
+            "gauss-newton, eigenplane, kinks, m-sharpness; repeatable.  [default: line to inner]"
         ),
     ] = None,
     rho: Annotated[
@@ -59,10 +59,18 @@ def sharpness(
     steps: Annotated[int, Option(help="Steps of projected ascent; for inner 10 or more.")] = 30,
     restarts: Annotated[int, Option(help="Its random starts, besides the weights.")] = 2,
     eigenvalues: Annotated[int, Option(help="How many of the Hessian's largest.")] = 5,
+    lowest: Annotated[int, Option(help="How many of its lowest.")] = 0,
+    probes: Annotated[
+        int, Option(help="Random probes of a density; a trace has three times as many products.")
+    ] = 10,
+    parts: Annotated[
+        int, Option(help="Parts of the samples: for the spread over samples, and for m-sharpness.")
+    ] = 5,
     lam: Annotated[float, Option(help="R-SAM's weight of the gradient against the draw.")] = 2.0,
     seed: Annotated[int, Option(help="Decides samples, directions and draws.")] = 0,
     dtype: Annotated[
-        str, Option(help="float64, or float32 in half the time; hessian is always in float64.")
+        str,
+        Option(help="float64, or float32 in half the time; never for what asks the Hessian."),
     ] = "float64",
     out: Annotated[Path, Option(metavar="DIR", help="Where the results go.")] = Path(
         "runs/sharpness"
@@ -76,11 +84,15 @@ def sharpness(
     line, plane: the loss along random directions. worst: the largest rise within rho (SAM's
     sharpness). average: the mean rise under noise. stability: how far noise turns the gradient.
     hessian: the largest eigenvalues. inner: the share of the largest rise that SAM, k-step SAM and
-    R-SAM reach on mini-batches. The losses are those of training samples, with batch norm's running
-    statistics, for inner with the batch's. Nothing in the runs' folders changes. Ctrl-C keeps what
-    was measured; the same command goes on from it.
+    R-SAM reach on mini-batches. Only when named: trace, layers, density: the Hessian's trace with
+    every layer's share, every layer's own eigenvalues, the density of all eigenvalues.
+    gauss-newton: Gauss-Newton's matrix and the empirical Fisher beside the Hessian. eigenplane: the
+    loss over the plane of the two leading eigenvectors. kinks: how much of average the Hessian
+    explains. m-sharpness: worst, part by part of the samples. The losses are those of training
+    samples, with batch norm's running statistics, for inner with the batch's. Nothing in the runs'
+    folders changes. Ctrl-C keeps what was measured; the same command goes on from it.
     """
-    from rsam_ref.sharpness.survey import MEASURES, SurveySettings
+    from rsam_ref.sharpness.survey import MEASURES, PRECISE, USUAL, SurveySettings
     from rsam_ref.training.trained import load_trained
 
     with usage_errors():
@@ -102,19 +114,30 @@ def sharpness(
             steps=steps,
             restarts=restarts,
             eigenvalues=eigenvalues,
+            lowest=lowest,
+            probes=probes,
+            parts=parts,
             lam=lam,
             seed=seed,
         )
-        if "inner" in (measure or MEASURES) and steps < max(settings.ascent_steps):
+        if "inner" in (measure or USUAL) and steps < max(settings.ascent_steps):
             raise ValueError(
                 f"--steps {steps}: inner compares ascents of up to {max(settings.ascent_steps)} "
                 "steps with the maximum, which needs as many; or name other measures"
             )
     models = [load_trained(path, dtype=dtype) for path in checkpoint]
+    if "gauss-newton" in (measure or ()):
+        with usage_errors():
+            for trained in models:
+                if trained.recipe.loss != "cross-entropy":
+                    raise ValueError(
+                        f"gauss-newton is for cross-entropy; {trained.folder} was trained by "
+                        f"{trained.recipe.loss}: name other measures"
+                    )
     plan = []
     for path, trained, label in zip(checkpoint, models, _labels(models)):
-        for name in [name for name in MEASURES if name in (measure or MEASURES)]:
-            precisely = name == "hessian" and dtype != "float64"
+        for name in [name for name in MEASURES if name in (measure or USUAL)]:
+            precisely = name in PRECISE and dtype != "float64"
             plan.append(
                 (label, name, load_trained(path, dtype="float64") if precisely else trained)
             )
@@ -208,12 +231,19 @@ def _write(out: Path, rows: list[dict[str, Any]]) -> None:
 def _write_figures(out: Path, rows: list[dict[str, Any]]) -> list[str]:
     """The figures of what was measured; their names."""
     from rsam_ref.figures import save
-    from rsam_ref.sharpness.figures import PANELS, flatness_figure, inner_figure, plane_figure
+    from rsam_ref.sharpness.figures import (
+        PANELS,
+        eigenplane_figure,
+        flatness_figure,
+        inner_figure,
+        plane_figure,
+    )
 
     measured = {row["measure"] for row in rows}
     figures = {
         "flatness.png": (measured & PANELS.keys(), flatness_figure),
         "plane.png": (measured & {"plane"}, plane_figure),
+        "eigenplane.png": (measured & {"eigenplane"}, eigenplane_figure),
         "inner.png": (
             [row for row in rows if row["measure"] == "inner" and row["value"] is not None],
             inner_figure,
@@ -226,31 +256,65 @@ def _write_figures(out: Path, rows: list[dict[str, Any]]) -> list[str]:
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    """The numbers in short; the lines and planes are for the figures."""
-    wanted = {
-        "worst": ("rho", "Largest rise of the loss"),
-        "average": ("sigma", "Mean rise of the loss under noise, 95 % interval"),
-        "stability": ("sigma", "Cosine of the gradients at w and w + D, 95 % interval"),
-        "hessian": ("x", "Largest eigenvalues of the Hessian, bounds"),
-    }
-    for measure, (along, title) in wanted.items():
+    """The numbers in short; the lines, planes and densities are for the figures."""
+    for measure, (heading, title) in TABLES.items():
         own = [row for row in rows if row["measure"] == measure]
         if own:
-            console.print(_table(own, along, title))
+            console.print(_table(own, heading, title))
     inner = [row for row in rows if row["measure"] == "inner"]
     for model in dict.fromkeys(row["model"] for row in inner):
         console.print(_inner_table(model, [row for row in inner if row["model"] == model]))
 
 
-def _table(rows: list[dict[str, Any]], along: str, title: str) -> Table:
-    """A row a radius, scale or rank; a column a model."""
+TABLES = {
+    "worst": ("rho", "Largest rise of the loss"),
+    "average": ("sigma", "Mean rise of the loss under noise, 95 % interval"),
+    "stability": ("sigma", "Cosine of the gradients at w and w + D, 95 % interval"),
+    "hessian": (
+        "rank",
+        "Eigenvalues of the Hessian, largest (1, 2, ...) and lowest (-1, ...), bounds on these "
+        "samples, and the 95 % interval over parts of them along each eigenvector",
+    ),
+    "trace": ("layer", "Trace of the Hessian and shares of it, 95 % interval over probes"),
+    "layers": ("layer", "Largest and lowest eigenvalue of every layer's block, bounds"),
+    "gauss-newton": (
+        "of",
+        "Traces and largest eigenvalues: 95 % interval over probes or bounds, and over samples",
+    ),
+    "kinks": ("sigma", "Mean rise under noise, its quadratic form, and the rest"),
+    "m-sharpness": ("rho", "Largest rise, part by part of the samples: mean over parts"),
+}
+"""The measures that are printed: what the rows are told by, and the title."""
+
+
+def _told(row: dict[str, Any]) -> str:
+    """What a row of a table is told by: radius, scale, rank, layer, method."""
+    match row["measure"]:
+        case "worst" | "m-sharpness":
+            return f"{row['rho']:g}"
+        case "average" | "stability":
+            return f"{row['sigma']:g}"
+        case "hessian":
+            return f"{row['x']:g}"
+        case "trace":
+            return row["part"] or "all"
+        case "layers":
+            return f"{row['part']} {'largest' if row['x'] > 0 else 'lowest'}"
+        case "kinks":
+            return f"{row['sigma']:g} {row['method']}"
+        case _:
+            return f"{row['method']} {row['x'] or 'trace'}"
+
+
+def _table(rows: list[dict[str, Any]], heading: str, title: str) -> Table:
+    """A row a radius, scale, rank or layer; a column a model."""
     models = list(dict.fromkeys(row["model"] for row in rows))
-    table = Table("rank" if along == "x" else along, title=title, box=box.SIMPLE_HEAD)
+    table = Table(heading, title=title, box=box.SIMPLE_HEAD)
     for model in models:
         table.add_column(model, justify="right")
-    for at in dict.fromkeys(row[along] for row in rows):
-        found = {row["model"]: _value(row) for row in rows if row[along] == at}
-        table.add_row(f"{at:g}", *(found.get(model, "") for model in models))
+    for told in dict.fromkeys(map(_told, rows)):
+        found = {row["model"]: _value(row) for row in rows if _told(row) == told}
+        table.add_row(told, *(found.get(model, "") for model in models))
     return table
 
 
@@ -286,6 +350,8 @@ def _value(row: dict[str, Any]) -> str:
     if row["value"] is None:
         return "not finite"
     text = f"{row['value']:.4g}"
-    if row["low"] is not None:
+    if row["low"] is not None and row["high"] > row["low"]:
         text += f" ± {row['high'] - row['value']:.1g}"
+    if row.get("sample_low") is not None:
+        text += f" ({row['sample_low']:.3g} to {row['sample_high']:.3g})"
     return text

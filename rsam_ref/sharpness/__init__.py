@@ -4,7 +4,7 @@ Every measure is a pure function of a loss and a flat vector w::
 
     directions.py    the loss along random directions, filter by filter as long as w
     ascent.py        the largest rise within a radius rho: projected gradient ascent
-    smoothing.py     the mean rise, and the gradient's turn, under filter-wise Gaussian noise
+    smoothing.py     the mean rise, kinks in it, and the gradient's turn, under filter-wise noise
     hessian.py       the Hessian's product with a vector: what the next four ask
     eigenvalues.py   its largest and lowest eigenvalues, with bounds: Lanczos' iteration
     trace.py         its trace and every layer's share, with intervals: Hutchinson, Hutch++
@@ -39,7 +39,7 @@ from rsam_ref.sharpness.inner import METHODS, InnerMaximum, Reached, inner_maxim
 from rsam_ref.sharpness.landscape import Landscape
 from rsam_ref.sharpness.outputs import ModelOutputs, Outputs
 from rsam_ref.sharpness.planes import Plane, plane_along, plane_of_trajectory, plane_through
-from rsam_ref.sharpness.smoothing import average_sharpness, gradient_stability
+from rsam_ref.sharpness.smoothing import Kinks, average_sharpness, gradient_stability, kinks
 from rsam_ref.sharpness.trace import TraceEstimate, hutch_plus_plus, hutchinson
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "Estimate",
     "GaussNewton",
     "InnerMaximum",
+    "Kinks",
     "Landscape",
     "ModelOutputs",
     "Outputs",
@@ -73,6 +74,7 @@ __all__ = [
     "hutch_plus_plus",
     "hutchinson",
     "inner_maximum",
+    "kinks",
     "loss_along",
     "loss_barrier",
     "loss_over_plane",

@@ -18,6 +18,8 @@ from rsam_ref.sharpness.branch import Branch
 from rsam_ref.sharpness.estimate import Estimate
 from rsam_ref.sharpness.hessian import (
     Product,
+    block,
+    embedded,
     extrapolated_product,
     hessian_product,
     precision,
@@ -51,6 +53,7 @@ def hessian_eigenvalues(
     k: int = 1,
     *,
     lowest: int = 0,
+    part: slice | None = None,
     iterations: int = 100,
     tolerance: float = 1e-4,
     stream: Stream,
@@ -65,6 +68,8 @@ def hessian_eigenvalues(
     The value is q . H q with H q extrapolated (hessian.py) or the loss's own. The bound is the sum
     of ||H q - value q||, of the extrapolation's error, and of how far a difference over 1e-5 of the
     weights disagrees with it: there a kink shows that is in the loss and that `Branch` leaves.
+
+    With ``part`` it is the Hessian of the weights w[part] alone, of a layer say, all others held.
     """
     exact = getattr(loss_and_grad, "hessian_product", None) is not None
     branch = loss_and_grad if exact else Branch(loss_and_grad, w)
@@ -83,7 +88,7 @@ def hessian_eigenvalues(
         gradients += 2
         return own(v)
 
-    def checked(q: Array) -> tuple[Array, float]:
+    def whole(q: Array) -> tuple[Array, float]:
         if own is not None:
             image = product(q)
             return image, precision(w) * math.prod(w.shape) ** 0.5 * float(norm(image))
@@ -91,10 +96,16 @@ def hessian_eigenvalues(
         near = hessian_product(counted, w, q, times=1 / 3)
         return image, error + float(norm(near - image))
 
+    def checked(q: Array) -> tuple[Array, float]:
+        if part is None:
+            return whole(q)
+        image, error = whole(embedded(q, w, part))
+        return image[part], error
+
     found = eigenvalues_of(
-        product,
+        product if part is None else block(product, w, part),
         checked,
-        w,
+        w if part is None else w[part],
         k,
         lowest=lowest,
         iterations=iterations,

@@ -39,7 +39,7 @@ LEVELS = (0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # of the rise, in the plan
 def flatness_figure(rows: list[Row]) -> Figure:
     """A panel for each measure that was taken, a colour for each model.
 
-    The plane and the inner maximum have figures of their own.
+    The planes and the inner maximum have figures of their own.
     """
     rows = [row for row in rows if row["value"] is not None]
     panels = [name for name in PANELS if any(row["measure"] == name for row in rows)]
@@ -115,13 +115,100 @@ def _stability(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
 
 def _hessian(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
     _bars(axes, rows, "x", colour, marker, line="none")
+    for row in rows:
+        if row.get("sample_low") is not None:
+            axes.vlines(row["x"], row["sample_low"], row["sample_high"], colour, lw=5, alpha=0.25)
     axes.set(
-        xlabel="rank",
+        xlabel="rank (negative: from the lowest)" if min(r["x"] for r in rows) < 0 else "rank",
         ylabel="eigenvalue (nats per weight²)",
-        title="Largest eigenvalues of the Hessian\n(bars: bounds)",
+        title="Eigenvalues of the Hessian\n(bars: bounds; broad: over samples)",
     )
     axes.set_xticks([row["x"] for row in rows])
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
+
+
+def _trace(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
+    _bars(
+        axes, [row | {"part": row["part"] or "all"} for row in rows], "part", colour, marker, "none"
+    )
+    axes.set(
+        ylabel="trace (nats per weight²)",
+        title="Trace and the layers' shares\n(bars: 95 % interval over probes)",
+    )
+    axes.tick_params(axis="x", rotation=90)
+
+
+def _layers(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
+    for sign in (1, -1):
+        own = [row for row in rows if row["x"] == sign]
+        _bars(axes, own, "part", colour, marker, line="none")
+    axes.axhline(0, color="grey", lw=0.8)
+    axes.set(
+        ylabel="eigenvalue (nats per weight²)",
+        title="Layers' own eigenvalues\n(largest and lowest; bars: bounds)",
+    )
+    axes.tick_params(axis="x", rotation=90)
+
+
+def _density(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
+    x = [row["x"] for row in rows]
+    top = max(row["value"] for row in rows)
+    axes.plot(x, [row["value"] for row in rows], color=colour, lw=1.4)
+    if all(row["low"] is not None for row in rows):
+        low, high = ([max(row[end], 0.0) for row in rows] for end in ("low", "high"))
+        axes.fill_between(x, low, high, color=colour, alpha=0.2, lw=0)
+    axes.set_yscale("log")
+    axes.set_ylim(1e-6 * top, max(3 * top, axes.get_ylim()[1]))
+    axes.set(
+        xlabel="eigenvalue (nats per weight²)",
+        ylabel="share of eigenvalues per unit",
+        title="Density of all eigenvalues\n(band: 95 % interval over probes)",
+    )
+
+
+def _gauss_newton(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
+    own = [row for row in rows if row["x"] == 0]
+    _bars(axes, own, "method", colour, marker, line="none")
+    for row in own:
+        if row["sample_low"] is not None:
+            ends = row["sample_low"], row["sample_high"]
+            axes.vlines(row["method"], *ends, colour, lw=5, alpha=0.25)
+    axes.margins(x=0.3)
+    axes.set(
+        ylabel="trace (nats per weight²)",
+        title="Traces: Hessian and stand-ins\n(bars: over probes; broad: samples)",
+    )
+
+
+def _kinks(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
+    forms = {row["sigma"]: row["value"] for row in rows if row["method"] == "quadratic"}
+    ratios = [
+        {"sigma": row["sigma"]}
+        | {
+            name: None if row[name] is None else 1 + row[name] / forms[row["sigma"]]
+            for name in ("value", "low", "high")
+        }
+        for row in rows
+        if row["method"] == "beyond" and forms.get(row["sigma"], 0) > 0
+    ]
+    if ratios:
+        _points(axes, ratios, "sigma", colour, marker, rises=False)
+    axes.axhline(1, color="grey", lw=0.8, ls=":")
+    axes.set(
+        xlabel="noise scale sigma (filter norms)",
+        ylabel="mean rise / its quadratic form",
+        title="What the Hessian leaves out: kinks\n(1: nothing; bars: 95 % interval)",
+    )
+
+
+def _m_sharpness(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
+    spread = [row | {"low": row["sample_low"], "high": row["sample_high"]} for row in rows]
+    _points(axes, spread, "rho", colour, marker)
+    axes.set(
+        xlabel="radius rho",
+        ylabel="largest rise of a part's loss (nats)",
+        title="m-sharpness, mean over parts\n(bars: 95 % interval)",
+    )
 
 
 PANELS: dict[str, Callable[[Axes, list[Row], str, str], None]] = {
@@ -130,6 +217,12 @@ PANELS: dict[str, Callable[[Axes, list[Row], str, str], None]] = {
     "average": _average,
     "hessian": _hessian,
     "stability": _stability,
+    "trace": _trace,
+    "layers": _layers,
+    "density": _density,
+    "gauss-newton": _gauss_newton,
+    "kinks": _kinks,
+    "m-sharpness": _m_sharpness,
 }
 
 
@@ -164,11 +257,20 @@ def plane_figure(rows: list[Row]) -> Figure:
 
     The levels are the same in all panels, so the flatter model has the wider rings.
     """
-    rows = [row for row in rows if row["measure"] == "plane"]
+    return _planes([row for row in rows if row["measure"] == "plane"], "direction", "filter norms")
+
+
+def eigenplane_figure(rows: list[Row]) -> Figure:
+    """The same over the plane of the two leading eigenvectors; each model has its own steps."""
+    own = [row for row in rows if row["measure"] == "eigenplane"]
+    return _planes(own, "eigenvector", "weights", shared=False)
+
+
+def _planes(rows: list[Row], axis: str, unit: str, shared: bool = True) -> Figure:
     models = list(dict.fromkeys(row["model"] for row in rows))
     with matplotlib.rc_context({**STYLE, "axes.grid": False}), use_backend("numpy"):
         figure = Figure(figsize=(3.3 * len(models) + 0.9, 3.6), layout="constrained")
-        panels = figure.subplots(1, len(models), squeeze=False, sharey=True)[0].tolist()
+        panels = figure.subplots(1, len(models), squeeze=False, sharey=shared)[0].tolist()
         drawn = None
         for axes, model in zip(panels, models):
             own = {(r["x"], r["y"]): r["value"] for r in rows if r["model"] == model}
@@ -185,10 +287,10 @@ def plane_figure(rows: list[Row]) -> Figure:
             axes.plot(0, 0, "+", color="white", ms=10, mew=2)
             axes.set(
                 title=f"{model}\n(+: w, loss {middle:.3g})",
-                xlabel="direction 1 (filter norms)",
+                xlabel=f"{axis} 1 ({unit})",
                 aspect="equal",
             )
-        panels[0].set_ylabel("direction 2 (filter norms)")
+        panels[0].set_ylabel(f"{axis} 2 ({unit})")
         if drawn is not None:
             bar = figure.colorbar(drawn, ax=panels, label="rise of the loss (nats)", shrink=0.9)
             bar.set_ticks(LEVELS, labels=[f"{level:g}" for level in LEVELS])

@@ -87,9 +87,12 @@ def product_at(loss_and_grad: LossAndGrad, w: Array) -> Product:
 
 def block(product: Product, w: Array, part: slice) -> Product:
     """The product with one block of the matrix: that of the weights w[part] among themselves."""
-    before, after = 0 * w[: part.start], 0 * w[part.stop :]
-    library = library_of(w)
-    return lambda v: product(library.concatenate([before, v, after]))[part]
+    return lambda v: product(embedded(v, w, part))[part]
+
+
+def embedded(v: Array, w: Array, part: slice) -> Array:
+    """A vector like w (P,) that is v at w[part] and 0 elsewhere."""
+    return library_of(w).concatenate([0 * w[: part.start], v, 0 * w[part.stop :]])
 
 
 def _difference(loss_and_grad: LossAndGrad, w: Array, v: Array, h: float) -> Array:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from rsam_backends import Stream
 from rsam_backends.base import Array
 from rsam_ref.algorithms.noise import Shapes, filter_noise
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, norm
 from rsam_ref.sharpness.directions import Loss
 from rsam_ref.sharpness.estimate import Estimate
+from rsam_ref.sharpness.hessian import Product
 
 
 def average_sharpness(
@@ -26,6 +29,47 @@ def average_sharpness(
         noise = filter_noise(w, shapes, sigma=sigma, stream=stream)
         rises.append((float(loss(w + noise)) + float(loss(w - noise))) / 2 - at_w)
     return Estimate.of(rises)
+
+
+@dataclass(frozen=True, slots=True)
+class Kinks:
+    """The mean rise under noise beside its quadratic form, of the same draws."""
+
+    rise: Estimate
+    """E[L(w + D)] - L(w), as `average_sharpness` has it."""
+    quadratic: Estimate
+    """E[D . H D] / 2: what the Hessian at w says of it."""
+    beyond: Estimate
+    """Rise less quadratic form, draw by draw: what kinks and higher derivatives add."""
+
+
+def kinks(
+    loss: Loss,
+    product: Product,
+    w: Array,
+    shapes: Shapes,
+    *,
+    sigma: float,
+    draws: int = 10,
+    stream: Stream,
+) -> Kinks:
+    """How much of the mean rise under noise the Hessian's ``product`` (`product_at`) explains.
+
+    A network of ReLUs is smooth only between kinks, where no Hessian sees them. For a unit whose
+    input is a, noise of standard deviation s in it raises the mean of relu(a) by s^2 / 2 times the
+    density of a at 0, as soon as s is larger than the gaps between the samples' inputs: a rise in
+    sigma^2, as the Hessian's own. So the quadratic form is right below those gaps alone. Costs
+    2 draws + 1 losses and a product a draw.
+    """
+    _check_draws(draws)
+    at_w = float(loss(w))
+    rises, forms = [], []
+    for _ in range(draws):
+        noise = filter_noise(w, shapes, sigma=sigma, stream=stream)
+        rises.append((float(loss(w + noise)) + float(loss(w - noise))) / 2 - at_w)
+        forms.append(float(noise @ product(noise)) / 2)
+    beyond = Estimate.of(rise - form for rise, form in zip(rises, forms))
+    return Kinks(Estimate.of(rises), Estimate.of(forms), beyond)
 
 
 def gradient_stability(

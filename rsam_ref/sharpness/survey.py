@@ -3,17 +3,27 @@
 A row has the columns `COLUMNS`; ``model`` is for the caller to fill in, and those that mean nothing
 to a measure are None:
 
-    measure    value                              by
-    line       loss                               draw (of the direction), x in filter norms
-    plane      loss                               x and y in filter norms
-    worst      largest rise of the loss           rho
-    average    mean rise of the loss              sigma
-    stability  cosine of the gradients            sigma
-    hessian    eigenvalue                         x = 1, 2, ... from the largest
-    inner      share of the inner maximum         draw (the mini-batch), rho, method, sigma
+    measure       value                           by
+    line          loss                            draw (of the direction), x in filter norms
+    plane         loss                            x and y in filter norms
+    worst         largest rise of the loss        rho
+    average       mean rise of the loss           sigma
+    stability     cosine of the gradients         sigma
+    hessian       eigenvalue                      x = 1, 2, ... from the largest, -1, ... the lowest
+    inner         share of the inner maximum      draw (the mini-batch), rho, method, sigma
+    trace         trace of the Hessian            part (a layer; none: of all weights)
+    layers        largest, lowest eigenvalue      part, x = 1, -1
+    density       share of eigenvalues, per unit  x, an eigenvalue
+    gauss-newton  trace, or eigenvalue            method (hessian, gauss-newton, fisher), x = 0, or
+                                                  1, 2, ... from the largest
+    eigenplane    loss                            x and y in weights
+    kinks         mean rise of the loss           method (rise, quadratic, beyond), sigma
+    m-sharpness   mean of the parts' largest rise rho
 
-``low`` and ``high`` are the 95 % interval of a mean over draws of the noise, for an eigenvalue its
-bounds. ``gradients`` is what a value cost, for ``inner`` the ascent gradients of the method, whose
+``low`` and ``high`` are the 95 % interval of a mean over draws of the noise or over probes, for an
+eigenvalue its bounds; all of these speak of the loss on these samples. ``sample_low`` and
+``sample_high`` say how far others could move the value: an interval over the samples or over parts
+of them. ``gradients`` is what a value cost, for ``inner`` the ascent gradients of the method, whose
 rise of the loss is ``rise``.
 """
 
@@ -25,24 +35,37 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from rsam_backends import Stream, to_host, xp
+from rsam_backends import Stream, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.algorithms.noise import check_sigma
 from rsam_ref.algorithms.settings import check_step
 from rsam_ref.data import Samples
 from rsam_ref.data.feed import batches
+from rsam_ref.sharpness.ascent import m_sharpness as m_sharpness_of
 from rsam_ref.sharpness.ascent import rho_sharpness
+from rsam_ref.sharpness.density import spectral_density
 from rsam_ref.sharpness.directions import filter_normalised_direction, loss_along
-from rsam_ref.sharpness.eigenvalues import hessian_eigenvalues
+from rsam_ref.sharpness.eigenvalues import Eigenvalues, curvature_over_parts, hessian_eigenvalues
 from rsam_ref.sharpness.estimate import Estimate
+from rsam_ref.sharpness.gauss_newton import (
+    GaussNewton,
+    exact_traces,
+    fisher_trace,
+    gauss_newton_eigenvalues,
+)
+from rsam_ref.sharpness.hessian import product_at
 from rsam_ref.sharpness.inner import inner_maximum
 from rsam_ref.sharpness.landscape import Landscape
+from rsam_ref.sharpness.outputs import ModelOutputs
 from rsam_ref.sharpness.smoothing import average_sharpness, gradient_stability
+from rsam_ref.sharpness.smoothing import kinks as kinks_under_noise
+from rsam_ref.sharpness.trace import hutch_plus_plus
 from rsam_ref.training.trained import Trained
 
 COLUMNS = (
     *("model", "measure", "method", "draw", "rho", "sigma", "gradients"),
     *("x", "y", "value", "low", "high", "rise"),
+    *("part", "sample_low", "sample_high"),
 )
 Row = dict[str, Any]
 
@@ -70,6 +93,12 @@ class SurveySettings:
     """Steps of projected ascent from every start."""
     restarts: int = 2
     eigenvalues: int = 5
+    lowest: int = 0
+    """How many of the lowest."""
+    parts: int = 5
+    """Parts of the samples: for the spread over samples, and for m-sharpness."""
+    probes: int = 10
+    """Random probes of the density; a trace has three times as many products."""
     iterations: int = 60
     """Lanczos' iterations, at most."""
     lam: float = 2.0
@@ -83,13 +112,17 @@ class SurveySettings:
             check_sigma(sigma)
         if not self.rhos or not self.sigmas:
             raise ValueError("give at least one rho and one sigma")
-        for name in ("samples", "batches", "draws", "directions", "eigenvalues", "steps"):
+        for name in ("samples", "batches", "draws", "directions", "eigenvalues", "steps", "parts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.points < 2:
             raise ValueError(f"a line needs at least 2 points, not {self.points}")
         if not 0 < self.extent < math.inf:
             raise ValueError(f"extent must be a finite number > 0, not {self.extent}")
+        if self.probes < 2:
+            raise ValueError(f"an interval needs at least 2 probes, not {self.probes}")
+        if self.lowest < 0:
+            raise ValueError(f"lowest must be at least 0, not {self.lowest}")
         if self.restarts < 0:
             raise ValueError(f"restarts must be at least 0, not {self.restarts}")
         Stream("samples", self.seed)  # a seed that cannot be one is refused here
@@ -114,9 +147,47 @@ class Subject:
 
     def evaluation(self) -> Landscape:
         """The evaluation loss over training samples chosen by the seed."""
-        train = self.trained.data.train
-        index = self.stream("samples").permutation(len(train))[: self.settings.samples]
-        return self._landscape(train, index, batch_statistics=False)
+        return self._landscape(self.trained.data.train, self._index, batch_statistics=False)
+
+    def parts(self) -> list[Landscape]:
+        """The same of disjoint parts of these samples, equally large but for one sample."""
+        train, count = self.trained.data.train, self.settings.parts
+        return [
+            self._landscape(train, self._index[i::count], batch_statistics=False)
+            for i in range(min(count, len(self._index)))
+        ]
+
+    def outputs(self) -> tuple[ModelOutputs, Array]:
+        """The scores of these samples, and their targets (N, K) as softmax cross-entropy has them.
+
+        Raises ValueError for a network trained by another loss.
+        """
+        recipe, train = self.trained.recipe, self.trained.data.train
+        if recipe.loss != "cross-entropy":
+            raise ValueError(
+                "gauss-newton is for networks trained by cross-entropy; "
+                f"{self.trained.folder} has loss = {recipe.loss}"
+            )
+        outputs = ModelOutputs(self.trained.model, train.take(self._index))
+        classes = outputs.samples()[0](self.w).shape[1]
+        one_hot = to_device(train.labels[self._index])[:, None] == xp.arange(classes)
+        smooth = recipe.label_smoothing
+        return outputs, (1 - smooth) * one_hot.astype(self.w.dtype) + smooth / classes
+
+    def layers(self) -> dict[str, slice]:
+        """The place of every layer in w: of parameters that differ in the last name alone."""
+        weights = self.trained.model.weights
+        found: dict[str, slice] = {}
+        for name, place in zip(weights.names, weights.slices):
+            layer = name.rpartition(".")[0] or name
+            found[layer] = slice(found.get(layer, place).start, place.stop)
+        return found
+
+    @property
+    def _index(self) -> Any:
+        """The numbers of the training samples."""
+        count = len(self.trained.data.train)
+        return self.stream("samples").permutation(count)[: self.settings.samples]
 
     def mini_batches(self) -> Iterator[Landscape]:
         """The training loss of each of some mini-batches, as a step of training sees it."""
@@ -204,24 +275,171 @@ def stability(subject: Subject) -> Iterator[Row]:
 
 
 def hessian(subject: Subject) -> Iterator[Row]:
-    """The largest eigenvalues of the Hessian."""
-    settings = subject.settings
-    found = hessian_eigenvalues(
+    """The largest eigenvalues of the Hessian, and its lowest, with their spread over samples."""
+    settings, parts = subject.settings, subject.parts()
+    found = _eigenvalues(subject, settings.eigenvalues, settings.lowest)
+    for i, row in enumerate(_ranked(found)):
+        samples = curvature_over_parts(parts, subject.w, found.vectors[i])
+        low, high = samples.interval
+        yield row | {"sample_low": low, "sample_high": high}
+
+
+def _eigenvalues(
+    subject: Subject, largest: int, lowest: int, part: slice | None = None
+) -> Eigenvalues:
+    return hessian_eigenvalues(
         subject.evaluation(),
         subject.w,
+        largest,
+        lowest=lowest,
+        part=part,
+        iterations=max(subject.settings.iterations, largest + lowest),
+        tolerance=1e-3,
+        stream=subject.stream("lanczos"),
+    )
+
+
+def _ranked(found: Eigenvalues) -> Iterator[Row]:
+    """A row an eigenvalue: x = 1, 2, ... from the largest, -1, -2, ... from the lowest."""
+    for sign, values, bounds in (
+        (1, found.values, found.bounds),
+        (-1, found.lowest, found.lowest_bounds),
+    ):
+        for i, (value, bound) in enumerate(zip(values, bounds)):
+            yield {
+                "x": sign * (i + 1),
+                "gradients": found.gradients,
+                "value": value,
+                "low": value - bound,
+                "high": value + bound,
+            }
+
+
+def layers(subject: Subject) -> Iterator[Row]:
+    """The largest and the lowest eigenvalue of every layer's block of the Hessian."""
+    for name, part in subject.layers().items():
+        for row in _ranked(_eigenvalues(subject, 1, int(part.stop - part.start > 1), part)):
+            yield row | {"part": name}
+
+
+def trace(subject: Subject) -> Iterator[Row]:
+    """The Hessian's trace, and every layer's share of it, by Hutch++."""
+    names = subject.layers()
+    found = hutch_plus_plus(
+        product_at(subject.evaluation(), subject.w),
+        subject.w,
+        products=3 * subject.settings.probes,
+        parts=list(names.values()),
+        stream=subject.stream("trace"),
+    )
+    cost = 1 + 2 * found.products
+    for name, estimate in zip([None, *names], [found.total, *found.shares]):
+        yield {"part": name, "gradients": cost} | _interval(estimate)
+
+
+def density(subject: Subject) -> Iterator[Row]:
+    """The density of the Hessian's eigenvalues, every node as wide as a hundredth of them all."""
+    settings = subject.settings
+    found = spectral_density(
+        product_at(subject.evaluation(), subject.w),
+        subject.w,
+        probes=settings.probes,
+        steps=settings.iterations,
+        stream=subject.stream("density"),
+    )
+    low = min(nodes[0] for nodes in found.nodes)
+    high = max(nodes[-1] for nodes in found.nodes)
+    width = (high - low or 1.0) / 100
+    places = [low + (i - 5) * width for i in range(111)]
+    cost = 1 + 2 * sum(map(len, found.nodes))
+    for x, estimate in zip(places, found.smoothed(places, width)):
+        yield {"x": x, "gradients": cost} | _interval(estimate)
+
+
+def gauss_newton(subject: Subject) -> Iterator[Row]:
+    """The traces of the Hessian, of Gauss-Newton's matrix and of the empirical Fisher.
+
+    The latter two are exact, from every sample alone, where that is no dearer than probes are; then
+    they have an interval over samples. Then Gauss-Newton's largest eigenvalues.
+    """
+    outputs, targets = subject.outputs()
+    settings, w = subject.settings, subject.w
+    of_hessian = next(trace(subject))
+    yield {"method": "hessian", "x": 0} | of_hessian
+    products = 3 * settings.probes
+    if targets.shape[1] < products:
+        for method, found in zip(
+            ("gauss-newton", "fisher"), exact_traces(outputs.samples(), targets, w)
+        ):
+            low, high = found.interval
+            exactly = dict.fromkeys(("value", "low", "high"), found.mean)
+            yield {"method": method, "x": 0, "sample_low": low, "sample_high": high} | exactly
+    else:
+        product, stream = GaussNewton(outputs, w), subject.stream("gauss-newton")
+        estimate = hutch_plus_plus(product, w, products=products, stream=stream).total
+        yield {"method": "gauss-newton", "x": 0} | _interval(estimate)
+        estimate = fisher_trace(outputs, targets, w, probes=products, stream=stream)
+        yield {"method": "fisher", "x": 0} | _interval(estimate)
+    largest = gauss_newton_eigenvalues(
+        outputs,
+        w,
         settings.eigenvalues,
         iterations=max(settings.iterations, settings.eigenvalues),
         tolerance=1e-3,
         stream=subject.stream("lanczos"),
     )
-    for i, (value, bound) in enumerate(zip(found.values, found.bounds)):
-        yield {
-            "x": i + 1,
-            "gradients": found.gradients,
-            "value": value,
-            "low": value - bound,
-            "high": value + bound,
-        }
+    for row in _ranked(largest):
+        yield {"method": "gauss-newton"} | row | {"gradients": None}
+
+
+def eigenplane(subject: Subject) -> Iterator[Row]:
+    """The loss over the plane of the Hessian's two leading eigenvectors.
+
+    It ends where the loss would have risen by ``extent`` along the first, were it quadratic.
+    """
+    found = _eigenvalues(subject, 2, 0)
+    landscape, settings = subject.evaluation(), subject.settings
+    length = math.sqrt(2 / abs(found.values[0])) if found.values[0] else 1.0
+    steps = [length * math.sqrt(settings.extent) * t / settings.extent for t in _grid(settings)]
+    across, up = found.vectors
+    for y in steps:
+        losses = to_host(loss_along(landscape.loss, subject.w + y * up, across, steps)).tolist()
+        for x, loss in zip(steps, losses):
+            yield {"x": x, "y": y, "value": loss}
+
+
+def kinks(subject: Subject) -> Iterator[Row]:
+    """The mean rise under noise beside its quadratic form, of the draws that `average` has."""
+    landscape = subject.evaluation()
+    product = product_at(landscape, subject.w)
+    for sigma in subject.settings.sigmas:
+        found = kinks_under_noise(
+            landscape.loss,
+            product,
+            subject.w,
+            landscape.shapes,
+            sigma=sigma,
+            draws=subject.settings.draws,
+            stream=subject.stream("average"),
+        )
+        for method in ("rise", "quadratic", "beyond"):
+            yield {"method": method, "sigma": sigma} | _interval(getattr(found, method))
+
+
+def m_sharpness(subject: Subject) -> Iterator[Row]:
+    """The mean over parts of the samples of each part's own largest rise, at every radius."""
+    settings, parts = subject.settings, subject.parts()
+    for i, rho in enumerate(settings.rhos):
+        found = m_sharpness_of(
+            parts,
+            subject.w,
+            rho=rho,
+            steps=settings.steps,
+            restarts=settings.restarts,
+            stream=subject.stream("worst", i),
+        )
+        low, high = found.interval
+        yield {"rho": rho, "value": found.mean, "sample_low": low, "sample_high": high}
 
 
 def inner(subject: Subject) -> Iterator[Row]:
@@ -268,7 +486,20 @@ MEASURES: dict[str, Callable[[Subject], Iterator[Row]]] = {
     "stability": stability,
     "hessian": hessian,
     "inner": inner,
+    "trace": trace,
+    "layers": layers,
+    "density": density,
+    "gauss-newton": gauss_newton,
+    "eigenplane": eigenplane,
+    "kinks": kinks,
+    "m-sharpness": m_sharpness,
 }
+
+USUAL = ("line", "plane", "worst", "average", "stability", "hessian", "inner")
+"""What is measured where nothing is named."""
+
+PRECISE = {"hessian", "trace", "layers", "density", "gauss-newton", "eigenplane", "kinks"}
+"""What is measured in float64 whatever the model's type: differences of gradients."""
 
 USES = {
     "line": ("samples", "directions", "extent", "points"),
@@ -276,8 +507,15 @@ USES = {
     "worst": ("samples", "rhos", "steps", "restarts"),
     "average": ("samples", "sigmas", "draws"),
     "stability": ("samples", "sigmas", "draws"),
-    "hessian": ("samples", "eigenvalues", "iterations"),
+    "hessian": ("samples", "eigenvalues", "lowest", "parts", "iterations"),
     "inner": ("batches", "rhos", "sigmas", "lam", "draws", "ascent_steps", "steps", "restarts"),
+    "trace": ("samples", "probes"),
+    "layers": ("samples", "iterations"),
+    "density": ("samples", "probes", "iterations"),
+    "gauss-newton": ("samples", "probes", "eigenvalues", "iterations"),
+    "eigenplane": ("samples", "extent", "points", "iterations"),
+    "kinks": ("samples", "sigmas", "draws"),
+    "m-sharpness": ("samples", "parts", "rhos", "steps", "restarts"),
 }
 """The settings that decide a measure's numbers, besides the seed: with others it stays as it is."""
 
@@ -297,6 +535,11 @@ def _loss(landscape: Landscape, w: Array) -> float:
     return float(landscape.loss(w))
 
 
+def _interval(found: Estimate) -> Row:
+    low, high = found.interval
+    return {"value": found.mean, "low": low, "high": high}
+
+
 def _under_noise(subject: Subject, stream: str, measured: Callable[..., Estimate]) -> Iterator[Row]:
     """A row for every noise scale: the mean over draws, and its 95 % interval."""
     shapes = subject.trained.model.weights.shapes
@@ -308,5 +551,4 @@ def _under_noise(subject: Subject, stream: str, measured: Callable[..., Estimate
             draws=subject.settings.draws,
             stream=subject.stream(stream),
         )
-        low, high = found.interval
-        yield {"sigma": sigma, "value": found.mean, "low": low, "high": high}
+        yield {"sigma": sigma} | _interval(found)
