@@ -59,6 +59,7 @@ class Landscape:
             raise ValueError(f"chunk counts samples, >= 1, not {chunk}")
         self.model = model
         self.shapes = model.weights.shapes
+        self.names = model.weights.names
         self.batch_statistics = batch_statistics
         size = n if batch_statistics else chunk
         parts = [slice(start, min(start + size, n)) for start in range(0, n, size)]

@@ -176,11 +176,12 @@ class Subject:
 
     def layers(self) -> dict[str, slice]:
         """The place of every layer in w: of parameters that differ in the last name alone."""
-        weights = self.trained.model.weights
+        landscape, start = self.evaluation(), 0
         found: dict[str, slice] = {}
-        for name, place in zip(weights.names, weights.slices):
-            layer = name.rpartition(".")[0] or name
-            found[layer] = slice(found.get(layer, place).start, place.stop)
+        for name, shape in zip(landscape.names, landscape.shapes):
+            layer, stop = name.rpartition(".")[0] or name, start + math.prod(shape)
+            found[layer] = slice(found[layer].start if layer in found else start, stop)
+            start = stop
         return found
 
     @property
