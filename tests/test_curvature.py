@@ -14,6 +14,8 @@ from rsam_ref.sharpness import (
     hessian_product,
     hutch_plus_plus,
     hutchinson,
+    matched,
+    plane_through,
     product_at,
     spectral_density,
 )
@@ -170,6 +172,30 @@ def test_estimates_on_vectors_of_torch():
     np.testing.assert_allclose(density.nodes, same.nodes, rtol=1e-4, atol=1e-4)
     part = block(product_at(InTorch(network), w), w, network.slices[0])
     assert part(w[network.slices[0]]).shape == (1024,)
+
+
+def test_everything_on_vectors_of_jax():
+    jax = pytest.importorskip("jax")
+    with jax.enable_x64(True):
+        numbers = np.random.default_rng(0).standard_normal((20, 20))
+        a = jax.numpy.asarray(numbers @ numbers.T)
+        w = jax.numpy.asarray(numbers[0])
+        loss = jax.value_and_grad(lambda w: w @ a @ w / 2 + jax.numpy.sin(w).sum())
+        h = np.array(a) - np.diag(np.sin(numbers[0]))
+        exact = np.linalg.eigvalsh(h)
+        found = hessian_eigenvalues(loss, w, 2, lowest=1, tolerance=1e-9, stream=stream())
+        np.testing.assert_allclose(found.values, exact[::-1][:2], rtol=1e-10)
+        np.testing.assert_allclose(found.lowest, exact[:1], atol=1e-10)
+        product = product_at(loss, w)
+        total = hutch_plus_plus(product, w, products=12, stream=stream()).total
+        assert abs(total.mean - np.trace(h)) < 4 * total.standard_error
+        assert len(spectral_density(product, w, probes=2, steps=5, stream=stream()).nodes[0]) == 5
+        np.testing.assert_allclose(
+            block(product, w, slice(2, 5))(w[:3]), h[2:5, 2:5] @ w[:3], rtol=1e-7
+        )
+        shapes = [(2, 6), (2,), (2, 2), (2,)]
+        np.testing.assert_array_equal(matched(w, w, shapes, stream=stream()), w)
+        assert plane_through(w, 2 * w + 1, 3 * w).places[0] == (0, 0)
 
 
 # The samples' spread

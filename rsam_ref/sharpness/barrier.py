@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rsam_backends import Stream, library_of, to_host
+from rsam_backends import Stream, library_of, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.algorithms.noise import Shapes
 from rsam_ref.sharpness.directions import Loss
@@ -89,7 +89,8 @@ def _best_order(
         leaving = _taken(leaving, orders[i + 1], axis=0)
     agreement = of_a[i][0] @ arriving.T + of_a[i + 1][0].T @ leaving
     agreement = agreement + of_a[i][1][:, None] * of_b[i][1][None, :]
-    columns = linear_sum_assignment(to_host(agreement), maximize=True)[1]
+    on_host = to_host(agreement) if library_of(agreement) is xp else agreement
+    columns = linear_sum_assignment(on_host.tolist(), maximize=True)[1]
     return [int(unit) for unit in columns]
 
 
@@ -100,12 +101,13 @@ def _reordered(
     if i:
         weight = _taken(weight, orders[i - 1], axis=1)
     if i < len(orders):
-        weight, bias = _taken(weight, orders[i], axis=0), bias[list(orders[i])]
+        weight, bias = _taken(weight, orders[i], axis=0), _taken(bias, orders[i], axis=0)
     return weight, bias
 
 
 def _taken(weight: Array, order: Sequence[int], axis: int) -> Array:
-    return weight[list(order)] if axis == 0 else weight[:, list(order)]
+    index = library_of(weight).asarray(list(order))
+    return weight[index] if axis == 0 else weight[:, index]
 
 
 def _layers(w: Array, shapes: Shapes) -> list[tuple[Array, Array]]:

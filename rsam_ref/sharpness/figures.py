@@ -135,7 +135,7 @@ def _trace(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
         ylabel="trace (nats per weight²)",
         title="Trace and the layers' shares\n(bars: 95 % interval over probes)",
     )
-    axes.tick_params(axis="x", rotation=90)
+    _layer_ticks(axes, rows)
 
 
 def _layers(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
@@ -147,7 +147,15 @@ def _layers(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
         ylabel="eigenvalue (nats per weight²)",
         title="Layers' own eigenvalues\n(largest and lowest; bars: bounds)",
     )
-    axes.tick_params(axis="x", rotation=90)
+    _layer_ticks(axes, rows)
+
+
+def _layer_ticks(axes: Axes, rows: list[Row]) -> None:
+    """Long names stand upright."""
+    longest = max(len(row["part"] or "") for row in rows)
+    axes.tick_params(axis="x", rotation=90 if longest > 3 else 0)
+    axes.margins(x=0.15)
+    axes.set_xlabel("layer")
 
 
 def _density(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
