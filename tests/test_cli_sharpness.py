@@ -143,7 +143,7 @@ def test_measures_that_must_be_named(runs, tmp_path):
     for text in ("Trace of the Hessian", "fisher trace", "0.01 quadratic", "1 largest", "-1"):
         assert text in done.stdout
     out = tmp_path / "runs" / "sharpness"
-    for name in ("flatness.png", "eigenplane.png"):
+    for name in ("flatness.png", "eigenplane.png", "layers.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
     rows = json.loads((out / "sharpness.json").read_text())
     for model, layers in (("mlp-sam", ["1", "3"]), ("cnn-rsam", ["0", "3", "7"])):
@@ -182,6 +182,35 @@ def test_measures_that_must_be_named(runs, tmp_path):
             assert kinks["beyond", row["sigma"]] == pytest.approx(beyond)
         for part, all_of in zip(own["m-sharpness"], own["worst"], strict=True):
             assert part["value"] > 0.9 * all_of["value"]
+
+
+def test_layers_stand_in_their_order():
+    empty = dict.fromkeys(survey.COLUMNS) | {"measure": "trace", "low": 0.0, "high": 3.0}
+    rows = [
+        empty | {"model": model, "part": part, "value": value}
+        for model in "mn"
+        for part, value in ((None, 3.0), ("0", 1.0), ("3", 2.0))
+    ]
+    axes = plot_sharpness.layers_figure(rows).axes
+    assert len(axes) == 1
+    assert [text.get_text() for text in axes[0].get_yticklabels()] == ["all", "0", "3"]
+    drawn: Any = axes[0].containers
+    assert [list(c.lines[0].get_xdata()) for c in drawn] == [[3.0, 1.0, 2.0]] * 2
+    assert [list(c.lines[0].get_ydata()) for c in drawn] == [[0, 1, 2]] * 2
+
+
+def test_many_classes_are_estimated_and_few_are_exact(runs):
+    trained = load_trained(runs / "mlp-sam", dtype="float64")
+    found = {}
+    for probes in (3, 4):  # 9 products for 10 classes, and 12
+        settings = survey.SurveySettings(samples=60, probes=probes, eigenvalues=1)
+        rows = list(survey.survey("gauss-newton", survey.Subject(trained, settings)))
+        found[probes] = {row["method"]: row for row in rows if row["x"] == 0}
+    for method in ("gauss-newton", "fisher"):
+        estimate, exact = found[3][method], found[4][method]
+        assert estimate["low"] < exact["value"] < estimate["high"]
+        assert estimate["sample_low"] is None
+        assert exact["sample_low"] < exact["value"]
 
 
 def test_gauss_newton_is_for_cross_entropy(runs, tmp_path):

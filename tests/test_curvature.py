@@ -125,6 +125,13 @@ def test_one_layer_s_spectrum(name):
     product = block(product_at(network.loss, network.w), network.w, part)
     v = np.random.default_rng(0).standard_normal(size)
     np.testing.assert_allclose(product(v), h[part, part] @ v, rtol=1e-4, atol=1e-5)
+    found = hessian_eigenvalues(
+        network.loss, network.w, 2, part=part, tolerance=1e-6, stream=stream()
+    )
+    exact = np.linalg.eigvalsh(h[part, part])
+    np.testing.assert_allclose(found.values, exact[::-1][:2], rtol=1e-8)
+    assert np.abs(exact - found.values[0]).min() <= found.bounds[0]
+    assert found.vectors[0].shape == (size,)
 
 
 class InTorch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -512,7 +513,7 @@ def test_a_number_beside_a_function_is_refused(kind):
 
 @pytest.mark.parametrize("kind", [SAM, RSAM])
 def test_the_groups_hold_python_numbers(kind, tmp_path):
-    own = {"sigma": np.float64(1e-3), "output_axis": np.int64(0)}
+    own: dict[str, Any] = {"sigma": np.float64(1e-3), "output_axis": np.int64(0)}
     own = own if kind is RSAM else {"adaptive": np.bool_(True), "eta": np.float32(0.5)}
     model = torch_net()
     optimizer = kind(model, torch.optim.SGD, rho=np.float64(0.1), **own, lr=0.1)

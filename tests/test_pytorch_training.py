@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -900,7 +901,7 @@ def test_the_trace_has_the_losses_and_norms_of_the_last_step(kind):
     log: list = []
     x, y = batch()
     optimizer.step(closure_of(model, optimizer, x, y, log=log))
-    trace = optimizer.trace
+    trace: Any = optimizer.trace
     assert [trace.loss.item(), trace.adversarial_loss.item()] == [entry[1] for entry in log]
     assert not trace.loss.requires_grad
     g = torch.cat([p.grad.reshape(-1) for p in model.parameters()])
@@ -911,8 +912,9 @@ def test_the_trace_has_the_losses_and_norms_of_the_last_step(kind):
         g0 = torch.cat([p.grad.reshape(-1) for p in other.parameters()])
         torch.testing.assert_close(trace.ascent_norm, g0.norm())
         in_halves(other, peer, x, y)
-        assert peer.trace.loss is None
-        assert peer.trace.gradient_norm is None
+        halves: Any = peer.trace
+        assert halves.loss is None
+        assert halves.gradient_norm is None
 
 
 @pytest.mark.filterwarnings("ignore")  # dynamo's own, which are not its users'

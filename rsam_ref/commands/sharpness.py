@@ -232,10 +232,12 @@ def _write_figures(out: Path, rows: list[dict[str, Any]]) -> list[str]:
     """The figures of what was measured; their names."""
     from rsam_ref.figures import save
     from rsam_ref.sharpness.figures import (
+        LAYERS,
         PANELS,
         eigenplane_figure,
         flatness_figure,
         inner_figure,
+        layers_figure,
         plane_figure,
     )
 
@@ -244,6 +246,10 @@ def _write_figures(out: Path, rows: list[dict[str, Any]]) -> list[str]:
         "flatness.png": (measured & PANELS.keys(), flatness_figure),
         "plane.png": (measured & {"plane"}, plane_figure),
         "eigenplane.png": (measured & {"eigenplane"}, eigenplane_figure),
+        "layers.png": (
+            [row for row in rows if row["measure"] in LAYERS and row["low"] is not None],
+            layers_figure,
+        ),
         "inner.png": (
             [row for row in rows if row["measure"] == "inner" and row["value"] is not None],
             inner_figure,

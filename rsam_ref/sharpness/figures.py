@@ -39,7 +39,7 @@ LEVELS = (0, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)  # of the rise, in the plan
 def flatness_figure(rows: list[Row]) -> Figure:
     """A panel for each measure that was taken, a colour for each model.
 
-    The planes and the inner maximum have figures of their own.
+    The planes, the layers and the inner maximum have figures of their own.
     """
     rows = [row for row in rows if row["value"] is not None]
     panels = [name for name in PANELS if any(row["measure"] == name for row in rows)]
@@ -127,37 +127,6 @@ def _hessian(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
     axes.set_ylim(bottom=min(0, axes.get_ylim()[0]))
 
 
-def _trace(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
-    _bars(
-        axes, [row | {"part": row["part"] or "all"} for row in rows], "part", colour, marker, "none"
-    )
-    axes.set(
-        ylabel="trace (nats per weight²)",
-        title="Trace and the layers' shares\n(bars: 95 % interval over probes)",
-    )
-    _layer_ticks(axes, rows)
-
-
-def _layers(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
-    for sign in (1, -1):
-        own = [row for row in rows if row["x"] == sign]
-        _bars(axes, own, "part", colour, marker, line="none")
-    axes.axhline(0, color="grey", lw=0.8)
-    axes.set(
-        ylabel="eigenvalue (nats per weight²)",
-        title="Layers' own eigenvalues\n(largest and lowest; bars: bounds)",
-    )
-    _layer_ticks(axes, rows)
-
-
-def _layer_ticks(axes: Axes, rows: list[Row]) -> None:
-    """Long names stand upright."""
-    longest = max(len(row["part"] or "") for row in rows)
-    axes.tick_params(axis="x", rotation=90 if longest > 3 else 0)
-    axes.margins(x=0.15)
-    axes.set_xlabel("layer")
-
-
 def _density(axes: Axes, rows: list[Row], colour: str, marker: str) -> None:
     x = [row["x"] for row in rows]
     top = max(row["value"] for row in rows)
@@ -225,8 +194,6 @@ PANELS: dict[str, Callable[[Axes, list[Row], str, str], None]] = {
     "average": _average,
     "hessian": _hessian,
     "stability": _stability,
-    "trace": _trace,
-    "layers": _layers,
     "density": _density,
     "gauss-newton": _gauss_newton,
     "kinks": _kinks,
@@ -258,6 +225,48 @@ def _bars(
     axes.errorbar(
         x, y, yerr=spread, color=colour, marker=marker, ms=5, lw=1.4, ls=line, capsize=2.5
     )
+
+
+LAYERS = {
+    "trace": "Trace of the Hessian: all, and layers' shares\n(bars: 95 % interval over probes)",
+    "layers": "Layers' own largest and lowest eigenvalues\n(bars: bounds)",
+}
+
+
+def layers_figure(rows: list[Row]) -> Figure:
+    """What is measured layer by layer: a panel a measure, a line a layer, from the inputs down."""
+    rows = [row for row in rows if row["measure"] in LAYERS and row["low"] is not None]
+    measures = [name for name in LAYERS if any(row["measure"] == name for row in rows)]
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    names = list(dict.fromkeys(row["part"] or "all" for row in rows))
+    with matplotlib.rc_context(STYLE), use_backend("numpy"):
+        size = 4.6 * len(measures) + 0.5, 0.26 * len(names) + 1.6
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1, len(measures), squeeze=False, sharey=True)[0].tolist()
+        for axes, measure in zip(panels, measures):
+            for model, (colour, marker) in zip(models, itertools.cycle(LOOKS)):
+                own = [r for r in rows if (r["model"], r["measure"]) == (model, measure)]
+                axes.errorbar(
+                    [row["value"] for row in own],
+                    [names.index(row["part"] or "all") for row in own],
+                    xerr=[
+                        [row["value"] - row["low"] for row in own],
+                        [row["high"] - row["value"] for row in own],
+                    ],
+                    color=colour,
+                    marker=marker,
+                    ms=5,
+                    ls="none",
+                    capsize=2.5,
+                    label=model,
+                )
+            axes.axvline(0, color="grey", lw=0.8)
+            axes.set(title=LAYERS[measure], xlabel="nats per weight²")
+        panels[0].set_yticks(range(len(names)), names)
+        panels[0].set_ylim(len(names) - 0.5, -0.5)
+        handles, labels = panels[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(models), 4))
+        return figure
 
 
 def plane_figure(rows: list[Row]) -> Figure:
