@@ -25,6 +25,7 @@ $(VENV)/strangers: $(VENV)/test
 
 $(VENV)/frameworks: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[frameworks]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target $(VENV)/elsewhere timm torchvision
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base
