@@ -55,7 +55,8 @@ ALONE = {
 }
 
 # The optimizers for PyTorch know the algorithms alone; beside them, `runs` reads runs.
-TORCH = {"bases", "draw", "optimizers", "passes", "settings", "vectors", "wrapper"}
+TORCH = {"bases", "draw", "optimizers", "order", "passes", "settings", "trace", "vectors"}
+TORCH |= {"wrapper"}
 for stem in TORCH:
     ALONE[f"rsam_ref.pytorch.{stem}"] = (
         "rsam_backends rsam_ref.algorithms.noise rsam_ref.algorithms.sam"

@@ -194,7 +194,7 @@ class RSAM(Wrapper):
 
         Raises RuntimeError out of turn.
         """
-        self._turn("draw_step")
+        self._order.turn("draw_step")
         self._begin()
         groups = list(self._weights())
         self._before = self._draw_state()
@@ -208,7 +208,7 @@ class RSAM(Wrapper):
                 self._noise[w] = noise(w, next(z), sigma=group["sigma"], **own)  # D = sigma s z
                 w.add_(self._noise[w])  # w + D
         self._used_up()
-        self._done("draw_step")
+        self._order.done("draw_step")
 
     def _transposed(self) -> dict[Tensor, int]:
         return {} if self.model is None else transposed_weights(self.model.modules())
@@ -245,7 +245,7 @@ class RSAM(Wrapper):
     @eager
     def restore(self) -> None:
         """Abandon a step: the weights are at w, and the next one draws the same noise."""
-        if self._due != self.PARTS[0] and self._before is not None:
+        if not self._order.at_rest and self._before is not None:
             self._load_draw(self._before)
         self._noise = {}
         super().restore()

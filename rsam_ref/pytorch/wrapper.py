@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from rsam_ref.pytorch.bases import check_base, made
+from rsam_ref.pytorch.order import Order
 from rsam_ref.pytorch.passes import Buffers, GeneratorStates, kept_by, modules_that_run
 from rsam_ref.pytorch.settings import Settings, number
+from rsam_ref.pytorch.trace import StepTrace, detached
 from rsam_ref.pytorch.vectors import Vector, clip_, copy_
 
 Params = Any
@@ -40,20 +42,6 @@ class Part:
     group: dict[str, Any]
     weights: list[Tensor]
     vector: list[Tensor]
-
-
-@dataclass(frozen=True)
-class StepTrace:
-    """What the last step saw, for logs."""
-
-    loss: Any
-    """What the closure returned in the first pass; None where the parts were called."""
-    adversarial_loss: Any
-    """The same in the second pass: the loss at w + eps."""
-    ascent_norm: Tensor
-    """||g0||; of ASAM ||T g0||, of R-SAM ||a||."""
-    gradient_norm: Tensor | None
-    """||g|| before it was clipped; None without ``max_grad_norm``."""
 
 
 class Wrapper(torch.optim.Optimizer):
@@ -90,7 +78,7 @@ class Wrapper(torch.optim.Optimizer):
         self.steps = 0
         self.trace: StepTrace | None = None
         self._settings = Settings(settings, who)
-        self._due = self.PARTS[0]
+        self._order = Order(who, self.PARTS)
         self._away: list[tuple[Tensor, Tensor]] = []
         self._length: Tensor | None = None
         self._scaler: Any = None
@@ -158,36 +146,10 @@ class Wrapper(torch.optim.Optimizer):
         if base is None:  # torch's constructor: the base is made of these groups
             super().add_param_group(param_group)
             return
-        self._at_rest("add_param_group()")
+        self._order.need_rest("add_param_group()")
         self._settings.check_names(param_group, base.defaults)
         base.add_param_group(param_group)
         self._complete(self.param_groups[-1], len(self.param_groups) - 1)
-
-    # The order of a step
-
-    def _turn(self, name: str) -> None:
-        """Raise unless this part of a step is due."""
-        if name != self._due:
-            order = ", a backward pass, ".join(self.PARTS[-2:])
-            if len(self.PARTS) > 2:
-                order = f"{self.PARTS[0]}, a backward pass, {order}"
-            else:
-                order = f"a backward pass, {order}"
-            raise RuntimeError(
-                f"{type(self).__name__}.{name}() out of turn: {self._due}() is due. A step is "
-                f"{order}; restore() abandons one"
-            )
-
-    def _done(self, name: str) -> None:
-        """The part after this one is due."""
-        self._due = self.PARTS[self.PARTS.index(name) + 1]
-
-    def _at_rest(self, name: str) -> None:
-        if self._due != self.PARTS[0]:
-            raise RuntimeError(
-                f"{type(self).__name__}: {name} in the middle of a step: {self._due}() is due, "
-                "or restore(), which abandons the step"
-            )
 
     def _begin(self) -> None:
         """A step begins: the schedules' values for it."""
@@ -226,7 +188,7 @@ class Wrapper(torch.optim.Optimizer):
         if self._buffers is not None:
             self._buffers.put_back()
         self._buffers, self._ran = None, set()
-        self._due = self.PARTS[0]
+        self._order.abandon()
 
     def _need_gradients(self, name: str) -> None:
         if all(p.grad is None for group in self.param_groups for p in group["params"]):
@@ -291,7 +253,7 @@ class Wrapper(torch.optim.Optimizer):
         ValueError:
             with ``zero_grad=False``.
         """
-        self._turn("first_step")
+        self._order.turn("first_step")
         self._need_gradients("first_step")
         if not zero_grad:
             raise ValueError(
@@ -310,7 +272,7 @@ class Wrapper(torch.optim.Optimizer):
             self._length = self._ascend()
         self._used_up()
         self._buffers = kept_by(self.model, self._ran)
-        self._done("first_step")
+        self._order.done("first_step")
 
     def _look_at(self, ran: set[nn.Module]) -> None:
         """Raise for modules that this optimizer would have had to know."""
@@ -338,7 +300,7 @@ class Wrapper(torch.optim.Optimizer):
             out of turn, and where there is no gradient. Nothing has changed then: the part can be
             called again, or `restore`.
         """
-        self._turn("second_step")
+        self._order.turn("second_step")
         self._need_gradients("second_step")
         length, scaler, clipped = cast(Tensor, self._length), self._scaler, None
         self._return()
@@ -413,7 +375,7 @@ class Wrapper(torch.optim.Optimizer):
                 "zeroes the gradients, computes the loss, calls backward and returns the loss; or "
                 f"call {', '.join(self.PARTS)}, with a backward pass before each of the last two"
             )
-        self._at_rest("step()")
+        self._order.need_rest("step()")
         evaluate = torch.enable_grad()(closure)
         self._used_up()  # of the step before, which a closure may leave there
         try:
@@ -427,7 +389,7 @@ class Wrapper(torch.optim.Optimizer):
         except BaseException:
             self.restore()
             raise
-        losses = {"loss": _detached(loss), "adversarial_loss": _detached(adversarial_loss)}
+        losses = {"loss": detached(loss), "adversarial_loss": detached(adversarial_loss)}
         self.trace = replace(cast(StepTrace, self.trace), **losses)
         return loss
 
@@ -444,7 +406,7 @@ class Wrapper(torch.optim.Optimizer):
         The base's state and groups, the steps taken, where the draw stands: tensors and numbers
         only. Raises RuntimeError in the middle of a step.
         """
-        self._at_rest("state_dict()")
+        self._order.need_rest("state_dict()")
         return {**self.base_optimizer.state_dict(), NAME: self._own_state()}
 
     def _own_state(self) -> dict[str, Any]:
@@ -456,7 +418,7 @@ class Wrapper(torch.optim.Optimizer):
         Raises ValueError for the state of a base optimizer alone, of another algorithm, or of
         another draw. Nothing has changed then.
         """
-        self._at_rest("load_state_dict()")
+        self._order.need_rest("load_state_dict()")
         if NAME not in state_dict:
             raise ValueError(
                 f"this is no state of {type(self).__name__}: it has no {NAME!r}. That of a base "
@@ -480,7 +442,7 @@ class Wrapper(torch.optim.Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: all of it, as torch's own would leave the base out."""
-        self._at_rest("a copy or a pickle")
+        self._order.need_rest("a copy or a pickle")
         left = [name for name in self.__dict__ if name.startswith("_optimizer_")]  # hooks
         return {k: v for k, v in self.__dict__.items() if k not in (*left, "step")}
 
@@ -488,7 +450,3 @@ class Wrapper(torch.optim.Optimizer):
         super().__setstate__(state)
         if "base_optimizer" in state:
             self._adopt(self.base_optimizer)
-
-
-def _detached(loss: Any) -> Any:
-    return loss.detach() if isinstance(loss, Tensor) else loss
