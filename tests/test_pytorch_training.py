@@ -224,6 +224,31 @@ def test_a_base_that_is_built_keeps_its_groups_and_state():
     assert torch.equal(flat(model), flat(other))
 
 
+def test_a_base_has_one_wrapper():
+    base = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)
+    sam = SAM(base, rho=0.3)
+    with pytest.raises(ValueError, match="the base of a SAM already"):
+        RSAM(base, rho=0.1)
+    assert base.param_groups[0]["rho"] == 0.3 and "sigma" not in base.param_groups[0]
+    assert copy.deepcopy(copy.deepcopy(sam)).param_groups[0]["rho"] == 0.3  # has its own base
+
+
+@pytest.mark.parametrize("wrong", [{"rho": -1.0}, {"rho": "wide"}])
+def test_what_is_refused_leaves_a_base_as_it_was(wrong):
+    base = torch.optim.SGD([nn.Parameter(torch.ones(2))], lr=0.1)
+    base.add_param_group({"params": [nn.Parameter(torch.ones(3))]})
+    with pytest.raises((ValueError, TypeError)):
+        SAM(base, **wrong)
+    assert all("rho" not in group for group in base.param_groups)
+    sam = SAM(base, rho=0.1)
+    for _ in range(2):
+        with pytest.raises((ValueError, TypeError)):
+            sam.add_param_group({"params": [nn.Parameter(torch.ones(4))], **wrong})
+    assert len(sam.param_groups) == len(base.param_groups) == 2
+    sam.add_param_group({"params": [nn.Parameter(torch.ones(4))], "rho": lambda step: 0.5})
+    assert [group["rho"] for group in sam.param_groups] == [0.1, 0.1, 0.5]
+
+
 def test_named_parameters_are_taken():
     model = torch_net()
     sam = SAM(model.named_parameters(), torch.optim.SGD, lr=0.1, model=model)

@@ -47,6 +47,10 @@ class Settings:
             self._values.append({})
         self._set(group, place, step)
 
+    def forget(self, place: int) -> None:
+        """The group at this place, the last one, is gone."""
+        del self._schedules[place:], self._values[place:]
+
     def move(self, group: Group, place: int, step: int) -> None:
         """The values for a step. Raises ValueError where another hand set what a function sets."""
         for name, value in self._values[place].items():

@@ -34,6 +34,9 @@ compiled is the model."""
 NAME = "sharpness"
 """Where in a state_dict stands what is not the base's."""
 
+OWNER = "_sharpness_owner"
+"""The attribute by which a base knows that it has a wrapper. A copy of the base has none."""
+
 
 @dataclass
 class Part:
@@ -114,18 +117,27 @@ class Wrapper(torch.optim.Optimizer):
                 f"{type(base).__name__} inside would be ignored; give it SGD or AdamW"
             )
         check_base(base, self._settings.defaults, type(self).__name__)
-        self.base_optimizer = base
+        if (other := getattr(base, OWNER, None)) is not None:
+            raise ValueError(
+                f"this {type(base).__name__} is the base of a {other} already, whose settings its "
+                f"groups hold; give each {type(self).__name__} a base of its own"
+            )
         self._share(base)
+        self.base_optimizer = base
+        setattr(base, OWNER, type(self).__name__)
         base.register_load_state_dict_post_hook(self._share)
         base.register_step_pre_hook(self._before_base_step)
         base.register_step_post_hook(self._after_base_step)
 
     def _share(self, base: torch.optim.Optimizer) -> None:
+        complete = [dict(group) for group in base.param_groups]
+        for i, group in enumerate(complete):
+            self._complete(group, i)
+        for group, own in zip(base.param_groups, complete):  # all of them, or none
+            group.update(own)
         self.param_groups = base.param_groups
         self.state = base.state
         self.defaults = {**base.defaults, **self._settings.defaults}
-        for i, group in enumerate(self.param_groups):
-            self._complete(group, i)
 
     def _complete(self, group: dict[str, Any], place: int) -> None:
         """Give a group the settings that it does not have, and look at those that it has."""
@@ -149,7 +161,12 @@ class Wrapper(torch.optim.Optimizer):
         self._order.need_rest("add_param_group()")
         self._settings.check_names(param_group, base.defaults)
         base.add_param_group(param_group)
-        self._complete(self.param_groups[-1], len(self.param_groups) - 1)
+        try:
+            self._complete(self.param_groups[-1], len(self.param_groups) - 1)
+        except BaseException:
+            self.param_groups.pop()
+            self._settings.forget(len(self.param_groups))
+            raise
 
     def _begin(self) -> None:
         """A step begins: the schedules' values for it."""
