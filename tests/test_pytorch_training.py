@@ -229,7 +229,8 @@ def test_a_base_has_one_wrapper():
     sam = SAM(base, rho=0.3)
     with pytest.raises(ValueError, match="the base of a SAM already"):
         RSAM(base, rho=0.1)
-    assert base.param_groups[0]["rho"] == 0.3 and "sigma" not in base.param_groups[0]
+    assert base.param_groups[0]["rho"] == 0.3
+    assert "sigma" not in base.param_groups[0]
     assert copy.deepcopy(copy.deepcopy(sam)).param_groups[0]["rho"] == 0.3  # has its own base
 
 
