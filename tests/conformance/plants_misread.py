@@ -42,6 +42,22 @@ def fixed_rate_with_decay(s, w, g):
     return w - 0.01 * (g + s.h.weight_decay * w)
 
 
+def at_another_rate(rate):
+    """SGD in full, with a learning rate made of the one that was set."""
+
+    def move(s, w, g):
+        s.state["v"] = s.h.momentum * s.state["v"] + g if "v" in s.state else g
+        s.state["v"] = s.state["v"] + s.h.weight_decay * w
+        return w - rate(s.h.lr) * s.state["v"]
+
+    return move
+
+
+def from_the_first_weights(s):
+    """Every step begins where the first one began: training stands still."""
+    return s.state.setdefault("first", s.w.map(np.copy))
+
+
 def own_momentum_and_no_decay(s, w, g):
     s.state["v"] = 0.7 * s.state["v"] + g if "v" in s.state else g
     return w - s.h.lr * s.state["v"]
@@ -164,6 +180,12 @@ for name, algorithm, subject, code, *more in [
     ("sam-plain-step", "sam", sam(move=plain), BOTH[0], (), BOTH[1:]),
     ("sam-fixed-rate", "sam", sam(move=fixed_rate), "update.lr-ignored", BOTH),
     ("sam-fixed-rate-and-decay", "sam", sam(move=fixed_rate_with_decay), "update.lr-ignored", BOTH),
+    ("sam-rate-of-one", "sam", sam(move=at_another_rate(lambda lr: 1.0)), "update.lr-ignored"),
+    ("sam-rate-of-a-tenth", "sam", sam(move=at_another_rate(lambda lr: 0.1)), "update.lr-ignored"),
+    ("sam-half-rate", "sam", sam(move=at_another_rate(lambda lr: lr / 2)), "update.lr-changed"),
+    ("sam-rate-squared", "sam", sam(move=at_another_rate(lambda lr: lr**2)), "update.lr-changed"),
+    ("rsam-root-of-rate", "rsam", rsam(move=at_another_rate(np.sqrt)), "update.lr-changed"),
+    ("sam-first-weights", "sam", sam(start=from_the_first_weights), "restore.older-weights"),
     ("sam-own-momentum", "sam", sam(move=own_momentum_and_no_decay), "update.decay-missing"),
     ("sam-norm-by-kind", "sam", sam(length=by_kind), "ascent.norm-per-group"),
     ("asam-norm-by-kind", "asam", asam(length=asam_by_kind), "ascent.norm-per-group"),

@@ -75,6 +75,8 @@ def starts(fed: Fed) -> Iterator[Option]:
     if len(fed.w) > 1:
         older = [fed.w[0], *fed.w[:-1]]
         yield Option("the weights of the step before", ("restore.older-weights",), older)
+        first = [fed.w[0]] * len(fed.w)
+        yield Option("the first step's weights", ("restore.older-weights",), first)
     for with_draw in (False, True) if fed.drawn else (False,):
         yield Option("w + eps - eps'", ("restore.recomputed",), recomputed(fed, with_draw))
     for label, points in recomputed_as_asam(fed):

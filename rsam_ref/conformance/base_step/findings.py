@@ -170,7 +170,12 @@ FINDINGS: dict[str, Entry] = {
     "update.lr-ignored": Entry(
         "a changed learning rate has no effect",
         "schedulers do not reach the base optimizer (its parameter groups are other objects)",
-        "let the wrapper's param_groups be the base optimizer's own",
+        "step with the lr that is set; in PyTorch, the wrapper's param_groups are the base's own",
+    ),
+    "update.lr-changed": Entry(
+        "the step is made with another learning rate than the one that was set",
+        "schedules and results do not carry over from other implementations",
+        "w = w - lr v, with lr as it was given",
     ),
     "update.other-base": Entry(
         "the base step is that of another optimizer than the one that it was given",

@@ -49,6 +49,10 @@ def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
             if _weight(replay) == 0:
                 return _as_own_base(replay, cases)
             verdicts.append(replay)
+    if formula.best is None:
+        rated = judge_base_step(cases, tolerance, rates=sgd.other_rates)
+        if rated.best is not None and not rated.low_precision:
+            return rated
     if formula.best is None or len(formula.best.codes) > 1:
         cut = judge_base_step(cases, tolerance, more=_cut_gradients)
         if _weight(cut) < 1 and not cut.low_precision:

@@ -15,7 +15,15 @@ import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step.fed import Fed, Option, gradients, starts
-from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, at_once, choose, in_turn
+from rsam_ref.conformance.hypotheses import (
+    CLOSE,
+    EXACT,
+    Hypothesis,
+    Verdict,
+    at_once,
+    choose,
+    in_turn,
+)
 
 Vector = np.ndarray
 
@@ -100,9 +108,9 @@ def simulate(
     base: list[Vector],
     decay: Any,
     momentum: str,
-    lr0: float | None,
+    rates: list[float],
 ) -> Iterator[Vector]:
-    """Where the weights are after every step, one after the other.
+    """Where the weights are after every step, one after the other; ``rates``: lr in each.
 
     ``gradient`` may be a pair: what goes into the velocity, and what is stepped by besides.
     """
@@ -112,7 +120,7 @@ def simulate(
     velocity = np.zeros_like(m.w[0])
     fresh = True
     for t, hyper in enumerate(m.hypers):
-        lr, mu, wd = (hyper.lr if lr0 is None else lr0), hyper.momentum, hyper.weight_decay
+        lr, mu, wd = rates[t], hyper.momentum, hyper.weight_decay
         w = base[t]
         g = gradient[t]
 
@@ -145,11 +153,39 @@ def simulate(
         yield w + step if momentum == "up" else w - step
 
 
-def explanations(m: Moves, more: list[Option] | None = None) -> Iterator[Hypothesis]:
-    """All combinations; with ``more``, of these gradients only."""
-    rates: list[Option] = [Option("", (), None)]
-    if len({h.lr for h in m.hypers}) > 1:
-        rates.append(Option("the first lr", ("update.lr-ignored",), m.hypers[0].lr))
+def set_rates(m: Moves) -> list[Option]:
+    """The learning rates that were set; and the first of them, where it was changed."""
+    asked = [h.lr for h in m.hypers]
+    rates = [Option("", (), asked)]
+    if len(set(asked)) > 1:
+        rates.append(Option("the first lr", ("update.lr-ignored",), [asked[0]] * len(asked)))
+    return rates
+
+
+def other_rates(m: Moves) -> list[Option]:
+    """Learning rates that nobody set, as the first step tells: a move along g + weight_decay w."""
+    found = []
+    asked = [h.lr for h in m.hypers]
+    for share in (1.0, 0.0):
+        along = m.last[0] + share * m.hypers[0].weight_decay * m.w[0]
+        move = m.w[0] - m.after[0]
+        lr = float(along @ move) / max(float(along @ along), 1e-300)
+        if lr <= 0 or np.linalg.norm(move - lr * along) > CLOSE * np.linalg.norm(move):
+            continue
+        always = ("update.lr-ignored",)
+        found.append(Option(f"lr {lr:.4g} in every step", always, [lr] * len(asked)))
+        times = lr / max(asked[0], 1e-300)
+        scaled = [times * rate for rate in asked]
+        found.append(Option(f"{times:.4g} lr", ("update.lr-changed",), scaled))
+        for label, power in (("lr^2", 2.0), ("the root of lr", 0.5)):
+            if abs(asked[0] ** power - lr) < CLOSE * lr:
+                changed = [rate**power for rate in asked]
+                found.append(Option(label, ("update.lr-changed",), changed))
+    return found
+
+
+def explanations(m: Moves, more: list[Option] | None, rates: list[Option]) -> Iterator[Hypothesis]:
+    """All combinations of the ``rates``; with ``more``, of these gradients only."""
     bases = m.options(starts(m.fed))
     for g in more if more is not None else m.options(gradients(m.fed)):
         for base in bases:
@@ -159,7 +195,7 @@ def explanations(m: Moves, more: list[Option] | None = None) -> Iterator[Hypothe
                 for momentum in MOMENTA:
                     for rate in rates:
                         parts = (g, base, decay, momentum, rate)
-                        codes = (*base.codes, *g.codes, *decay.codes, *momentum.codes, *rate.codes)
+                        codes = (*base.codes, *g.codes, *rate.codes, *decay.codes, *momentum.codes)
                         values = [p.value for p in parts]
                         predict = in_turn(m.fed.cases, partial(simulate, m, *values))
                         label = ", ".join([p.label for p in parts if p.label])
@@ -175,6 +211,7 @@ def judge_base_step(
     tolerance: float = EXACT,
     *,
     more: Callable[[Moves], list[Option]] | None = None,
+    rates: Callable[[Moves], list[Option]] = set_rates,
     most: int | None = None,
 ) -> Verdict:
     """Which explanation fits where the weights went in all steps.
@@ -185,7 +222,7 @@ def judge_base_step(
     observed = at_once(cases, lambda: m.after)
     sizes = {id(a): size for a, size in zip(cases, m.sizes)}
     return choose(
-        itertools.islice(explanations(m, None if more is None else more(m)), most),
+        itertools.islice(explanations(m, None if more is None else more(m), rates(m)), most),
         cases,
         observed,
         lambda a: sizes[id(a)],
