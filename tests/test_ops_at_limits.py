@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from rsam_ref import Tensor, nn, no_grad
+from rsam_ref import Tensor, nn, no_grad, use_backend
 from rsam_ref.autograd import ops, ops_nn
 from rsam_ref.autograd.errors import ShapeError
 
@@ -185,6 +185,48 @@ def test_a_nan_passes_max_pooling(padding):
         ours(lambda x: ops_nn.max_pool2d(x, window=2, padding=padding), x),
         theirs(lambda x: F.max_pool2d(x, 2, padding=padding), x),
     )
+
+
+@pytest.mark.parametrize("kernels", [None, "plain"])
+@pytest.mark.parametrize("stride", [2, 1])
+def test_a_window_of_minus_infinity_gives_the_padding_no_gradient(kernels, stride):
+    x = np.full((1, 2, 5, 5), -INF)
+    x[0, 0, 1, 1] = 2
+    with use_backend("numpy", kernels=kernels):
+        assert_alike(
+            ours(lambda x: ops_nn.max_pool2d(x, window=3, stride=stride, padding=1), x),
+            theirs(lambda x: F.max_pool2d(x, 3, stride, 1), x),
+        )
+
+
+# Labels that are left out
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("left_out", [-100, 2, 255])
+def test_rows_with_the_label_that_is_left_out_cost_nothing(left_out, smoothing):
+    logits = np.random.default_rng(0).normal(size=(6, 4))
+    labels = np.array([0, left_out, 3, left_out, 1, 1])
+    mine = {"label_smoothing": smoothing, "ignore_index": left_out}
+    assert_alike(
+        ours(lambda x: ops_nn.cross_entropy(x, labels, **mine), logits),
+        theirs(lambda x: F.cross_entropy(x, torch.tensor(labels), **mine), logits),
+    )
+    assert ops_nn.cross_entropy(logits.astype(np.float32), labels, **mine).dtype == np.float32
+
+
+@pytest.mark.filterwarnings("ignore:invalid value encountered", "ignore:divide by zero")
+def test_the_mean_over_no_label_is_nan_as_in_torch():
+    labels = np.array([-1, -1])
+    value, _ = ours(lambda x: ops_nn.cross_entropy(x, labels, ignore_index=-1), np.ones((2, 3)))
+    assert np.isnan(value)
+
+
+def test_what_is_left_out_is_a_label():
+    with pytest.raises(ShapeError, match="ignore_index 0 is for whole-number labels"):
+        ops_nn.cross_entropy(np.ones((2, 3)), np.ones((2, 3)), ignore_index=0)
+    with pytest.raises(ValueError, match="none of the 3 classes"):
+        ops_nn.cross_entropy(np.ones((2, 3)), np.array([7, -1]), ignore_index=-1)
 
 
 # Nothing at all

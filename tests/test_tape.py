@@ -516,3 +516,77 @@ def test_a_long_chain_needs_no_deep_stack(walked):
         y.backward()
         assert x.grad == 1
     del y  # and freeing it must not recurse either
+
+
+# What hands type
+
+
+METHODS = {
+    "exp": lambda x: x.exp(),
+    "log": lambda x: x.log(),
+    "sqrt": lambda x: x.sqrt(),
+    "tanh": lambda x: x.tanh(),
+    "abs": abs,
+    "T": lambda x: x.T[1],
+    "base": lambda x: 3**x,
+    "numpy base": lambda x: np.float64(0.5) ** x,
+    "max": lambda x: x.max(),
+    "min": lambda x: x.min(),
+    "amax of rows": lambda x: x.max(axis=1) if isinstance(x, Tensor) else x.amax(dim=1),
+    "var": lambda x: x.var() if isinstance(x, Tensor) else x.var(correction=0),
+}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_are_the_ops_of_that_name(name):
+    torch = pytest.importorskip("torch")
+    f, values = METHODS[name], np.array([[0.5, 2.0, 1.5], [0.25, 3.0, 0.75]])
+    x = Tensor(values, requires_grad=True)
+    t = torch.tensor(values, requires_grad=True)
+    f(x).sum().backward()
+    f(t).sum().backward()
+    np.testing.assert_allclose(f(x).data, f(t).detach().numpy(), rtol=1e-12)
+    np.testing.assert_allclose(x.grad, t.grad.numpy(), rtol=1e-12, atol=1e-15)
+
+
+def test_the_base_of_a_power_has_a_logarithm():
+    for base in (0, -2, "2"):
+        with pytest.raises(TypeError, match="the base must be > 0"):
+            base ** leaf(1.0)
+
+
+def test_comparisons_are_element_by_element_and_have_no_gradient():
+    x, y = leaf(1.0, 2.0, 3.0), Tensor([2.0, 2.0, 2.0])
+    for found, expected in [
+        (x < y, [True, False, False]),
+        (x <= 2, [True, True, False]),
+        (x > 2, [False, False, True]),
+        (np.array([1.0, 1.0, 3.0]) >= x, [True, False, True]),
+        (x == y, [False, True, False]),
+        (x != 2, [True, False, True]),
+    ]:
+        assert found.data.tolist() == expected
+        assert not found.requires_grad
+    ops.where(x > 1.5, x * x, x).sum().backward()
+    assert x.grad.tolist() == [1, 4, 6]
+    assert float(x.sum()) == 6.0
+    assert {x: 1}[x] == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda x: np.stack([x, x]), "use rsam_ref.autograd.ops.stack"),
+        (lambda x: np.dot(np.ones(2), x), "use rsam_ref.autograd.ops.matmul"),
+        (lambda x: np.max(x), "use rsam_ref.autograd.ops.amax"),
+        (lambda x: np.allclose(x, x), "use ops of rsam_ref.autograd"),
+        (lambda x: np.asarray(x), "take tensor.data"),
+        (lambda x: np.array([x, x]), "take tensor.data"),
+        (lambda x: np.ones((2, 2)).dot(x), "take tensor.data"),
+        (lambda x: np.exp(x), "does not support ufuncs"),
+    ],
+)
+def test_functions_of_numpy_are_refused_in_one_line(call, words):
+    with pytest.raises(TypeError, match=words) as told:
+        call(leaf(1.0, 2.0))
+    assert "\n" not in str(told.value)

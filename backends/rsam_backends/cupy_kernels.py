@@ -152,8 +152,14 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Kernel]:
 
         return out, vjps
 
-    def cross_entropy(logits: Array, targets: Array, *, label_smoothing: float = 0.0) -> Result:
-        fits = logits.ndim == 2 and targets.shape == logits.shape[:1]
+    def cross_entropy(
+        logits: Array,
+        targets: Array,
+        *,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+    ) -> Result:
+        fits = logits.ndim == 2 and targets.shape == logits.shape[:1] and ignore_index is None
         if not fits or targets.dtype.kind not in "iu" or not _real(logits):
             return NotImplemented  # soft targets, or shapes that do not fit
         (logits,) = contiguous(logits)

@@ -364,6 +364,27 @@ def _power(x: Tensor, exponent: float) -> Tensor:
     return power(x, exponent=int(exponent) if isinstance(exponent, Integral) else float(exponent))
 
 
+def _exponential(x: Tensor, base: float) -> Tensor:
+    if not isinstance(base, Real) or not base > 0:
+        raise TypeError(f"power: beside a tensor as exponent the base must be > 0, not {base!r}")
+    return exp(mul(x, math.log(base)))
+
+
+OTHER_NAMES = {"dot": "matmul", "max": "amax", "min": "amin", "take": "getitem"}
+"""What NumPy calls by another name than we do."""
+
+
+def _no_array_function(_: Tensor, function: Any, *__: Any) -> Any:
+    """What NumPy calls for its functions on a tensor, ``np.stack([tensor])``."""
+    name = OTHER_NAMES.get(function.__name__, function.__name__)
+    instead = f"rsam_ref.autograd.ops.{name}" if name in globals() else "ops of rsam_ref.autograd"
+    raise TypeError(
+        f"NumPy's {function.__name__} takes arrays, and would leave the graph: use {instead}; "
+        "or tensor.data, the array"
+    )
+
+
+Tensor.__array_function__ = _no_array_function
 Tensor.__add__ = add
 Tensor.__radd__ = lambda x, y: add(y, x)
 Tensor.__sub__ = sub
@@ -375,9 +396,18 @@ Tensor.__rtruediv__ = lambda x, y: div(y, x)
 Tensor.__matmul__ = matmul
 Tensor.__rmatmul__ = lambda x, y: matmul(y, x)
 Tensor.__pow__ = _power
+Tensor.__rpow__ = _exponential
 Tensor.__neg__ = neg
+Tensor.__abs__ = absolute
 Tensor.__getitem__ = lambda x, index: getitem(x, index=index)
+Tensor.exp = exp
+Tensor.log = log
+Tensor.sqrt = sqrt
+Tensor.tanh = tanh
 Tensor.sum = sum
 Tensor.mean = mean
+Tensor.var = var
+Tensor.max = amax
+Tensor.min = amin
 Tensor.reshape = lambda x, *shape: reshape(x, shape=_shape_arguments(shape))
 Tensor.transpose = lambda x, *axes: transpose(x, axes=_shape_arguments(axes) if axes else None)

@@ -117,23 +117,45 @@ def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
     )
 
 
+def _counted(targets: Array, ignore_index: int) -> Array:
+    """Which rows have another label than this one (N,)."""
+    if targets.ndim != 1 or targets.dtype.kind not in "iu":
+        raise ShapeError(
+            f"cross_entropy: ignore_index {ignore_index} is for whole-number labels (N,), not for "
+            f"targets of shape {targets.shape} ({targets.dtype})"
+        )
+    return targets != ignore_index
+
+
 def _weighed(target: Array, x: Array) -> Array:
     """target * x; 0 where the target is 0, though x may be infinite there: a class masked out."""
     return target * xp.where(target == 0, 0, x)
 
 
 @op(constants=(1,), remedy=TARGETS)
-def cross_entropy(logits: Array, targets: Array, *, label_smoothing: float = 0.0) -> Result:
+def cross_entropy(
+    logits: Array,
+    targets: Array,
+    *,
+    label_smoothing: float = 0.0,
+    ignore_index: int | None = None,
+) -> Result:
     """The mean over the batch of -sum_k target_k log softmax(logits)_k.
 
     Targets are labels (N,) or probabilities (N, K). Label smoothing s mixes them with the uniform
-    distribution: (1 - s) target + s / K (Szegedy et al. 2016).
+    distribution: (1 - s) target + s / K (Szegedy et al. 2016). Rows with the label ``ignore_index``
+    cost nothing and are not counted; where all are such the mean is nan.
     """
+    n = logits.shape[0]
+    if ignore_index is not None:
+        counted = _counted(targets, ignore_index)
+        targets, n = xp.where(counted, targets, 0), counted.sum(dtype=logits.dtype)
     target = _target_distribution("cross_entropy", logits, targets)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing / logits.shape[1]
+    if ignore_index is not None:
+        target = target * counted[:, None]
     log_p = _log_softmax(logits, axis=1)
-    n = logits.shape[0]
 
     def vjp(g: Array) -> Array:
         # Rows of targets need not sum to 1, hence the sum before the probabilities.
@@ -309,7 +331,10 @@ def conv2d(
 def max_pool2d(
     x: Array, *, window: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
 ) -> Result:
-    """The largest value of every window; of equal ones the first takes the gradient."""
+    """The largest value of every window; of equal ones the first takes the gradient.
+
+    The padding is -inf, and takes none.
+    """
     return pool_at(x, None, window=window, stride=stride, padding=padding)
 
 
@@ -325,7 +350,7 @@ def pool_at(
     views, window, stride, padding = _pool_windows("max_pool2d", x, window, stride, padding)
     flat = views.reshape(*views.shape[:4], window[0] * window[1])  # (N, C, Ho, Wo, kH*kW)
     if places is None:
-        places = flat.argmax(axis=-1)[..., None]
+        places = _largest(x, flat, window, stride, padding)
     value = xp.take_along_axis(flat, places, axis=-1)[..., 0]
     shape, size = x.shape, flat.shape[-1]
 
@@ -340,8 +365,20 @@ def pool_places(
     x: Array, *, window: int | Pair, stride: int | Pair | None = None, padding: int | Pair = 0
 ) -> Array:
     """Where in every window the largest value is: (N, C, Ho, Wo, 1)."""
-    views, (kh, kw), *_ = _pool_windows("max_pool2d", x, window, stride, padding)
-    return views.reshape(*views.shape[:4], kh * kw).argmax(axis=-1)[..., None]
+    views, window, stride, padding = _pool_windows("max_pool2d", x, window, stride, padding)
+    flat = views.reshape(*views.shape[:4], window[0] * window[1])
+    return _largest(x, flat, window, stride, padding)
+
+
+def _largest(x: Array, flat: Array, window: Pair, stride: Pair, padding: Pair) -> Array:
+    """Where each window of ``flat`` is largest; where all of it is -inf, inside of the padding."""
+    places = flat.argmax(axis=-1)[..., None]
+    if not any(padding):
+        return places
+    pixels = _pad_images(xp.ones((1, 1, *x.shape[2:])), padding, 0)
+    inside = _windows(pixels, window, stride, "max_pool2d").reshape(1, 1, *flat.shape[2:])
+    nothing = xp.take_along_axis(flat, places, axis=-1) == -math.inf
+    return xp.where(nothing, inside.argmax(axis=-1)[..., None], places)
 
 
 def _pool_windows(

@@ -211,8 +211,34 @@ class Tensor:
             "the backward pass; compute a new one (where, concatenate, pad) instead"
         )
 
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("a Tensor is no array; take tensor.data, which is outside of the graph")
+
     def __len__(self) -> int:
         return len(self._data)
+
+    def __float__(self) -> float:
+        return float(self._data)
+
+    # Comparisons give tensors of bools, without a gradient.
+
+    def __lt__(self, other: Any) -> Tensor:
+        return Tensor.over(self._data < _array(other))
+
+    def __le__(self, other: Any) -> Tensor:
+        return Tensor.over(self._data <= _array(other))
+
+    def __gt__(self, other: Any) -> Tensor:
+        return Tensor.over(self._data > _array(other))
+
+    def __ge__(self, other: Any) -> Tensor:
+        return Tensor.over(self._data >= _array(other))
+
+    def __eq__(self, other: Any) -> Tensor:  # type: ignore[override]  # as arrays have it
+        return Tensor.over(self._data == _array(other))
+
+    def __ne__(self, other: Any) -> Tensor:  # type: ignore[override]
+        return Tensor.over(self._data != _array(other))
 
     def __bool__(self) -> bool:
         return bool(self._data)
@@ -224,6 +250,7 @@ class Tensor:
     __hash__ = object.__hash__
 
     # The operators and methods below are ops; ops.py puts them here.
+    __array_function__: ClassVar[Callable[..., Any]]
     __add__: ClassVar[Callable[..., Tensor]]
     __radd__: ClassVar[Callable[..., Tensor]]
     __sub__: ClassVar[Callable[..., Tensor]]
@@ -239,8 +266,26 @@ class Tensor:
     __getitem__: ClassVar[Callable[..., Tensor]]
     sum: ClassVar[Callable[..., Tensor]]
     mean: ClassVar[Callable[..., Tensor]]
+    __rpow__: ClassVar[Callable[..., Tensor]]
+    __abs__: ClassVar[Callable[..., Tensor]]
+    exp: ClassVar[Callable[..., Tensor]]
+    log: ClassVar[Callable[..., Tensor]]
+    sqrt: ClassVar[Callable[..., Tensor]]
+    tanh: ClassVar[Callable[..., Tensor]]
+    max: ClassVar[Callable[..., Tensor]]
+    min: ClassVar[Callable[..., Tensor]]
+    var: ClassVar[Callable[..., Tensor]]
     reshape: ClassVar[Callable[..., Tensor]]
     transpose: ClassVar[Callable[..., Tensor]]
+
+    @property
+    def T(self) -> Tensor:  # noqa: N802 - as arrays have it
+        """The tensor with its axes in reverse."""
+        return self.transpose()
+
+
+def _array(x: Any) -> Any:
+    return x._data if isinstance(x, Tensor) else x
 
 
 def _consumers(root: Node) -> dict[Node, int]:

@@ -113,9 +113,11 @@ class Module:
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter by its (first) name, in the order of the flat vector."""
         found: dict[str, Parameter] = {}
+        known: set[int] = set()
         for prefix, module in self.modules().items():
             for name, value in vars(module).items():
-                if isinstance(value, Parameter) and value not in found.values():
+                if isinstance(value, Parameter) and id(value) not in known:
+                    known.add(id(value))
                     found[f"{prefix}.{name}" if prefix else name] = value
         return found
 
