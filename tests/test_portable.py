@@ -110,6 +110,39 @@ def test_torch_vectors_in_single_precision_stay_so():
         assert trace.perturbation.dtype == trace.gradient.dtype == torch.float32
 
 
+@pytest.mark.parametrize("number", [np.float64, np.float32, np.float16])
+def test_numbers_of_a_sweep_leave_float32_as_it_is(number):
+    w = np.linspace(-1, 1, 5, dtype=np.float32)
+    f, rho, other = bumpy(np.ones(5, np.float32)), number(0.25), number(0.5)
+    for trace in (
+        sam_gradient(f, w, rho=rho),
+        sam_gradient(f, w, rho=rho, ascent_steps=2),
+        rsam_gradient(f, w, 0.1 * w, rho=rho, lam=other),
+        asam_gradient(f, w, rho=rho, eta=other),
+        stacked_rsam_gradient(f, w, 0.1 * w, rho=rho),
+        gradient_rsam_gradient(f, w, 0.1 * w, rho=rho),
+    ):
+        assert trace.perturbation.dtype == trace.gradient.dtype == np.float32
+
+
+@pytest.mark.parametrize("library", [numpy_vectors, torch_vectors, jax_vectors])
+def test_half_precision_is_refused_for_its_range(library):
+    """In float16 the square of 260 is infinite, and eps was 0 without a word."""
+    w = library()(np.ones(4))
+    half = w.half() if hasattr(w, "half") else w.astype("float16")
+    with pytest.raises(TypeError, match="float16 have no norm"):
+        sam_gradient(lambda w: (0.0, w), half, rho=0.1)
+
+
+def test_bfloat16_has_the_range():
+    torch = pytest.importorskip("torch")
+    for length in (1e-4, 1.0, 260.0, 3e8):
+        g = torch.full((10_000,), length / 100, dtype=torch.bfloat16)
+        eps = sam_gradient(lambda _, g=g: (0.0, g), torch.zeros_like(g), rho=0.3).perturbation
+        assert eps.dtype == torch.bfloat16
+        assert eps.float().norm().item() == pytest.approx(0.3, rel=0.02)
+
+
 SHAPES = [(2, 3), (4,), (2, 1, 2, 2), (1,), ()]
 
 DRAWS = {

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import copy
+import dataclasses
+import functools
 import inspect
 import json
 import math
@@ -71,6 +73,34 @@ def parted(name, model, x, y, seed=0, parts=2):
     if name == "m-sam":
         return Accumulated(model, x, y, cross_entropy, [seed] * parts)
     return objective(model, x, y, seed=seed)
+
+
+def with_numpys_numbers(relative):
+    """The relative with every setting as a sweep over np.linspace gives it."""
+
+    @functools.wraps(relative.rule)
+    def rule(*places, **given):
+        told = relative.settings
+        return relative.rule(
+            *places,
+            **{k: np.float64(v) if type(v) is float and k in told else v for k, v in given.items()},
+        )
+
+    return dataclasses.replace(relative, rule=rule)
+
+
+@every_relative
+def test_numbers_of_numpy_leave_float32_as_it_is(name):
+    f, w = problem("float32")
+    base = SGD(0.1, momentum=0.9)
+    relative = Related(with_numpys_numbers(RELATIVES[name]), base, shapes=[w.shape])
+    for _ in range(3):
+        trace = relative.step(f, w)
+        for part in fields(trace):
+            value = getattr(trace, part.name)
+            assert getattr(value, "dtype", np.float32) == np.float32, part.name
+        for key, value in relative.state.items():
+            assert getattr(value, "dtype", np.float32) == np.float32, key
 
 
 # Beside PyTorch
@@ -477,7 +507,7 @@ ALLOWED = {
 
 @every_relative
 def test_a_rules_file_knows_no_array_library(name):
-    path = Path(inspect.getsourcefile(RELATIVES[name].rule))
+    path = Path(inspect.getsourcefile(inspect.unwrap(RELATIVES[name].rule)))
     imported = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rsam_ref.algorithms.settings import check_step
+from rsam_ref.algorithms.settings import check_precision, check_step, plain_numbers
 
 Vector = Any  # a one-dimensional array of any library
 LossAndGrad = Callable[[Vector], tuple[Any, Vector]]
@@ -41,6 +41,7 @@ class Trace:
     """The loss at w + eps."""
 
 
+@plain_numbers
 def sam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, rho: float, ascent_steps: int = 1
 ) -> Trace:
@@ -71,6 +72,7 @@ def sam_gradient(
     )
 
 
+@plain_numbers
 def rsam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, noise: Vector, *, rho: float, lam: float = 2.0
 ) -> Trace:
@@ -103,4 +105,5 @@ def rsam_gradient(
 
 def norm(v: Vector) -> Any:
     """The Euclidean length of a vector."""
+    check_precision(v)
     return (v @ v) ** 0.5

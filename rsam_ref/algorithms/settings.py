@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, TypeVar, cast
+
+Rule = TypeVar("Rule", bound=Callable[..., Any])
 
 
 def check_step(*, rho: float = 0.0, lam: float = 1.0, ascent_steps: int = 1) -> None:
@@ -16,6 +21,35 @@ def check_step(*, rho: float = 0.0, lam: float = 1.0, ascent_steps: int = 1) -> 
         raise ValueError(f"lam weighs the gradient and must be a finite number > 0, not {lam}")
     if not hasattr(ascent_steps, "__index__") or ascent_steps < 1:
         raise ValueError(f"ascent_steps must be a whole number >= 1, not {ascent_steps}")
+
+
+def plain_numbers(rule: Rule) -> Rule:
+    """The rule, given Python's numbers for NumPy's among its settings.
+
+    ``np.float64(0.1)``, as a sweep over ``np.linspace`` has it, would make float32 vectors float64.
+    What a library traces or computes (JAX, PyTorch) is left as it is.
+    """
+
+    @functools.wraps(rule)
+    def given(*places: Any, **settings: Any) -> Any:
+        for name, value in settings.items():
+            if isinstance(value, Real) and not isinstance(value, Integral):
+                settings[name] = float(value)
+        return rule(*places, **settings)
+
+    return cast(Rule, given)
+
+
+def check_precision(vector: Any) -> None:
+    """Raise TypeError for float16: it has no square of a length above 256 or below 2e-4.
+
+    Of bfloat16 the range is wide enough.
+    """
+    if str(getattr(vector, "dtype", "")).rpartition(".")[2] == "float16":
+        raise TypeError(
+            "vectors in float16 have no norm (squares overflow above 256, vanish below 2e-4); give "
+            "float32, as mixed precision keeps the weights and their gradients"
+        )
 
 
 def is_traced(number: Any) -> bool:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
-from rsam_ref.algorithms.settings import check_step
+from rsam_ref.algorithms.settings import check_step, plain_numbers
 
 
+@plain_numbers
 def asam_gradient(loss_and_grad: LossAndGrad, w: Vector, *, rho: float, eta: float = 0.01) -> Trace:
     """Adaptive SAM (Kwon, Kim, Park, Choi, ICML 2021): the radius is relative to ``|w|``.
 
@@ -32,12 +33,14 @@ def asam_gradient(loss_and_grad: LossAndGrad, w: Vector, *, rho: float, eta: flo
     return _descent(loss_and_grad, w, eps, loss=loss, ascent_gradient=g0)
 
 
+@plain_numbers
 def noise_gradient(loss_and_grad: LossAndGrad, w: Vector, noise: Vector) -> Trace:
     """Random smoothing alone: the gradient at w + D, no ascent. One gradient a step."""
     loss, g = loss_and_grad(w + noise)  # g = grad L(w + D)
     return Trace(loss=loss, noise=noise, gradient=g)
 
 
+@plain_numbers
 def stacked_rsam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, noise: Vector, *, rho: float
 ) -> Trace:
@@ -51,6 +54,7 @@ def stacked_rsam_gradient(
     return _descent(loss_and_grad, w, eps, loss=loss, noise=noise, ascent_gradient=g0)
 
 
+@plain_numbers
 def gradient_rsam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, noise: Vector, *, rho: float
 ) -> Trace:

@@ -33,9 +33,10 @@ from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import Relative, Setting, State
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector
-from rsam_ref.algorithms.settings import check_step
+from rsam_ref.algorithms.settings import check_step, plain_numbers
 
 
+@plain_numbers
 def bayesian_sam_gradient(
     loss_and_grad: LossAndGrad,
     w: Vector,

@@ -29,8 +29,10 @@ from dataclasses import replace
 
 from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector, sam_gradient
+from rsam_ref.algorithms.settings import plain_numbers
 
 
+@plain_numbers
 def cr_sam_gradient(
     loss_and_grad: LossAndGrad,
     w: Vector,

@@ -31,9 +31,10 @@ from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
-from rsam_ref.algorithms.settings import check_step
+from rsam_ref.algorithms.settings import check_step, plain_numbers
 
 
+@plain_numbers
 def esam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, mask: Vector, rho: float, beta: float = 0.6
 ) -> Trace:

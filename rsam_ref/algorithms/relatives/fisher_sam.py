@@ -26,9 +26,10 @@ from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import Relative, Setting
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector
-from rsam_ref.algorithms.settings import check_step
+from rsam_ref.algorithms.settings import check_step, plain_numbers
 
 
+@plain_numbers
 def fisher_sam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, rho: float, eta: float = 1.0
 ) -> Trace:

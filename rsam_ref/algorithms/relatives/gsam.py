@@ -30,8 +30,10 @@ from dataclasses import replace
 
 from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, sam_gradient
+from rsam_ref.algorithms.settings import plain_numbers
 
 
+@plain_numbers
 def gsam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, rho: float, alpha: float = 0.4
 ) -> Trace:

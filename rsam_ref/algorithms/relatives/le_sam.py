@@ -29,9 +29,10 @@ from __future__ import annotations
 from rsam_backends import xp
 from rsam_ref.algorithms.relatives.form import Relative, Setting
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
-from rsam_ref.algorithms.settings import check_step
+from rsam_ref.algorithms.settings import check_step, plain_numbers
 
 
+@plain_numbers
 def le_sam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, rho: float, sigma: float = 0.35
 ) -> Trace:

@@ -33,6 +33,7 @@ from typing import Any
 
 from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting, State
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, sam_gradient
+from rsam_ref.algorithms.settings import plain_numbers
 
 
 def dot(a: Vector, b: Vector) -> Any:
@@ -40,6 +41,7 @@ def dot(a: Vector, b: Vector) -> Any:
     return a @ b
 
 
+@plain_numbers
 def looksam_gradient(
     loss_and_grad: LossAndGrad,
     w: Vector,
@@ -73,6 +75,7 @@ def looksam_gradient(
     return Trace(loss=loss, ascent_gradient=g0, gradient=g0 + alpha * ratio * v), state
 
 
+@plain_numbers
 def looksam_by_tensor_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, tensors: Sequence[slice], **how: Any
 ) -> tuple[Trace, State]:

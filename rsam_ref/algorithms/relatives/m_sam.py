@@ -34,8 +34,10 @@ from collections.abc import Sequence
 
 from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector, sam_gradient
+from rsam_ref.algorithms.settings import plain_numbers
 
 
+@plain_numbers
 def m_sam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, parts: Sequence[LossAndGrad], rho: float
 ) -> Trace:

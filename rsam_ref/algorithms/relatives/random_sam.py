@@ -25,8 +25,10 @@ from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector, sam_gradient
+from rsam_ref.algorithms.settings import plain_numbers
 
 
+@plain_numbers
 def random_sam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, coin: float, rho: float, p: float = 0.5
 ) -> Trace:

@@ -40,8 +40,10 @@ from collections.abc import Callable
 
 from rsam_ref.algorithms.relatives.form import Relative, Setting, State
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector
+from rsam_ref.algorithms.settings import plain_numbers
 
 
+@plain_numbers
 def rwp_gradient(loss_and_grad: LossAndGrad, w: Vector, *, noise: Vector) -> Trace:
     """RWP: g = grad L(w + D).
 
@@ -54,6 +56,7 @@ def rwp_gradient(loss_and_grad: LossAndGrad, w: Vector, *, noise: Vector) -> Tra
     return Trace(loss=loss, noise=noise, gradient=g)
 
 
+@plain_numbers
 def mixed_rwp_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, noise: Vector, lam: float = 0.5
 ) -> Trace:
@@ -72,6 +75,7 @@ def mixed_rwp_gradient(
     return Trace(loss, mixed, None, g0, noise, adversarial_loss)
 
 
+@plain_numbers
 def adaptive_rwp_gradient(
     loss_and_grad: LossAndGrad,
     w: Vector,

@@ -37,9 +37,10 @@ from collections.abc import Callable, Iterable
 from rsam_backends import xp
 from rsam_ref.algorithms.relatives.form import RHO, Relative, Setting, State
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
-from rsam_ref.algorithms.settings import check_step
+from rsam_ref.algorithms.settings import check_step, plain_numbers
 
 
+@plain_numbers
 def sparse_sam_gradient(
     loss_and_grad: LossAndGrad,
     w: Vector,

@@ -22,9 +22,10 @@ from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import Relative, Setting
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
-from rsam_ref.algorithms.settings import check_step
+from rsam_ref.algorithms.settings import check_step, plain_numbers
 
 
+@plain_numbers
 def unified_sam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, rho: float, share: float = 0.5
 ) -> Trace:

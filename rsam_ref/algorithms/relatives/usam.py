@@ -26,9 +26,10 @@ from __future__ import annotations
 
 from rsam_ref.algorithms.relatives.form import Relative, Setting
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector
-from rsam_ref.algorithms.settings import check_step
+from rsam_ref.algorithms.settings import check_step, plain_numbers
 
 
+@plain_numbers
 def usam_gradient(loss_and_grad: LossAndGrad, w: Vector, *, rho: float) -> Trace:
     """Unnormalised SAM: eps = rho g0.
 

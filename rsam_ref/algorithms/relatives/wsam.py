@@ -35,8 +35,10 @@ from dataclasses import replace
 
 from rsam_ref.algorithms.relatives.form import RHO, ApartTrace, Relative, Setting
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, Vector, sam_gradient
+from rsam_ref.algorithms.settings import plain_numbers
 
 
+@plain_numbers
 def wsam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, rho: float, gamma: float = 0.9
 ) -> ApartTrace:
@@ -61,6 +63,7 @@ def wsam_gradient(
     )
 
 
+@plain_numbers
 def coupled_wsam_gradient(
     loss_and_grad: LossAndGrad, w: Vector, *, rho: float, gamma: float = 0.9
 ) -> Trace:
