@@ -33,6 +33,29 @@ def test_what_is_saved_comes_back_bit_by_bit(tmp_path):
         assert arrays[name].shape == array.shape
 
 
+@pytest.mark.parametrize(
+    "laid_out",
+    [np.asfortranarray, lambda a: a[:, ::2], lambda a: a.T, lambda a: a.astype(">f8")],
+    ids=["fortran", "strided", "transposed", "big-endian"],
+)
+def test_an_array_comes_back_however_it_lies_in_memory(tmp_path, laid_out):
+    array = laid_out(np.arange(12.0).reshape(3, 4))
+    arrays, _ = checkpoint.load(checkpoint.save(tmp_path, 1, {"a": array}, {}))
+    assert np.array_equal(arrays["a"], array)
+
+
+def test_numbers_that_numpy_does_not_have_are_one_clear_error(tmp_path):
+    path = tmp_path / "step-000000001.safetensors"
+    told = {
+        "__metadata__": {"rsam_ref": "{}", "sha256": ""},
+        "a": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]},
+    }
+    header = json.dumps(told).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(CheckpointError, match="holds numbers that NumPy does not have"):
+        checkpoint.load(path)
+
+
 def test_the_newest_two_are_kept_and_nothing_else_is_left(tmp_path):
     for step in (5, 10, 1_000_000_000, 15):
         checkpoint.save(tmp_path, step, ARRAYS, {"step": step})

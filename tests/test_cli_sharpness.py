@@ -455,6 +455,16 @@ def test_a_model_is_read_from_a_run_a_model_or_a_checkpoint(runs):
     assert from_checkpoint.model.weights.flat.dtype == "float64"
 
 
+def test_a_model_in_bfloat16_is_read(runs, tmp_path):
+    folder = shutil.copytree(runs / "mlp-sam", tmp_path / "run")
+    torch_files = pytest.importorskip("safetensors.torch")
+    state = torch_files.load_file(folder / "model.safetensors")
+    halves = {name: value.bfloat16() for name, value in state.items()}
+    torch_files.save_file(halves, folder / "model.safetensors")
+    for name, array in load_trained(folder).model.state_dict().items():
+        np.testing.assert_array_equal(array, halves[name].float().numpy())
+
+
 def test_a_run_under_way_is_read_from_its_newest_checkpoint(runs, tmp_path):
     folder = shutil.copytree(runs / "mlp-sam", tmp_path / "run")
     (folder / "model.safetensors").unlink()

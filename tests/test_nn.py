@@ -661,3 +661,14 @@ def test_a_part_has_no_flat_vector_of_its_own():
 def test_evaluation_leaves_nothing_on_the_tape():
     with no_grad(), pytest.raises(GraphError):
         models.mlp([3, 2])(np.ones((1, 3), "float32")).sum().backward()
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model._orig_mod."])
+def test_a_state_with_a_prefix_says_so_in_one_short_line(prefix):
+    model = models.resnet20()
+    state = {prefix + name: array for name, array in model.state_dict().items()}
+    with pytest.raises(KeyError) as told:
+        model.load_state_dict(state)
+    assert told.value.args[0].startswith(f'the names of the state begin with "{prefix}"')
+    assert len(told.value.args[0]) < 160
+    model.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})

@@ -171,6 +171,11 @@ class Module:
         state = {name: value for name, value in state.items() if not name.endswith(COUNTERS)}
         own = self.state_dict()
         missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing and (prefix := common_prefix(list(state), list(own))):
+            raise KeyError(
+                f'the names of the state begin with "{prefix}": take that off, '
+                f'{{name.removeprefix("{prefix}"): value for name, value in state.items()}}'
+            )
         if missing and unknown:
             raise KeyError(
                 f"the state has no {_some(missing)}, but {_some(unknown)}; it is of another model"
@@ -199,6 +204,21 @@ class Module:
             for name in module.buffers:
                 key = f"{prefix}.{name}" if prefix else name
                 setattr(module, name, xp.array(arrays[key], dtype=weights.flat.dtype))
+
+
+def common_prefix(names: list[str], own: list[str]) -> str:
+    """What stands before every one of a model's own names, in a list of names; or nothing.
+
+    >>> common_prefix(["module.0.weight", "module.0.bias"], ["0.weight", "0.bias"])
+    'module.'
+    """
+    found = set(names)
+    first = own[0]
+    for name in names:
+        prefix = name.removesuffix(first)
+        if name.endswith("." + first) and found >= {prefix + other for other in own}:
+            return prefix
+    return ""
 
 
 def _some(names: list[str]) -> str:

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from rsam_ref.data.errors import DataError
 from rsam_ref.data.feed import Feed
+from rsam_ref.nn.module import common_prefix
 from rsam_ref.pytorch.optimizers import RSAM, SAM
 from rsam_ref.training import checkpoint, recipe
-from rsam_ref.training.exchange import common_prefix, for_pytorch
+from rsam_ref.training.exchange import for_pytorch
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.trained import load_trained
 

@@ -38,6 +38,7 @@ def save(folder: Path, step: int, arrays: Arrays, state: dict[str, Any]) -> Path
     Only the `KEEP` newest stay, and only after this one is safe on the disk.
     """
     folder.mkdir(exist_ok=True)
+    arrays = {name: _plain(array) for name, array in arrays.items()}
     path = folder / f"step-{step:09d}.safetensors"
     text = json.dumps(state, sort_keys=True)
     metadata = {"rsam_ref": text, "sha256": _checksum(arrays, text)}
@@ -45,6 +46,11 @@ def save(folder: Path, step: int, arrays: Arrays, state: dict[str, Any]) -> Path
     for old in newest_first(folder)[KEEP:]:
         old.unlink()
     return path
+
+
+def _plain(array: Any) -> Any:
+    """The host array in the order and with the bytes that safetensors takes it to have."""
+    return array.astype(array.dtype.newbyteorder("="), order="C", copy=False)
 
 
 def newest_first(folder: Path) -> list[Path]:
@@ -67,6 +73,8 @@ def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
         raise UnreadableError(path, f"cannot be read: {because(error)}") from None
     except (SafetensorError, ValueError) as error:
         raise CheckpointError(path, f"is damaged, or no safetensors file ({error})") from None
+    except (TypeError, AttributeError) as error:  # bfloat16, float8
+        raise CheckpointError(path, f"holds numbers that NumPy does not have ({error})") from None
     if (found := _checksum(arrays, text)) != expected:
         raise CheckpointError(
             path,

@@ -14,7 +14,7 @@ from rsam_ref.data.errors import DataError
 from rsam_ref.data.weight_files import read_weights
 from rsam_ref.models.elsewhere import in_pytorch
 from rsam_ref.nn.layers import BatchNorm2d
-from rsam_ref.nn.module import Module
+from rsam_ref.nn.module import Module, common_prefix
 from rsam_ref.training import checkpoint
 from rsam_ref.training.trained import Trained, weights_of_a_run
 
@@ -45,21 +45,6 @@ def load_weights(model: Module, where: str | Path) -> str:
     except (KeyError, ValueError) as error:
         raise DataError(path, error.args[0]) from None
     return prefix
-
-
-def common_prefix(names: list[str], own: list[str]) -> str:
-    """What stands before every one of a model's own names, in a list of names; or nothing.
-
-    >>> common_prefix(["module.0.weight", "module.0.bias"], ["0.weight", "0.bias"])
-    'module.'
-    """
-    found = set(names)
-    first = own[0]
-    for name in names:
-        prefix = name.removesuffix(first)
-        if name.endswith("." + first) and found >= {prefix + other for other in own}:
-            return prefix
-    return ""
 
 
 def for_pytorch(trained: Trained) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.data import Dataset
 from rsam_ref.data.errors import DataError, because
+from rsam_ref.data.weight_files import read_weights
 from rsam_ref.nn.module import Module
 from rsam_ref.training import checkpoint, recipe
 from rsam_ref.training.recipe import Recipe
@@ -91,13 +92,12 @@ def _read(path: Path) -> tuple[dict[str, Any], int | None]:
     try:
         with path.open("rb"), safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except OSError as error:
         raise DataError(path, f"cannot be read: {because(error)}") from None
     except (SafetensorError, ValueError) as error:
         raise DataError(path, f"is damaged, or no safetensors file ({error})") from None
     if "rsam_ref" not in metadata:
-        return arrays, None
+        return read_weights(path), None
     arrays, state = checkpoint.load(path)  # which looks at its checksum as well
     return checkpoint.of_the_model(arrays), state["step"]
 
