@@ -12,7 +12,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, objective, rsam_gradient, sam_gradient
+from rsam_ref import (
+    RSAM,
+    SAM,
+    SGD,
+    AdamW,
+    NoiseOnly,
+    models,
+    objective,
+    rsam_gradient,
+    sam_gradient,
+)
 from rsam_ref.algorithms.schedules import at, cosine, linear, rsam_rho, rsam_sigma, warmup
 from rsam_ref.algorithms.variants import (
     asam_gradient,
@@ -423,3 +433,12 @@ def test_batch_norm_forgets_a_step_that_failed(name, fail_at):
         WRAPPERS[name](SGD(0.1), 0.3).step(f, model.weights.flat)
     after = model.state_dict()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("of_a_model", [lambda m: m, lambda m: m.weights, lambda m: m.parameters()])
+def test_a_model_in_place_of_its_vector_is_told(of_a_model):
+    model = models.mlp((4, 5, 2))
+    f = objective(model, np.ones((3, 4)), np.array([0, 1, 0]))
+    for optimizer in (SGD(0.1), SAM(SGD(0.1))):
+        with pytest.raises(TypeError, match=r"it is step\(f, model.weights.flat\)"):
+            optimizer.step(f, of_a_model(model))

@@ -40,6 +40,11 @@ class Optimizer(ABC):
         that batch norm's statistics move once and dropout's masks are the same in both passes. If
         a pass fails, w, the optimizer and batch norm's statistics are as before.
         """
+        if not hasattr(w, "shape"):
+            raise TypeError(
+                f"w is one flat vector of weights, not a {type(w).__name__}; of a model it is "
+                "step(f, model.weights.flat)"
+            )
         if len(w.shape) != 1:  # of a matrix, v @ v would be no length
             raise ValueError(f"w is one flat vector of weights, not of shape {tuple(w.shape)}")
         with one_step(loss_and_grad):
