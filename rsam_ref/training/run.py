@@ -145,8 +145,8 @@ class Run:
             if before.get(name) != self.fixed.get(name):
                 raise RunError(
                     f"{self.folder / 'recipe.toml'}: {name} = {self.fixed.get(name)}, but the run "
-                    f"began with {before.get(name)}; put that back, or begin another run from these "
-                    f"weights: --init {self.folder}"
+                    f"began with {before.get(name)}; put that back, or begin another run from "
+                    f"its weights: --init {self.folder}"
                 )
         self.model.load_state_dict(checkpoint.of_the_model(arrays))
         self.optimizer.load_state_dict(checkpoint.unflatten(arrays, state["values"], "optimizer"))
