@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
-from rsam_ref.algorithms.settings import check_step, plain_numbers
+from rsam_ref.algorithms.settings import check_step, is_traced, plain_numbers
 
 
 @plain_numbers
@@ -75,6 +75,6 @@ def _descent(loss_and_grad: LossAndGrad, w: Vector, eps: Vector, **found: Any) -
 
 
 def check_eta(eta: float) -> None:
-    """Raise ValueError for an eta below 0 or not finite."""
-    if not 0 <= eta < float("inf"):
+    """Raise ValueError for an eta below 0 or not finite; one that JAX traces passes."""
+    if not is_traced(eta) and not 0 <= eta < float("inf"):
         raise ValueError(f"eta keeps weights of 0 movable; it must be finite and >= 0, not {eta}")

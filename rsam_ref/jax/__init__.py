@@ -16,9 +16,11 @@ docs/jax.md says how to use them with everything else. Start reading at ``gradie
 May import: `rsam_ref.algorithms`, jax and optax. Imported by: nobody here.
 """
 
-from rsam_ref.jax.draw import equinox_axis, filter_noise, filter_norms, flax_axis
+from rsam_ref.jax.around import SharpnessAware, State
+from rsam_ref.jax.draw import equinox_axis, filter_noise, filter_norms, flax_axis, stacked
 from rsam_ref.jax.gradients import asam_gradient, rsam_gradient, sam_gradient
-from rsam_ref.jax.optimizers import SharpnessAware, State, rsam, sam, table
+from rsam_ref.jax.optimizers import rsam, sam
+from rsam_ref.jax.settings import table
 
 __all__ = [
     "SharpnessAware",
@@ -32,5 +34,6 @@ __all__ = [
     "rsam_gradient",
     "sam",
     "sam_gradient",
+    "stacked",
     "table",
 ]

@@ -22,14 +22,12 @@ import jax.numpy as jnp
 
 from rsam_ref.algorithms import sam, variants
 from rsam_ref.algorithms.sam import Trace
-from rsam_ref.jax.vectors import Tree, Vector, as_weights, typed_like
+from rsam_ref.jax.checks import as_weights, check_function, check_noise, pair_of
+from rsam_ref.jax.devices import over_devices
+from rsam_ref.jax.settings import check_numbers
+from rsam_ref.jax.vectors import Tree, Vector, typed_like
 
 LossAndGrad = Callable[..., tuple[Any, Tree]]
-
-ASKED = (
-    "loss_and_grad must give the loss and its gradient, a tree like params, as "
-    "jax.value_and_grad(loss) does"
-)
 
 QUANTITIES = [field.name for field in fields(Trace)]
 jax.tree_util.register_dataclass(Trace, data_fields=QUANTITIES, meta_fields=[])
@@ -109,23 +107,19 @@ def _on_trees(
     **settings: Any,
 ) -> Trace:
     """A rule for vectors, with params for w and trees for its further vectors."""
+    check_function(loss_and_grad)
+    check_numbers(**settings)
     weights = as_weights(params)
-    if any(jax.tree.structure(tree) != jax.tree.structure(weights) for tree in trees):
-        raise TypeError("the noise must be a tree like params, as filter_noise gives it")
+    for tree in trees:
+        check_noise(tree, weights)
+
+    def pair(w: Tree, *args: Any) -> tuple[Any, Tree]:
+        return pair_of(loss_and_grad(w, *args), weights)
 
     def at(w: Vector) -> tuple[Any, Vector]:
-        loss, gradient = pair_of(loss_and_grad(typed_like(weights, w.tree), *args))
-        if jax.tree.structure(gradient) != jax.tree.structure(weights):
-            raise TypeError(f"{ASKED}; it gave a gradient of another structure")
+        loss, gradient = over_devices(pair, typed_like(weights, w.tree), args)
         return loss, Vector(jax.tree.map(jnp.conj, gradient))
 
     trace = rule(at, Vector(weights), *map(Vector, trees), **settings)
     found = {name: getattr(trace, name) for name in QUANTITIES}
     return Trace(**{k: v.tree if isinstance(v, Vector) else v for k, v in found.items()})
-
-
-def pair_of(result: Any) -> tuple[Any, Tree]:
-    """The loss and the gradient, if that is what came back."""
-    if not isinstance(result, tuple) or len(result) != 2:
-        raise TypeError(f"{ASKED}; it gave a {type(result).__name__}")
-    return result

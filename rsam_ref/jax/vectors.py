@@ -62,35 +62,6 @@ def _dot(a: Any, b: Any) -> Any:
     return jnp.sum((jnp.conj(wide(a)) * wide(b)).real)
 
 
-def as_weights(params: Tree) -> Tree:
-    """The tree with arrays for leaves.
-
-    Raises
-    ------
-    TypeError:
-        for a leaf that has no gradient.
-    ValueError:
-        for a tree without leaves.
-    """
-    if not jax.tree.leaves(params):
-        raise ValueError(
-            "params has no leaf that could be trained; give a tree of arrays, and True for some of "
-            "them where there is a mask `trainable`"
-        )
-    return jax.tree_util.tree_map_with_path(_weight, params)
-
-
-def _weight(path: Any, leaf: Any) -> Any:
-    kind = getattr(leaf, "dtype", None)
-    kind = kind if kind is not None or callable(leaf) else jnp.result_type(leaf)
-    if kind is None or not jnp.issubdtype(kind, jnp.inexact):
-        raise TypeError(
-            f"params{jax.tree_util.keystr(path)} is {kind or type(leaf).__name__}, of which there "
-            "is no gradient; keep it out of params, or mask it by `trainable`"
-        )
-    return jnp.asarray(leaf)
-
-
 def typed_like(weights: Tree, tree: Tree) -> Tree:
     """The tree with every leaf of the type that it has in weights."""
     return jax.tree.map(lambda w, leaf: leaf.astype(w.dtype), weights, tree)

@@ -483,22 +483,22 @@ ERRORS = {
     "draw is 'independent' or 'one-key', not": lambda: filter_noise(
         KEY, [jnp.ones(2)], 1.0, draw=""
     ),
-    "wraps an optimizer of optax, such as optax.sgd.0.1., not float": lambda: sam(0.1),
+    "wraps an optimizer of optax, such as optax.sgd.0.1., not 0.1": lambda: sam(0.1),
     "the one inside would be ignored": lambda: sam(rsam(optax.sgd(0.1))),
     "no leaf that could be trained": lambda: sam_gradient(grad, {}, rho=0.1),
     r"params\['n'\] is int32, of which there is no gradient": lambda: sam(optax.sgd(0.1)).init(
         {"n": jnp.arange(3)}
     ),
-    r"params\[1\] is function, of which": lambda: sam(optax.sgd(0.1)).init(
+    r"params\[1\] is a function; give the arrays alone": lambda: sam(optax.sgd(0.1)).init(
         [jnp.ones(1), equinox_axis]
     ),
-    "loss_and_grad must give the loss and its gradient.*; it gave a dict": lambda: sam_gradient(
+    "loss_and_grad must give the loss and its gradient.*; it gave the gradient alone": lambda: sam_gradient(
         jax.grad(quadratic), some_params(), rho=0.1
     ),
-    "a gradient of another structure": lambda: sam_gradient(
+    r"it gave a gradient that lacks params\['b'\]": lambda: sam_gradient(
         lambda p: (0.0, p["w"]), some_params(), rho=0.1
     ),
-    "as jax.value_and_grad.loss. does; it gave a dict": lambda: jax.jit(
+    "as jax.value_and_grad.loss. does; it gave the gradient alone": lambda: jax.jit(
         lambda p, s: sam(optax.sgd(0.1)).step(jax.grad(quadratic), p, s)
     )(some_params(), sam(optax.sgd(0.1)).init(some_params())),
     "state is not sam's: .* not tuple": lambda: sam(optax.sgd(0.1)).step(
@@ -507,7 +507,7 @@ ERRORS = {
     "state is not rsam's": lambda: rsam(optax.sgd(0.1)).step(
         grad, some_params(), sam(optax.sgd(0.1)).init(some_params())
     ),
-    "key is a key of jax.random, or a seed, not 0.5": lambda: rsam(optax.sgd(0.1), key=0.5),
+    "key is one key of jax.random, or a seed, not 0.5": lambda: rsam(optax.sgd(0.1), key=0.5),
     "`trainable` must be a tree of bools like params": lambda: sam(
         optax.sgd(0.1), trainable={"w": True}
     ).init(some_params()),
