@@ -65,3 +65,44 @@ def test_jax_is_left_in_the_precision_that_it_was_in():
     before = jax.config.read("jax_enable_x64")
     check(fixed, "sam")
     assert jax.config.read("jax_enable_x64") == before
+
+
+def by_grad_fn(base, rho):
+    """SAM in one call, around any base."""
+
+    def update(grads, state, params, *, grad_fn, **_):
+        length = optax.tree.norm(grads) + 1e-12
+        up = jax.tree.map(lambda p, g: p + rho * g / length, params, grads)
+        return base.update(grad_fn(up, 1), state, params)
+
+    return optax.GradientTransformationExtraArgs(base.init, update)
+
+
+def slow(rho):
+    """With a learning rate of its own, so small that two calls hardly move the weights."""
+    return by_grad_fn(optax.adamw(1e-3), rho)
+
+
+def slower(rho):
+    """So small that a step is not far from the rounding of float32."""
+    return by_grad_fn(optax.adamw(1e-4), rho)
+
+
+def decaying(lr, rho):
+    """With a weight decay of its own, as small as adamw's is."""
+    return by_grad_fn(optax.adamw(lr), rho)
+
+
+@pytest.mark.parametrize("make", [slow, slower])
+def test_one_call_that_asks_elsewhere_is_a_step_however_short(make):
+    report = check(make, "sam")
+    assert codes(report) == []
+    assert report.algorithm == "sam"
+
+
+def test_a_decoupled_decay_of_its_own_is_read_off():
+    report = check(decaying, "sam")
+    [finding] = [f for f in report.findings if f.code == "update.own-base"]
+    assert "weight decay 0.0001 decoupled: its own" in str(finding.evidence)
+    assert finding.evidence["error"] < 1e-12
+    assert "precision.low" not in [f.code for f in report.findings]

@@ -492,8 +492,8 @@ ERRORS = {
     r"params\[1\] is a function; give the arrays alone": lambda: sam(optax.sgd(0.1)).init(
         [jnp.ones(1), equinox_axis]
     ),
-    "loss_and_grad must give the loss and its gradient.*; it gave the gradient alone": lambda: sam_gradient(
-        jax.grad(quadratic), some_params(), rho=0.1
+    "loss_and_grad must give the loss and its gradient.*; it gave the gradient alone": lambda: (
+        sam_gradient(jax.grad(quadratic), some_params(), rho=0.1)
     ),
     r"it gave a gradient that lacks params\['b'\]": lambda: sam_gradient(
         lambda p: (0.0, p["w"]), some_params(), rho=0.1

@@ -181,6 +181,21 @@ def _or_none(value: float) -> float:
     return 0.0 if abs(value) < NONE else float(value)
 
 
+def fitted_decay(
+    family: Family,
+    w: Vector,
+    gradients: list[Vector],
+    end: Vector,
+    rates: list[float],
+) -> float | None:
+    """A decoupled weight decay of its own, read off the first step; None where there is none."""
+    if not rates[0]:
+        return None
+    shrunk = w - family.moves(gradients, rates[: len(gradients)])[-1] - end
+    decay = float(shrunk @ w / (w @ w + 1e-300)) / rates[0]
+    return decay if NONE < decay < 1 else None
+
+
 DECAYS = ("coupled", "decoupled", "decoupled, not times lr", "none")
 
 

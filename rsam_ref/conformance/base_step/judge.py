@@ -253,18 +253,24 @@ def _published(
     rates = [h.lr for h in m.hypers for _ in range(count)]
     decay, hints = m.hypers[0].weight_decay, m.fed.cases[0].seen.base.hints
     for family in families.families(m.hypers[0].momentum, hints):
-        for kind in families.DECAYS if decay else families.DECAYS[:1]:
+        kinds = families.DECAYS if decay else families.DECAYS[:1]
+        decays = [(kind, decay, kind) for kind in kinds]
+        its_own = families.fitted_decay(family, places[0], gradients[:count], m.after[0], rates)
+        if its_own is not None:  # before "none", which a small one looks like
+            decays.insert(-1, (f"{its_own:.3g} decoupled: its own", its_own, "decoupled"))
+        for told, size, kind in decays:
 
             def ends(
-                some: slice, family: families.Family = family, kind: str = kind
+                some: slice,
+                family: families.Family = family,
+                size: float = size,
+                kind: str = kind,
             ) -> list[Vector]:
-                return families.ends(
-                    family, places[some], gradients[some], rates[some], decay, kind
-                )
+                return families.ends(family, places[some], gradients[some], rates[some], size, kind)
 
             first = ends(slice(count))[-1]
             if np.linalg.norm(first - m.after[0]) <= limit * (m.sizes[0] + 1e-300):
-                name = f"{family.label}, weight decay {kind}"
+                name = f"{family.label}, weight decay {told}"
                 yield name, ends(slice(None))[count - 1 :: count]
 
 

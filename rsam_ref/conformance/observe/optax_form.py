@@ -67,6 +67,8 @@ class OptaxSubject:
         self.dtype = np.dtype(dtype)
         self.ways = CALLS
         self.calls = way or 1
+        self.climbs_itself = False
+        """Whether one call asked for a gradient elsewhere: then it is a step, however short."""
         self.assignment = _assignment(subject, asked)
         with double():
             self.tx = self._made(hyper)
@@ -159,6 +161,7 @@ class OptaxSubject:
             "grad": grads,
         }
         updates, self.state = self._updated(grads, known)
+        self.climbs_itself |= any(not np.array_equal(e.at, at) for e in inside)
         if not _takes_all_itself(inside, at):
             seen.evaluations.append(Evaluation(at, number))
         seen.evaluations += inside
@@ -179,6 +182,8 @@ class OptaxSubject:
         """Whether so many calls make a step: it goes up the gradient, and comes back."""
         if self.calls == 1:
             return len({e.at.tobytes() for e in steps[0].evaluations}) > 1
+        if self.climbs_itself:
+            return False
         step = steps[0]
         eps = step.evaluations[-1].at - step.before
         _, gradient = self.problem.loss_and_grad(step.before, step.number)

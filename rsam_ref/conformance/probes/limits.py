@@ -26,7 +26,8 @@ STEPS = 3
 def no_learning_rate(s: Setting) -> list[Finding]:
     """With lr = 0 the weights come back as they were, bit for bit, in float64 and float32.
 
-    Where they move by more than rounding, the step's size is not lr's affair, and nothing is told.
+    Where they move by more than rounding, or as they do at the usual lr, the step's size is not
+    lr's affair, and nothing is told.
     """
     if any(
         (f.stage in ("restore", "update") and not f.note) or f.code == "noise.not-removed"
@@ -37,11 +38,17 @@ def no_learning_rate(s: Setting) -> list[Finding]:
         step = s.one_step(s.hyper.but(lr=0.0), dtype=dtype)
         moved = float(np.abs(step.after - step.before).max())
         rounding = 2.0**-12 * float(np.abs(step.before).max())
-        if moved > rounding:
+        if moved > rounding or (moved > 0 and moved > 0.5 * _move(s, dtype)):
             raise SkippedError("the weights move at lr = 0: lr does not decide the step's size")
         if moved > 0:
             return [Finding("restore.by-subtraction", {"in": dtype, "weights move by": moved})]
     return []
+
+
+def _move(s: Setting, dtype: str) -> float:
+    """How far a step at the usual lr moves a weight at most."""
+    step = s.one_step(s.hyper, dtype=dtype)
+    return float(np.abs(step.after - step.before).max())
 
 
 def zero_gradient(s: Setting) -> list[Finding]:
