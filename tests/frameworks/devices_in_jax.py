@@ -41,6 +41,57 @@ def averaged_loss(params, batch):
     return jax.lax.pmean(loss_fn(params, batch), "batch")
 
 
+def averaged_over_parts(params, batch):
+    """The mean over micro-batches of one sample each, and over the devices."""
+
+    def add(total, part):
+        found = grad(params, part)
+        return jax.tree.map(jnp.add, total, found), None
+
+    parts = jax.tree.map(lambda a: a[:, None], batch)
+    first = grad(params, jax.tree.map(lambda a: a[0], parts))
+    rest = jax.tree.map(lambda a: a[1:], parts)
+    total, _ = jax.lax.scan(add, first, rest)
+    return jax.lax.pmean(jax.tree.map(lambda a: a / 4, total), "batch")
+
+
+def with_aux(params, batch):
+    loss = lambda params: (averaged_loss(params, batch), batch[0].mean())
+    return jax.value_and_grad(loss, has_aux=True)(params)
+
+
+def refused(tx, loss_and_grad):
+    """What a shard_map that checks its axes says of it."""
+    try:
+        by_shards(tx, loss_and_grad)
+    except TypeError as error:
+        return str(error)
+    return ""
+
+
+def by_closure(tx):
+    """The batch is no argument of loss_and_grad."""
+
+    def step(params, state, batch):
+        return tx.step(lambda p: grad(p, batch), params, state)[0]
+
+    specs = {"in_specs": (P(), P(), P("batch")), "out_specs": P()}
+    try:
+        jax.shard_map(step, mesh=mesh, **specs)(PARAMS, tx.init(PARAMS), (X, Y))
+    except TypeError as error:
+        return str(error)
+    return ""
+
+
+def function_by_shards(loss_and_grad):
+    """`rsam_gradient` itself, at weights that are shared."""
+    noise = filter_noise(jax.random.key(0), PARAMS, SIGMA)
+    of = lambda params, batch: rsam_gradient(loss_and_grad, params, noise, batch, rho=RHO).gradient
+    mapped = jax.shard_map(of, mesh=mesh, in_specs=(P(), P("batch")), out_specs=P())
+    alone = rsam_gradient(grad, PARAMS, noise, (X, Y), rho=RHO).gradient
+    return apart(mapped(PARAMS, (X, Y)), alone)
+
+
 def whole(tx):
     """One device with the whole batch."""
     return tx.step(grad, PARAMS, tx.init(PARAMS), (X, Y))[0]
@@ -111,8 +162,26 @@ def main():
         "synchronised, shard_map": apart(
             by_shards(one, jax.value_and_grad(averaged_loss)), together
         ),
+        "synchronised, shard_map, the gradient averaged": apart(
+            by_shards(one, averaged_gradient), together
+        ),
+        "synchronised, shard_map, in micro-batches": apart(
+            by_shards(one, averaged_over_parts), together
+        ),
+        "synchronised, shard_map, with aux": apart(by_shards(one, with_aux), together),
+        "synchronised R-SAM, shard_map": apart(
+            by_shards(random, jax.value_and_grad(averaged_loss)), whole(random)
+        ),
+        "synchronised R-SAM, shard_map, the gradient averaged": apart(
+            by_shards(random, averaged_gradient), whole(random)
+        ),
+        "the function, shard_map": function_by_shards(jax.value_and_grad(averaged_loss)),
+        "the function, shard_map, the gradient averaged": function_by_shards(averaged_gradient),
         "synchronised, unchecked shard_map": apart(
             by_shards(one, averaged_gradient, checked=False), together
+        ),
+        "between it and the loss averaged, unchecked shard_map": apart(
+            by_shards(one, jax.value_and_grad(averaged_loss), checked=False), together
         ),
         "synchronised, jit": apart(by_jit(one), together),
         "synchronised R-SAM, pmap": apart(
@@ -128,7 +197,9 @@ def main():
         "between the two semantics": apart(together, each),
         "between their draws": apart(whole(random), drawn),
     }
-    sys.stdout.write(json.dumps({"devices": jax.device_count(), "apart": found}) + "\n")
+    told = {"neither averaged": refused(one, grad), "a closure": by_closure(one)}
+    table = {"devices": jax.device_count(), "apart": found, "refused": told}
+    sys.stdout.write(json.dumps(table) + "\n")
 
 
 if __name__ == "__main__":

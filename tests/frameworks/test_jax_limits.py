@@ -18,7 +18,6 @@ optax = pytest.importorskip("optax")
 import jax.numpy as jnp  # noqa: E402
 
 from rsam_ref.algorithms.noise import filter_scale  # noqa: E402
-from rsam_ref.algorithms.schedules import rsam_sigma  # noqa: E402
 from rsam_ref.conformance.observe.jax_types import double  # noqa: E402
 from rsam_ref.jax import (  # noqa: E402
     equinox_axis,
@@ -26,12 +25,12 @@ from rsam_ref.jax import (  # noqa: E402
     filter_norms,
     flax_axis,
     rsam,
-    rsam_gradient,
     sam,
     sam_gradient,
 )
 
 from .right_jax import length  # noqa: E402
+from .trees_in_jax import grad, quadratic, some_params  # noqa: E402
 
 KEY = jax.random.key(0)
 
@@ -48,21 +47,6 @@ def x32():
 def x64():
     with double():
         yield
-
-
-def quadratic(params, scale=1.0):
-    """Half the squared length of all leaves, each times its own number."""
-    leaves = [leaf for leaf in jax.tree.leaves(params) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    each = [jnp.sum((i + 1) * jnp.abs(leaf) ** 2) for i, leaf in enumerate(leaves)]
-    return scale * sum(e.astype(jnp.float32) for e in each) / 2
-
-
-grad = jax.value_and_grad(quadratic)
-
-
-def some_params():
-    rng = np.random.default_rng(0)
-    return {"w": jnp.asarray(rng.standard_normal((3, 2)), "float32"), "b": jnp.ones(3)}
 
 
 def equal(a, b):
@@ -178,6 +162,11 @@ def test_both_published_ways_over_devices_are_their_statement_on_one(on_devices)
             assert apart > 1e-3, way
         else:
             assert apart < 1e-12, way
+
+
+def test_a_loss_of_each_device_by_itself_is_refused_where_jax_tells(on_devices):
+    for said in on_devices["refused"].values():
+        assert "average what it gives by jax.lax.pmean, and let it take the batch" in said
 
 
 # Gradients in parts
@@ -470,62 +459,3 @@ def test_settings_may_be_traced():
     np.testing.assert_allclose(length(step(0.3, 0.01, 2.0)), 0.3, rtol=1e-5)
     lengths = jax.vmap(lambda rho: length(step(rho, 0.01, 2.0)))(jnp.array([0.1, 0.2]))
     np.testing.assert_allclose(lengths, [0.1, 0.2], rtol=1e-5)
-
-
-# Errors
-
-ERRORS = {
-    "rho is a radius": lambda: sam(optax.sgd(0.1), -1.0),
-    "lam weighs the gradient": lambda: rsam(optax.sgd(0.1), lam=0.0),
-    "sigma scales the noise": lambda: rsam(optax.sgd(0.1), sigma=-0.1),
-    "one ascent step": lambda: sam(optax.sgd(0.1), ascent_steps=2, adaptive=True),
-    "draw is 'independent', 'one-key', or a function": lambda: rsam(optax.sgd(0.1), draw="tied"),
-    "draw is 'independent' or 'one-key', not": lambda: filter_noise(
-        KEY, [jnp.ones(2)], 1.0, draw=""
-    ),
-    "wraps an optimizer of optax, such as optax.sgd.0.1., not 0.1": lambda: sam(0.1),
-    "the one inside would be ignored": lambda: sam(rsam(optax.sgd(0.1))),
-    "no leaf that could be trained": lambda: sam_gradient(grad, {}, rho=0.1),
-    r"params\['n'\] is int32, of which there is no gradient": lambda: sam(optax.sgd(0.1)).init(
-        {"n": jnp.arange(3)}
-    ),
-    r"params\[1\] is a function; give the arrays alone": lambda: sam(optax.sgd(0.1)).init(
-        [jnp.ones(1), equinox_axis]
-    ),
-    "loss_and_grad must give the loss and its gradient.*; it gave the gradient alone": lambda: (
-        sam_gradient(jax.grad(quadratic), some_params(), rho=0.1)
-    ),
-    r"it gave a gradient that lacks params\['b'\]": lambda: sam_gradient(
-        lambda p: (0.0, p["w"]), some_params(), rho=0.1
-    ),
-    "as jax.value_and_grad.loss. does; it gave the gradient alone": lambda: jax.jit(
-        lambda p, s: sam(optax.sgd(0.1)).step(jax.grad(quadratic), p, s)
-    )(some_params(), sam(optax.sgd(0.1)).init(some_params())),
-    "state is not sam's: .* not tuple": lambda: sam(optax.sgd(0.1)).step(
-        grad, some_params(), optax.sgd(0.1).init(some_params())
-    ),
-    "state is not rsam's": lambda: rsam(optax.sgd(0.1)).step(
-        grad, some_params(), sam(optax.sgd(0.1)).init(some_params())
-    ),
-    "key is one key of jax.random, or a seed, not 0.5": lambda: rsam(optax.sgd(0.1), key=0.5),
-    "`trainable` must be a tree of bools like params": lambda: sam(
-        optax.sgd(0.1), trainable={"w": True}
-    ).init(some_params()),
-    "the noise must be a tree like params": lambda: rsam_gradient(
-        grad, some_params(), {"w": jnp.ones((3, 2))}, rho=0.1
-    ),
-    "takes gradients elsewhere": lambda: sam(optax.sgd(0.1)).update(
-        some_params(), None, some_params()
-    ),
-    "w has shape .2, 2., and no axis 2": lambda: filter_norms({"w": jnp.ones((2, 2))}, 2),
-    r"sigma is a schedule that asks .* give table\(schedule, steps\)": lambda: jax.jit(
-        lambda p, s: rsam(optax.sgd(0.1), sigma=rsam_sigma(0.1, 5)).step(grad, p, s)
-    )(some_params(), rsam(optax.sgd(0.1)).init(some_params())),
-}
-
-
-@pytest.mark.parametrize("message", ERRORS)
-def test_errors_say_what_to_do(message):
-    with pytest.raises((TypeError, ValueError), match=message) as told:
-        ERRORS[message]()
-    assert "\n" not in str(told.value)
