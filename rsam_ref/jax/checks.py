@@ -175,13 +175,18 @@ def transformation(name: str, base: Any, ours: type) -> optax.GradientTransforma
 
 def check_base_state(name: str, state: Tree) -> None:
     """Raise TypeError for the first state of a base that cannot be one."""
-    refused = {*SEARCHES, "SAMState"}
+    refused = {*SEARCHES, "SAMState", "LookaheadState"}
     nodes = jax.tree.leaves(state, is_leaf=lambda node: type(node).__name__ in refused)
     kinds = {type(node).__name__ for node in nodes}
     if kinds & SEARCHES:
         raise TypeError(
             f"{name} has no losses for a line search: those along its gradient, which is another "
             "point's, decide nothing; give a base without one, such as optax.sgd(0.1)"
+        )
+    if "LookaheadState" in kinds:
+        raise TypeError(
+            f"optax.lookahead moves pairs of weights, of which {name} knows one; leave it out, and "
+            "move the slow ones every few steps by optax.incremental_update"
         )
     if "SAMState" in kinds:
         raise TypeError(f"{name} {INSIDE}; give it an optimizer such as optax.sgd(0.1)")

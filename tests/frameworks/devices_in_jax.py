@@ -107,6 +107,17 @@ def by_shards(tx, loss_and_grad, checked=True):
     return jax.jit(mapped)(PARAMS, tx.init(PARAMS), (X, Y))
 
 
+def each_alone(map_, tx, expected):
+    """Of a gradient of the averaged loss: how far each device is from a step of its own."""
+    loss_and_grad = jax.value_and_grad(averaged_loss)
+    step = map_(
+        lambda half: tx.step(loss_and_grad, PARAMS, tx.init(PARAMS), half)[0], axis_name="batch"
+    )
+    found = step(jax.tree.map(lambda a: a.reshape(2, 4, *a.shape[1:]), (X, Y)))
+    of_each = [jax.tree.map(lambda leaf, i=i: leaf[i], found) for i in range(2)]
+    return max(map(apart, of_each, expected))
+
+
 def by_map(map_, tx, loss_and_grad):
     """pmap, or vmap on one device."""
     split = jax.tree.map(lambda a: a.reshape(2, 4, *a.shape[1:]), (X, Y))
@@ -157,6 +168,7 @@ def main():
     random = rsam(base, RHO, SIGMA, key=5)
     m_random = rsam(base, RHO, SIGMA, key=5, m_sharpness="batch")
     together, each, drawn = whole(one), each_by_itself(), each_with_its_draw()
+    alone = [one.step(grad, PARAMS, one.init(PARAMS), half)[0] for half in HALVES]
     found = {
         "synchronised, pmap": apart(by_map(jax.pmap, one, averaged_gradient), together),
         "synchronised, shard_map": apart(
@@ -183,6 +195,11 @@ def main():
         "between it and the loss averaged, unchecked shard_map": apart(
             by_shards(one, jax.value_and_grad(averaged_loss), checked=False), together
         ),
+        "the loss averaged, unchecked shard_map: the first device alone": apart(
+            by_shards(one, jax.value_and_grad(averaged_loss), checked=False), alone[0]
+        ),
+        "the loss averaged, pmap: each device alone": each_alone(jax.pmap, one, alone),
+        "the loss averaged, vmap: each part alone": each_alone(jax.vmap, one, alone),
         "synchronised, jit": apart(by_jit(one), together),
         "synchronised R-SAM, pmap": apart(
             by_map(jax.pmap, random, averaged_gradient), whole(random)

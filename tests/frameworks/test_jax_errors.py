@@ -190,6 +190,10 @@ OTHERS = [
         "the one inside would be ignored",
         lambda: sam(optax.contrib.sam(SGD, SGD)).init(some_params()),
     ),
+    (
+        "moves pairs of weights, .* optax.incremental_update",
+        lambda: sam(optax.lookahead(SGD, 5, 0.5)).init(some_params()),
+    ),
     ("no losses for a line search", lambda: sam(optax.lbfgs()).init(some_params())),
     (
         "no losses for a line search",
