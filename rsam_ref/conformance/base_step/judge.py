@@ -169,18 +169,24 @@ def _with_rates(replay: Verdict, cases: list[Case]) -> Verdict:
 
 
 def _family(cases: list[Case], tolerance: float) -> Verdict:
-    """Whether a published rule explains the moves, fed with one of the gradients at w."""
+    """Whether a published rule explains the moves, fed with one of the gradients at w.
+
+    The first that does so exactly, or else the first that comes close.
+    """
     m = sgd.Moves(cases)
     limit = max(tolerance, CLOSE)
     nearest: tuple[str, float] | None = None
+    close: Verdict | None = None
     for codes, label, ends in _rules(m, limit):
         error = m.error(ends)
-        if error <= limit:
-            best = Hypothesis(codes, at_once(cases, partial(list, ends)), label)
-            return Verdict(best, error, error, low_precision=error > tolerance)
+        best = Hypothesis(codes, at_once(cases, partial(list, ends)), label)
+        if error <= tolerance:
+            return Verdict(best, error, error)
+        if error <= limit and close is None:
+            close = Verdict(best, error, error, low_precision=True)
         if nearest is None or error < nearest[1]:
             nearest = label, error
-    return Verdict(None, np.inf, np.inf, nearest=nearest)
+    return close or Verdict(None, np.inf, np.inf, nearest=nearest)
 
 
 Rule = tuple[tuple[str, ...], str, list[Vector]]
