@@ -98,14 +98,13 @@ class _Wrapper:
     m_sharpness: str | None
 
     def init(self, params: Tree) -> State:
-        """The state before the first step, none of whose arrays is anyone else's."""
+        """The state before the first step, none of whose arrays is anyone else's: it is donated."""
         if jax.tree.leaves(params):
             base = self.base.init(checks.as_weights(self._part(params)))
         else:  # a place for weights, of optax.tree.map_params
             base = self.base.init(params)
         checks.check_base_state(self.name, base)
-        key = None if self.key is None else jnp.array(self.key, copy=True)
-        return State(jnp.zeros((), jnp.int32), key, base)
+        return jax.tree.map(_copied, State(jnp.zeros((), jnp.int32), self.key, base))
 
     def step(
         self, loss_and_grad: LossAndGrad, params: Tree, state: State, *args: Any
@@ -184,6 +183,10 @@ class _Wrapper:
                 f"or a State of what was saved, not {what}"
             )
         checks.check_base_fits(self.name, state.base, jax.eval_shape(self.base.init, part))
+
+
+def _copied(leaf: Any) -> Any:
+    return jnp.array(leaf, copy=True) if isinstance(leaf, jax.Array) else leaf
 
 
 def _asked(grad_fn: Callable[..., Tree], first: Tree) -> LossAndGrad:

@@ -60,6 +60,24 @@ def test_a_state_that_is_donated_leaves_the_maker_as_it_was(key):
         rsam(optax.sgd(0.1), key=key).init(some_params())  # the key itself was not donated either
 
 
+@pytest.mark.parametrize(
+    "base",
+    [
+        optax.inject_hyperparams(optax.sgd)(learning_rate=jnp.float32(0.1)),
+        optax.chain(optax.add_noise(0.1, 0.1, jax.random.key(0)), optax.sgd(0.1)),
+        optax.contrib.dog(0.1),  # its state holds the first weights themselves
+    ],
+    ids=["of its maker", "a key", "the weights"],
+)
+def test_what_a_base_keeps_of_others_is_not_donated(base):
+    tx = sam(base, 0.1)
+    step = jax.jit(lambda p, s: tx.step(grad, p, s)[:2], donate_argnums=(0, 1))
+    for _ in range(2):
+        params = some_params()
+        params, state = step(params, tx.init(params))
+        step(params, state)
+
+
 def test_a_seed_may_be_an_array_or_traced():
     expected = one_step(rsam(optax.sgd(0.1), 0.1, 0.1, key=3))
     for seed in (np.int64(3), np.array(3), jnp.int32(3), jnp.uint32(3)):
@@ -309,6 +327,26 @@ def test_a_scanned_network_of_flax_takes_the_step_of_the_unrolled_one():
     close(unrolled(after), expected, rtol=1e-4)
     wrong, _ = step(Scanned(), params, z, flax_axis)
     assert max(np.abs(a - b).max() for a, b in zip(*map(jax.tree.leaves, (wrong, after)))) > 1e-3
+
+
+def test_the_names_of_leaves_are_their_paths():
+    eqx = pytest.importorskip("equinox")
+    pytest.importorskip("flax")
+    from flax import nnx
+
+    class Net(nnx.Module):
+        def __init__(self):
+            self.first = nnx.Linear(2, 3, rngs=nnx.Rngs(0))
+
+    def names(params):
+        seen = []
+        filter_norms(params, lambda name, leaf: seen.append(name))
+        return seen
+
+    net = eqx.nn.MLP(2, 3, 4, depth=0, key=jax.random.key(0))
+    assert names(eqx.filter(net, eqx.is_inexact_array)) == ["layers/0/weight", "layers/0/bias"]
+    assert "first/kernel/value" in names(nnx.split(Net(), nnx.Param, ...)[1])
+    assert names({"dense": {"kernel": jnp.ones((2, 3))}}) == ["dense/kernel"]
 
 
 def test_layers_that_equinox_makes_by_vmap_are_a_stack():
