@@ -83,6 +83,19 @@ def by_closure(tx):
     return ""
 
 
+def by_update(loss_and_grad):
+    """`update`, which is given no batch."""
+    tx = sam(optax.sgd(LR), RHO)
+
+    def step(params, state, batch):
+        grad_fn = lambda params, i: loss_and_grad(params, batch)[1]
+        updates, _ = tx.update(grad_fn(params, 0), state, params, grad_fn=grad_fn)
+        return optax.apply_updates(params, updates)
+
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=(P(), P(), P("batch")), out_specs=P())
+    return mapped(PARAMS, tx.init(PARAMS), (X, Y))
+
+
 def function_by_shards(loss_and_grad):
     """`rsam_gradient` itself, at weights that are shared."""
     noise = filter_noise(jax.random.key(0), PARAMS, SIGMA)
@@ -200,6 +213,10 @@ def main():
         ),
         "the loss averaged, pmap: each device alone": each_alone(jax.pmap, one, alone),
         "the loss averaged, vmap: each part alone": each_alone(jax.vmap, one, alone),
+        "update, shard_map": apart(by_update(jax.value_and_grad(averaged_loss)), together),
+        "update, shard_map, the gradient averaged: twice as far": apart(
+            by_update(averaged_gradient), whole(sam(optax.sgd(2 * LR), RHO))
+        ),
         "synchronised, jit": apart(by_jit(one), together),
         "synchronised R-SAM, pmap": apart(
             by_map(jax.pmap, random, averaged_gradient), whole(random)
