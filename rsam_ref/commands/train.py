@@ -47,6 +47,11 @@ def train(
     augment: Annotated[str | None, Option(help="none, flip, crop-flip or inception.")] = None,
     label_noise: Annotated[float | None, Option(help="Share of labels replaced at random.")] = None,
     limit: Annotated[int | None, Option(help="Train on so many samples only.")] = None,
+    bits: Annotated[int | None, Option(help="Bits in use in pictures of 16-bit grey.")] = None,
+    skip_damaged: Annotated[
+        bool | None,
+        Option("--skip-damaged", help="Look at all pictures first, leave out the damaged ones."),
+    ] = None,
     model: Annotated[
         str | None,
         Option(help="cnn, mlp, resnet18, resnet20, vit_tiny, ..."),
@@ -209,7 +214,16 @@ def _start(
             f"--{unused[0].replace('_', '-')} means nothing to "
             f"--optimizer {chosen.optimizer}{around}{remedy}"
         )
-    return Run.start(out or _new_folder(preset or f"{chosen.model}-{chosen.optimizer}"), chosen)
+    folder = out or _new_folder(preset or f"{chosen.model}-{chosen.optimizer}")
+    if not chosen.skip_damaged:
+        return Run.start(folder, chosen)
+    with progress_bar() as progress:
+        task = progress.add_task("looking at the pictures", total=None)
+        return Run.start(
+            folder,
+            chosen,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )
 
 
 def _new_folder(name: str) -> Path:
@@ -239,6 +253,13 @@ def _go(run: Any) -> None:
         f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
         f"{recipe.optimizer}{radius}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
     )
+    for note in run.data.notes:
+        say(f"Of the data: {note}.")
+    if run.recipe.skip_damaged:
+        say(
+            f"Of the data: {len(run.left_out):,} damaged pictures are left out; "
+            f"{run.folder}/damaged.json lists them."
+        )
     with progress_bar() as progress:
         task = progress.add_task("steps", total=run.steps, completed=run.step)
 

@@ -1,9 +1,9 @@
-"""Data sets by name or folder: what `load_dataset` gives, and how it tells what a folder holds."""
+"""Data sets by name or folder: what `load_dataset` gives."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from rsam_backends import Stream
 from rsam_ref.data.augment import AUGMENTATIONS
-from rsam_ref.data.cifar import CIFAR10_BATCH, read_cifar10, read_cifar100
 from rsam_ref.data.digits import digits
-from rsam_ref.data.errors import DataError, because
-from rsam_ref.data.folder import IMAGE_SIZE, FolderSamples, read_folder
-from rsam_ref.data.idx import IDX_NAMES, read_idx_folder
+from rsam_ref.data.errors import DataError
+from rsam_ref.data.look import look
+from rsam_ref.data.pictures import IMAGE_SIZE, PictureSamples
+from rsam_ref.data.recognise import read_source
 from rsam_ref.data.samples import ArraySamples, Samples, Source, channel_statistics
 
 __all__ = ["Dataset", "Samples", "load_dataset"]
@@ -26,7 +26,8 @@ class Dataset:
     """Training and test samples of ``shape`` (C, H, W), with labels that number ``classes``.
 
     ``fingerprint`` changes with the samples, their order and their labels: noise, split and limit
-    included. Of an image folder it sees the files' names and sizes.
+    included. Of encoded pictures it sees their names and sizes. ``notes`` say in a line each what
+    of the data was left out or set right, how much and why.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Dataset:
     train: Samples
     test: Samples
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
 
 def load_dataset(
@@ -45,23 +47,26 @@ def load_dataset(
     label_noise: float = 0.0,
     seed: int = 0,
     limit: int | None = None,
+    bits: int | None = None,
+    skip: Collection[str] = (),
 ) -> Dataset:
     """The data set in a folder, or the embedded digits.
 
     The string "digits" means the embedded ones (1, 8, 8): three quarters to train on and a quarter
     to test, the quarter that `digits_split` tests with at the same seed. A folder of that name is
-    "./digits" or a Path. A folder holds IDX files (MNIST, Fashion-MNIST), CIFAR-10 or CIFAR-100 in
-    binary, or images as ``train/CLASS/*.jpg`` with val/ or test/.
+    "./digits" or a Path. A folder holds IDX files (MNIST and its kin), CIFAR-10 or CIFAR-100,
+    arrays in .npz or .npy files, encoded pictures in parquet files, or images as
+    ``train/CLASS/*.jpg`` with val/ or test/; the documentation's page on data tells of each.
 
     Inputs are normalised by each channel's mean and standard deviation over the training samples;
-    image folders by ImageNet's. Raises ValueError for settings and DataError for data that make no
-    sense, with one line that says what to do.
+    encoded pictures by ImageNet's. Raises ValueError for settings and DataError for data that make
+    no sense, with one line that says what to do.
 
     Parameters
     ----------
     image_size:
-        Images become squares of so many pixels; 224 for image folders if not given, as stored for
-        the others.
+        Images become squares of so many pixels; 224 for encoded pictures if not given, as stored
+        for the others.
     augment:
         Of training samples. "flip": half of them swapped left for right. "crop-flip": shifted by up
         to 4 pixels, the border filled with the mean pixel, and flipped (He et al., CVPR 2016).
@@ -73,6 +78,10 @@ def load_dataset(
         Of the split of the digits, of the label noise and of the choice that ``limit`` makes.
     limit:
         Train on so many samples, drawn at random.
+    bits:
+        Pictures of 16-bit grey hold values of so many bits, such as 12, and are scaled by that.
+    skip:
+        Names of encoded pictures to leave out, as `find_damaged` gives them.
     """
     if augment not in AUGMENTATIONS:
         raise ValueError(f"augmentation is one of {', '.join(AUGMENTATIONS)}, not {augment!r}")
@@ -81,17 +90,14 @@ def load_dataset(
     for name, value in (("the image size", image_size), ("the limit", limit)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
+    if bits is not None and not 8 <= bits <= 16:
+        raise ValueError(f"bits of a value are 8 to 16, not {bits}")
 
-    sizes: dict[str, int] | None = None
-    folder = Path(where)
-    if isinstance(where, str) and where == "digits":
-        source = _digits(seed)
-    else:
-        kind, folder = recognise(folder)
-        if kind == "images":
-            source, sizes = read_folder(folder)
-        else:
-            source = _READERS[kind](folder)
+    embedded = isinstance(where, str) and where == "digits"
+    source = _digits(seed) if embedded else read_source(Path(where), skip)
+    notes = [*source.notes, *_classes_without(source)]
+    if len(source.train[1]) == 0 or len(source.test[1]) == 0:
+        raise DataError(where, "has no sample left to train on, or none to test on")
 
     items, labels = source.train
     if limit is not None:
@@ -100,10 +106,11 @@ def load_dataset(
     source = replace(source, train=(items, _noisy(labels, label_noise, len(source.classes), seed)))
     train: Samples
     test: Samples
-    if sizes is not None:
+    if (pictures := source.pictures) is not None:
         size = image_size or IMAGE_SIZE
-        train = FolderSamples(folder, *source.train, augment, size)
-        test = FolderSamples(folder, *source.test, "none", size)
+        notes += look(pictures, items, bits)
+        train = PictureSamples(pictures, *source.train, augment, size, bits or 16)
+        test = PictureSamples(pictures, *source.test, "none", size, bits or 16)
         shape = (3, size, size)
     else:
         statistics = channel_statistics(items)
@@ -111,7 +118,9 @@ def load_dataset(
         test = ArraySamples(*source.test, *statistics, "none", image_size)
         c, h, w = items.shape[1:]
         shape = (c, image_size or h, image_size or w)
-    return Dataset(source.name, source.classes, shape, train, test, _fingerprint(source, sizes))
+    return Dataset(
+        source.name, source.classes, shape, train, test, _fingerprint(source), tuple(notes)
+    )
 
 
 def _digits(seed: int) -> Source:
@@ -131,77 +140,30 @@ def _noisy(labels: np.ndarray, share: float, classes: int, seed: int) -> np.ndar
     return labels
 
 
-def _fingerprint(source: Source, sizes: dict[str, int] | None) -> str:
+def _classes_without(source: Source) -> list[str]:
+    """Notes on classes that have no sample to train on, or none to test on."""
+    notes = []
+    for part, to in ((source.train, "train"), (source.test, "test")):
+        there = set(part[1].tolist())
+        without = [name for i, name in enumerate(source.classes) if i not in there]
+        if without:
+            more = ", ..." if len(without) > 3 else ""
+            notes.append(
+                f"{len(without)} of {len(source.classes)} classes without a sample to {to} on: "
+                f"{', '.join(without[:3])}{more}"
+            )
+    return notes
+
+
+def _fingerprint(source: Source) -> str:
     """SHA-256, its first 16 hex digits, of all items and labels in their order."""
     digest = hashlib.sha256(repr(source.classes).encode())
     for items, labels in (source.train, source.test):
-        if sizes is None:
+        if source.pictures is None:
             digest.update(repr(items.shape).encode())
             digest.update(np.ascontiguousarray(items).data)
         else:
+            sizes = source.pictures.sizes
             digest.update(repr([(name, sizes[name]) for name in items]).encode())
         digest.update(labels.astype("<i8").tobytes())
     return digest.hexdigest()[:16]
-
-
-_READERS: dict[str, Callable[[Path], Source]] = {
-    "idx": read_idx_folder,
-    "cifar10": read_cifar10,
-    "cifar100": read_cifar100,
-}
-_LOOKED_FOR = (
-    "IDX files (train-images-idx3-ubyte[.gz] ...), CIFAR-10 or CIFAR-100 in binary "
-    "(data_batch_1.bin ..., or train.bin and test.bin), or images in train/CLASS/ and val/CLASS/"
-)
-_PICKLES = {
-    "data_batch_1": "cifar-10",
-    "test_batch": "cifar-10",
-    "cifar-10-batches-py": "cifar-10",
-    "cifar-10-python.tar.gz": "cifar-10",
-    "cifar-100-python": "cifar-100",
-    "cifar-100-python.tar.gz": "cifar-100",
-}
-_ARCHIVES = ("cifar-10-binary.tar.gz", "cifar-100-binary.tar.gz")
-
-
-def recognise(folder: Path) -> tuple[str, Path]:
-    """What a folder holds ("idx", "cifar10", "cifar100" or "images"), and the folder it lies in.
-
-    That is the folder itself, or for CIFAR the sub-folder that the official archive makes.
-    """
-    try:
-        names = {path.name for path in folder.iterdir()}
-    except FileNotFoundError:
-        raise DataError(folder, 'no such folder; "digits" is the set that needs none') from None
-    except NotADirectoryError:
-        raise DataError(folder, "is a file; unpack it and give the folder") from None
-    except OSError as error:
-        raise DataError(folder, f"cannot be read: {because(error)}") from None
-    found: dict[str, Path] = {}
-    if any(name in names or f"{name}.gz" in names for name in IDX_NAMES):
-        found["idx"] = folder
-    if "test_batch.bin" in names or any(map(CIFAR10_BATCH.fullmatch, names)):
-        found["cifar10"] = folder
-    if {"train.bin", "test.bin"} & names:
-        found["cifar100"] = folder
-    if (folder / "train").is_dir():
-        found["images"] = folder
-    for kind, name in (("cifar10", "cifar-10-batches-bin"), ("cifar100", "cifar-100-binary")):
-        if name in names and kind not in found:
-            found[kind] = folder / name
-    if len(found) == 1:
-        return next(iter(found.items()))
-    if found:
-        raise DataError(
-            folder, f"holds more than one set ({', '.join(found)}); give each a folder of its own"
-        )
-    if pickles := sorted(names & set(_PICKLES)):
-        raise DataError(
-            folder / pickles[0],
-            "is CIFAR as Python pickles, which can run any code when they are read; get the "
-            f"binary version, {_PICKLES[pickles[0]]}-binary.tar.gz",
-        )
-    if archives := [name for name in _ARCHIVES if name in names]:
-        raise DataError(folder / archives[0], "is still packed; unpack it here")
-    state = "is empty" if not names else "holds no data set"
-    raise DataError(folder, f"{state}; looked for {_LOOKED_FOR}")

@@ -16,6 +16,18 @@ class DataError(ValueError):
         super().__init__(" ".join(f"{path}: {reason}".split()))
 
 
+class DamagedImage(DataError):  # noqa: N818  (a kind of DataError)
+    """A picture that cannot be read. ``what`` is wrong with it, without what to do.
+
+    ``changed`` says whether the file is another than when the data set was loaded.
+    """
+
+    def __init__(self, path: str | Path, what: str, remedy: str = "") -> None:
+        self.what = " ".join(what.split())
+        self.changed = False
+        super().__init__(path, f"{what}; {remedy or 'remove it or get it again'}")
+
+
 def because(error: OSError) -> str:
     """What the system says about a file, in words."""
     return (error.strerror or str(error)).lower()

@@ -14,6 +14,7 @@ from rsam_backends import Stream
 from rsam_ref.data.samples import Samples
 
 TEST_BATCH = 500
+AHEAD = 2  # batches that are prepared while one is used
 
 
 def batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Any]:
@@ -24,17 +25,24 @@ def batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Any]:
 
 
 def in_order(samples: Samples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """All samples, inputs and labels, in their order, not augmented, a batch at a time."""
+    """All samples, inputs and labels, in their order, not augmented, a batch at a time.
+
+    The next one is prepared while this one is used.
+    """
     everything = np.arange(len(samples))
-    for start in range(0, len(samples), TEST_BATCH):
-        index = everything[start : start + TEST_BATCH]
-        yield samples.take(index), samples.labels[index]
+    parts = [everything[i : i + TEST_BATCH] for i in range(0, len(samples), TEST_BATCH)]
+    with ThreadPoolExecutor(1, "test batches") as worker:
+        coming = [worker.submit(samples.take, index) for index in parts[:1]]
+        for i, index in enumerate(parts):
+            x = coming.pop().result()
+            coming += [worker.submit(samples.take, after) for after in parts[i + 1 : i + 2]]
+            yield x, samples.labels[index]
 
 
 class Feed:
     """The mini-batches of training samples, by the number of the step.
 
-    Batch i is a function of (seed, i) alone. The next one is prepared while this one is used.
+    Batch i is a function of (seed, i) alone. The next two are prepared while this one is used.
     """
 
     def __init__(self, samples: Samples, batch_size: int, seed: int) -> None:
@@ -45,7 +53,7 @@ class Feed:
             lambda epoch: list(batches(len(samples), batch_size, seed, epoch))
         )
         self._worker = ThreadPoolExecutor(1, "batches")
-        self._next: tuple[int, Future[tuple[Any, Any]]] | None = None
+        self._coming: dict[int, Future[tuple[Any, Any]]] = {}
 
     def prepare(self, step: int) -> tuple[Any, Any]:
         """The batch of a step: inputs (N, C, H, W), augmented, and labels (N,), on the host."""
@@ -56,11 +64,14 @@ class Feed:
 
     def __call__(self, step: int) -> tuple[Any, Any]:
         """Inputs and labels of a step, on the host."""
-        if self._next is not None and self._next[0] == step:
-            batch = self._next[1].result()
-        else:
-            batch = self.prepare(step)
-        self._next = step + 1, self._worker.submit(self.prepare, step + 1)
+        ready = self._coming.pop(step, None)
+        wanted = range(step + 1, step + 1 + AHEAD)
+        for other in self._coming.keys() - set(wanted):
+            self._coming.pop(other).cancel()
+        batch = ready.result() if ready is not None else self.prepare(step)
+        for later in wanted:
+            if later not in self._coming:
+                self._coming[later] = self._worker.submit(self.prepare, later)
         return batch
 
     def close(self) -> None:

@@ -1,157 +1,234 @@
-"""Folders of images, one sub-folder a class, as ImageNet is kept. Pillow decodes them."""
+"""Folders of images, one sub-folder a class, as ImageNet and Tiny ImageNet are kept.
+
+Pictures may lie in folders below their class's, as torchvision's ImageFolder takes them. Classes
+may also be told by a table beside the pictures: see `metadata`. Imported by `recognise`.
+"""
 
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from rsam_ref.data.augment import central_box, pillow, random_box, resized
-from rsam_ref.data.errors import DataError, because
-from rsam_ref.data.idx import class_names
-from rsam_ref.data.samples import Images, Source
+from rsam_ref.data import metadata, splits
+from rsam_ref.data.augment import pillow
+from rsam_ref.data.errors import DamagedImage, DataError, because, read_lines
+from rsam_ref.data.names import class_names
+from rsam_ref.data.notes import Notes
+from rsam_ref.data.pictures import SUFFIXES, is_picture
+from rsam_ref.data.samples import Pictures, Source
 
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
-IMAGE_SIZE = 224  # if none is asked for
-# Mean and deviation of ImageNet's red, green and blue: the constants that are used everywhere.
-IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
-IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)
+ANNOTATIONS = "val_annotations.txt"
+"""Tiny ImageNet's: file, class and four numbers a line, beside a folder of all the images."""
 
-_THREADS = min(8, os.cpu_count() or 1)
-_DEEP = ("I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit grey
-
-
-class FolderSamples(Images):
-    """Image files, decoded when they are taken: RGB, normalised by ImageNet's constants.
-
-    Evaluation resizes the short side to size * 256 / 224 and cuts the central square; training
-    does too, but for the augmentation "inception". EXIF is ignored, so an image that is to be
-    turned by it stays as it is stored. ``files`` (N,) are names below ``folder``.
-    """
-
-    def __init__(
-        self, folder: Path, files: np.ndarray, labels: np.ndarray, augment: str, size: int
-    ) -> None:
-        super().__init__(labels, IMAGENET_MEAN, IMAGENET_STD, augment)
-        self._folder, self._files, self._size = folder, files, size
-
-    def pixels(self, index: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
-        """Parts of the pictures, without draws their middle, decoded a thread each."""
-
-        def one(i: int) -> np.ndarray:
-            image = decode(self._folder / self._files[index[i]])
-            width, height = image.size
-            if draws is None:
-                return resized(image, self._size, central_box(width, height, self._size))
-            return resized(image, self._size, random_box(width, height, draws[i]))
-
-        with ThreadPoolExecutor(_THREADS) as pool:
-            images = list(pool.map(one, range(len(index))))
-        return np.stack(images) if images else np.empty((0, 3, self._size, self._size), np.uint8)
+Listed = list[tuple[str, str]]
+"""Names of pictures below the folder of the set, and each one's class."""
 
 
-def decode(path: Path) -> Any:
-    """A Pillow image in RGB. Grey, palette and CMYK images are converted, transparency dropped.
+class Files(Pictures):
+    """Pictures that are files below a folder."""
 
-    DataError for a file that is no image, damaged, cut short, or too large to be an honest image.
-    """
-    Image = pillow()
-    try:
-        with Image.open(path) as image:
-            if image.mode in _DEEP or (image.mode, image.format) == ("I", "PNG"):
-                return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
-            if image.mode in ("F", "I"):
-                raise DataError(path, f"has pixels of Pillow's mode {image.mode}; save it as 8-bit")
-            if image.mode == "P" and "transparency" in image.info:
-                image = image.convert("RGBA")  # Pillow warns of the direct way
-            return image.convert("RGB")
-    except (DataError, MemoryError):
-        raise
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise DataError(
-            path,
-            f"has more than {Image.MAX_IMAGE_PIXELS:,} pixels, which no honest image of such a set "
-            "has; remove it or make it smaller",
-        ) from None
-    except Image.UnidentifiedImageError:
-        raise DataError(
-            path, "is no image that Pillow can read; remove it or get it again"
-        ) from None
-    except OSError as error:
-        if error.errno is None:  # the decoder's own
-            raise DataError(
-                path, f"is a damaged image ({error}); remove it or get it again"
-            ) from None
-        raise DataError(path, f"cannot be read: {because(error)}") from None
-    except Exception as error:  # decoders meet damaged data with errors of many kinds
-        raise DataError(path, f"is a damaged image ({error}); remove it or get it again") from None
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.sizes: dict[str, int] = {}
+
+    def size(self, name: str) -> int:
+        """Of the file, which is looked up now."""
+        return _size(self.folder / name)
+
+    def path(self, name: str) -> Path:
+        """The file."""
+        return self.folder / name
+
+    def open(self, name: str) -> Path:
+        """The file, which Pillow opens."""
+        return self.folder / name
+
+    def changed(self, name: str) -> bool:
+        """Whether the file is gone, or of another size."""
+        try:
+            return (self.folder / name).stat().st_size != self.sizes[name]
+        except OSError:
+            return True
 
 
-def read_folder(folder: Path) -> tuple[Source, dict[str, int]]:
-    """The names of the image files below train/ and val/ (or test/), and their sizes in bytes.
+def read_folder(folder: Path, skip: Collection[str] = (), *, checked: bool = True) -> Source:
+    """The names of the image files of the parts train and val (or another name of `splits`).
 
-    Classes are the sub-folders of train/ in alphabetical order, by their names in classes.tsv where
-    it has them. Hidden files and files that are no images by their names are passed over.
+    Classes are the sub-folders of the first in alphabetical order, by their names in classes.tsv
+    (or Tiny ImageNet's words.txt) where it has them, or the labels of a metadata.csv. Files named
+    in ``skip`` are left out. With ``checked`` an empty file and a link that leads nowhere are
+    errors; without, they are listed.
     """
     pillow()  # it is missed here rather than in the first batch
-    held_out = next((name for name in ("val", "test") if (folder / name).is_dir()), None)
-    if held_out is None:
-        raise DataError(folder, "has train/ but neither val/ nor test/ beside it")
-    keys = [entry.name for entry in _entries(folder / "train") if entry.is_dir()]
-    if not keys:
-        raise DataError(folder / "train", "has no sub-folders; each class needs one")
-    sizes: dict[str, int] = {}
-    train = _read_part(folder, "train", keys, sizes)
-    test = _read_part(folder, held_out, keys, sizes)
-    names = class_names(path) if (path := folder / "classes.tsv").exists() else {}
+    notes = Notes()
+    parts = [entry.name for entry in _entries(folder) if entry.is_dir()]
+    train, test, unused = splits.choose(folder, parts)
+    for part in unused:
+        count = sum(len(files) for _, _, files in os.walk(folder / part))
+        notes.tell(f"{part}/ is not used ({count:,} files): {test}/ is tested on")
+    tables = {part: _table(folder, part, [train, test]) for part in (train, test)}
+    listed = {
+        part: _by_table(folder, part, table, notes) if table else _by_folders(folder, part, notes)
+        for part, table in tables.items()
+    }
+    order = metadata.in_order if tables[train] else sorted
+    keys = order({key for _, key in listed[train]})
+    for name, key in listed[test]:
+        if key not in keys:
+            raise DataError(folder / name, f"is of the class {key}, which {train}/ does not have")
+    pictures = Files(folder)
+    for part in (train, test):
+        kept = [(name, key) for name, key in listed[part] if name not in skip]
+        if checked:
+            pictures.sizes |= {name: pictures.size(name) for name, _ in kept}
+        listed[part] = kept
+    names = _class_names(folder, keys)
     return Source(
-        folder.resolve().name, tuple(names.get(key, key) for key in keys), train, test
-    ), sizes
+        folder.resolve().name,
+        tuple(names.get(key, key) for key in keys),
+        _arrays(listed[train], keys),
+        _arrays(listed[test], keys),
+        pictures,
+        notes.lines,
+    )
 
 
-def _read_part(
-    folder: Path, part: str, keys: list[str], sizes: dict[str, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    labels: list[int] = []
-    files: list[str] = []
+def _arrays(listed: Listed, keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    number = {key: i for i, key in enumerate(keys)}
+    return (
+        np.array([name for name, _ in listed], object),
+        np.array([number[key] for _, key in listed], np.int64),
+    )
+
+
+def _class_names(folder: Path, keys: list[str]) -> dict[str, str]:
+    if (path := folder / "classes.tsv").exists():
+        return class_names(path)
+    if (path := folder / "words.txt").exists():  # Tiny ImageNet's, of all of WordNet
+        names = class_names(path)
+        return {key: names[key] for key in keys if key in names}
+    return {}
+
+
+def _table(folder: Path, part: str, parts: list[str]) -> metadata.Labels | None:
+    """The table that tells the classes of a part's pictures; None where folders do."""
+    if whole := metadata.read(folder, parts):
+        return metadata.of_part(whole, part)
+    if (folder / part / ANNOTATIONS).exists():
+        return _annotations(folder / part / ANNOTATIONS)
+    return metadata.read(folder / part, [])
+
+
+def _by_table(folder: Path, part: str, labels: metadata.Labels, notes: Notes) -> Listed:
+    """The pictures that a table names; all others are left out."""
+    for name in _pictures(folder, part, notes):
+        if name.removeprefix(f"{part}/") not in labels.by_name:
+            notes.leave_out(name, f"not in {labels.path.name}")
+    listed = [(f"{part}/{name}", label) for name, label in labels.by_name.items()]
+    for name, _ in listed:
+        if not os.path.lexists(folder / name):
+            raise DataError(labels.path, f"names {name}, which is not there")
+    if not listed:
+        raise DataError(labels.path, "names no picture")
+    return listed
+
+
+def _annotations(path: Path) -> metadata.Labels:
+    found = {}
+    for number, line in enumerate(read_lines(path), 1):
+        name, tab, rest = line.partition("\t")
+        if not tab:
+            raise DataError(path, f"line {number} is not a file, a tab and a class")
+        found[f"images/{name}"] = rest.split("\t")[0]
+    return metadata.Labels(path, found)
+
+
+def _by_folders(folder: Path, part: str, notes: Notes) -> Listed:
+    """The pictures in the sub-folders of a part, each a class."""
+    listed: Listed = []
+    loose = 0
+    classes = False
     for entry in _entries(folder / part):
-        if not entry.is_dir():
+        name = f"{part}/{entry.name}"
+        if entry.is_dir():
+            classes = True
+            found = [(below, entry.name) for below in _pictures(folder, name, notes)]
+            if splits.is_train(part) and not found:
+                raise DataError(entry.path, "has no image that Pillow can read")
+            listed += found
+        elif entry.is_symlink() and not os.path.exists(entry.path):
+            notes.leave_out(name, "links that lead nowhere")
+        elif is_picture(Path(entry.path)):
+            loose += 1
+            notes.leave_out(name, "in no class's folder")
+        else:
+            notes.leave_out(name, "no pictures")
+    if not classes and splits.is_train(part):
+        raise DataError(folder / part, f"has no sub-folders; each class needs one{_way_out(loose)}")
+    if not listed:
+        raise DataError(folder / part, f"has no image in a sub-folder of a class{_way_out(loose)}")
+    return listed
+
+
+def _way_out(loose: int) -> str:
+    if not loose:
+        return ""
+    return (
+        f"; {loose:,} pictures lie in it directly: move each into a folder of its class, or list "
+        "them in a metadata.csv beside them (file_name,label)"
+    )
+
+
+def _pictures(folder: Path, below: str, notes: Notes, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """The names of the pictures in a folder and in those below it; the rest is counted."""
+    here = os.path.realpath(folder / below)
+    folders = []
+    for entry in _entries(folder / below, hidden=True):
+        name = f"{below}/{entry.name}"
+        if entry.name[0] == ".":
+            notes.leave_out(name, "hidden")
+        elif entry.is_dir():
+            folders.append(name)
+        elif entry.name in metadata.NAMES or entry.name == ANNOTATIONS:
             continue
-        if entry.name not in keys:
-            raise DataError(entry.path, "is a class that train/ does not have")
-        before = len(files)
-        for file in _entries(Path(entry.path)):
-            if file.name.lower().endswith(SUFFIXES):
-                name = f"{part}/{entry.name}/{file.name}"
-                sizes[name] = _size(file)
-                files.append(name)
-        labels += [keys.index(entry.name)] * (len(files) - before)
-        if part == "train" and len(files) == before:
-            raise DataError(entry.path, f"has no image; images end in {', '.join(SUFFIXES)}")
-    if not files:
-        raise DataError(folder / part, "has no image in a sub-folder of a class")
-    return np.array(files, object), np.array(labels, np.int64)
+        elif is_picture(Path(entry.path)) if entry.is_file() else _called_like_one(entry):
+            yield name
+        elif entry.is_symlink() and not os.path.exists(entry.path):
+            notes.leave_out(name, "links that lead nowhere")
+        else:
+            notes.leave_out(name, "no pictures")
+    for name in folders:
+        if os.path.realpath(folder / name) in (*above, here):
+            notes.leave_out(name, "links to a folder above them")
+        else:
+            yield from _pictures(folder, name, notes, (*above, here))
 
 
-def _size(file: os.DirEntry[str]) -> int:
+def _called_like_one(entry: os.DirEntry[str]) -> bool:
+    """Whether what is no file is called like a picture. It is not opened: it may be a pipe."""
+    return entry.name.lower().endswith(SUFFIXES)
+
+
+def _size(file: Path) -> int:
     try:
         size = file.stat().st_size
     except OSError as error:
-        raise DataError(file.path, f"cannot be read: {because(error)}") from None
+        raise DamagedImage(file, f"cannot be read: {because(error)}", "mend that") from None
     if not file.is_file():
-        raise DataError(file.path, "is named like an image but is no file; remove or rename it")
+        raise DamagedImage(file, "is named like an image but is no file", "remove or rename it")
     if size == 0:
-        raise DataError(file.path, "is empty; remove it or get it again")
+        raise DamagedImage(file, "is empty")
     return size
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder, sorted by name, without hidden entries."""
+def _entries(folder: Path, *, hidden: bool = False) -> list[os.DirEntry[str]]:
+    """What is in a folder, sorted by name, without hidden entries unless they are asked for."""
     try:
         with os.scandir(folder) as found:
-            return sorted((e for e in found if e.name[0] != "."), key=lambda entry: entry.name)
+            shown = (e for e in found if hidden or e.name[0] != ".")
+            return sorted(shown, key=lambda entry: entry.name)
     except OSError as error:
         raise DataError(folder, f"cannot be read: {because(error)}") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -43,17 +44,43 @@ class Samples(ABC):
         """
 
 
+class Pictures(ABC):
+    """Where encoded pictures lie, by their names: files of a folder, or bytes in a table."""
+
+    sizes: dict[str, int]
+    """The bytes of each picture that is used, by its name."""
+
+    @abstractmethod
+    def size(self, name: str) -> int:
+        """The bytes of a picture. Raises DamagedImage where there are none."""
+
+    @abstractmethod
+    def path(self, name: str) -> Path:
+        """What errors call a picture."""
+
+    @abstractmethod
+    def open(self, name: str) -> Path | BinaryIO:
+        """What Pillow reads it from."""
+
+    def changed(self, name: str) -> bool:
+        """Whether a picture is another than when the set was loaded."""
+        return False
+
+
 @dataclass(frozen=True)
 class Source:
     """What a reader gives: ``train`` and ``test`` are items and their labels (N,) int64.
 
-    Items are uint8 images (N, C, H, W) or, in ``folder``, the names of image files (N,).
+    Items are uint8 images (N, C, H, W) or, where there are ``pictures``, their names (N,).
+    ``notes`` are told to the user: what was left out or set right.
     """
 
     name: str
     classes: tuple[str, ...]
     train: tuple[np.ndarray, np.ndarray]
     test: tuple[np.ndarray, np.ndarray]
+    pictures: Pictures | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Images(Samples):
@@ -82,16 +109,20 @@ class Images(Samples):
         """As every `Samples` does it: float32 (n, C, H, W), normalised, with a stream augmented."""
         index, n = np.asarray(index), len(index)
         if stream is None or self._augment == "none":
-            return self._normalised(self.pixels(index, None))
+            return self.views(index, None)
         parts = self._augment == "inception"
         draws = unit_draws(stream, (n, TRIES + 1, 2)) if parts else None
-        x = self._normalised(self.pixels(index, draws))
+        x = self.views(index, draws)
         if self._augment == "crop-flip":
             x = shifted(x, *stream.integers(0, 2 * PAD + 1, (2, n)))
         return mirrored(x, stream.integers(0, 2, n) == 1)
 
-    def _normalised(self, pixels: np.ndarray) -> np.ndarray:
-        x = np.subtract(pixels, self._mean, dtype=np.float32)
+    def views(self, index: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
+        """The `pixels`, normalised: float32 (n, C, H, W), a new array."""
+        return self._normalised(self.pixels(index, draws))
+
+    def _normalised(self, pixels: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        x = np.subtract(pixels, self._mean, out=out, dtype=np.float32)
         return np.multiply(x, self._scale, out=x)
 
 

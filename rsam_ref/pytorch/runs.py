@@ -18,7 +18,7 @@ from rsam_ref.data.errors import DataError
 from rsam_ref.data.feed import Feed
 from rsam_ref.nn.module import common_prefix
 from rsam_ref.pytorch.optimizers import RSAM, SAM
-from rsam_ref.training import checkpoint, recipe
+from rsam_ref.training import checkpoint, left_out, recipe
 from rsam_ref.training.exchange import for_pytorch
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.trained import load_trained
@@ -82,7 +82,8 @@ def resume_run(where: str | Path, model: nn.Module) -> Resumed:
     settings = trained.recipe
     _check(settings)
     arrays, state = checkpoint.load(path)
-    feed = Feed(recipe.dataset(settings).train, settings.batch_size, settings.seed)
+    data = recipe.dataset(settings, skip=left_out.read(trained.folder, settings))
+    feed = Feed(data.train, settings.batch_size, settings.seed)
     step, steps = int(state["step"]), settings.epochs * feed.per_epoch
     if step == steps:
         raise ValueError(

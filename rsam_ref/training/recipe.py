@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -53,7 +53,7 @@ class Recipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     data: str = "digits"
-    """The embedded digits, or a folder: IDX files, CIFAR binary files, or train/<class>/*.jpg."""
+    """The embedded digits, or a folder: IDX files, CIFAR, arrays, parquet, train/<class>/*.jpg."""
     image_size: Count | None = None
     """Height and width that pictures are brought to; None for their own, of files for 224."""
     augment: Literal["none", "flip", "crop-flip", "inception"] = "none"
@@ -61,6 +61,10 @@ class Recipe(BaseModel):
     """Share of training labels replaced at random."""
     limit: Count | None = None
     """Train on this many samples only, chosen by the seed."""
+    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    """Pictures of 16-bit grey hold values of so many bits, such as 12."""
+    skip_damaged: bool = False
+    """Look at every picture before the first step, and leave out those that cannot be read."""
 
     model: str = "cnn"
     model_options: dict[str, Any] = {}
@@ -251,8 +255,11 @@ def preset(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return settings, settings.pop("notes")
 
 
-def dataset(recipe: Recipe, *, augmented: bool = True) -> Dataset:
-    """The data of a run. Raises DataError for those that are missing or damaged."""
+def dataset(recipe: Recipe, *, augmented: bool = True, skip: Collection[str] = ()) -> Dataset:
+    """The data of a run. Raises DataError for those that are missing or damaged.
+
+    ``skip`` are the pictures that it leaves out: `left_out.read`.
+    """
     return load_dataset(
         recipe.data,
         image_size=recipe.image_size,
@@ -260,6 +267,8 @@ def dataset(recipe: Recipe, *, augmented: bool = True) -> Dataset:
         label_noise=recipe.label_noise,
         seed=recipe.seed,
         limit=recipe.limit,
+        bits=recipe.bits,
+        skip=skip,
     )
 
 

@@ -5,6 +5,7 @@ because a checkpoint holds all else that the next step depends on. The folder ho
 
     recipe.toml      the settings; with the data they decide every number of the run
     run.json         versions, device, seed, data, when it was started and resumed
+    damaged.json     with ``skip_damaged`` the pictures that are left out, and why
     metrics.jsonl    a row every ``log_every`` steps and at every test; metrics.csv is the same
     checkpoints/     the newest two
     curves.png, model.safetensors      at the end: the picture and the trained model
@@ -17,7 +18,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -28,12 +29,13 @@ from safetensors.numpy import save as to_bytes
 
 import rsam_ref
 from rsam_backends import current_backend, to_device
+from rsam_ref.data import DamagedImage, find_damaged
 from rsam_ref.data.feed import Feed, in_order
 from rsam_ref.files import write_whole
 from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.nn.objective import Objective, objective
 from rsam_ref.nn.recompute import recompute_blocks
-from rsam_ref.training import checkpoint, recipe
+from rsam_ref.training import checkpoint, left_out, recipe
 from rsam_ref.training.exchange import load_weights
 from rsam_ref.training.interruption import Interruption
 from rsam_ref.training.loop import mix, run_steps, score
@@ -51,10 +53,11 @@ class RunError(RuntimeError):
 class Run:
     """A run in a folder: `Run.start` a new one or `Run.resume` an old one, then `go`."""
 
-    def __init__(self, folder: Path, settings: Recipe) -> None:
+    def __init__(self, folder: Path, settings: Recipe, left_out: Collection[str] = ()) -> None:
         self.folder = folder
         self.recipe = settings
-        self.data = recipe.dataset(settings)
+        self.left_out = left_out
+        self.data = recipe.dataset(settings, skip=left_out)
         self.model = recipe.model(settings, self.data)
         if settings.recompute:
             recompute_blocks(self.model)
@@ -94,19 +97,30 @@ class Run:
         return {k: v for k, v in self.recipe.settings.items() if k not in FREE}
 
     @classmethod
-    def start(cls, folder: Path, settings: Recipe) -> Run:
-        """A new run. Raises RunError if the folder holds one already; nothing is overwritten."""
+    def start(
+        cls,
+        folder: Path,
+        settings: Recipe,
+        on_picture: Callable[[int, int], None] = lambda done, total: None,
+    ) -> Run:
+        """A new run. Raises RunError if the folder holds one already; nothing is overwritten.
+
+        ``on_picture`` is told how many pictures of all were looked at, with ``skip_damaged``.
+        """
         checkpoints = folder / "checkpoints"
         if (folder / "recipe.toml").exists() or checkpoint.newest_first(checkpoints):
             raise RunError(
                 f"{folder} holds a run already: go on with --resume {folder}, "
                 "or give another folder with --out"
             )
-        run = cls(folder, settings)
+        damaged = find_damaged(settings.data, on_picture) if settings.skip_damaged else {}
+        run = cls(folder, settings, damaged)
         if settings.init is not None:
             load_weights(run.model, settings.init)
         folder.mkdir(parents=True, exist_ok=True)
         with run._locked():
+            if settings.skip_damaged:
+                left_out.write(folder, damaged)
             write_whole(folder / "recipe.toml", recipe.write(settings))
             run.metrics = Metrics(folder)
             run._describe({})
@@ -120,7 +134,8 @@ class Run:
         path = folder / "recipe.toml"
         if not path.is_file():
             raise RunError(f"{folder}: no run to resume: it has no recipe.toml")
-        run = cls(folder, recipe.check(recipe.read(path), str(path)))
+        settings = recipe.check(recipe.read(path), str(path))
+        run = cls(folder, settings, left_out.read(folder, settings))
         with run._locked():
             for partial in folder.rglob("*.partial"):  # of a process killed while writing
                 partial.unlink()
@@ -141,6 +156,7 @@ class Run:
                 f"({self.data.fingerprint}, then {state['data']}); put the old data back"
             )
         before = state.get("recipe", self.fixed)  # older checkpoints do not have it
+        before = {"skip_damaged": False} | before  # nor this one's name
         for name in sorted(before.keys() | self.fixed.keys()):
             if before.get(name) != self.fixed.get(name):
                 raise RunError(
@@ -176,6 +192,8 @@ class Run:
                 "train": len(self.data.train),
                 "test": len(self.data.test),
                 "classes": len(self.data.classes),
+                "notes": list(self.data.notes),
+                "damaged": len(self.left_out),
             },
             "sessions": [*before.get("sessions", []), session],
         }
@@ -219,12 +237,13 @@ class Run:
             if self.step == self.steps:
                 self._finish()
         except OSError as error:
-            safe = (
-                f"the last good checkpoint is {self.saved}" if self.saved else "no checkpoint yet"
-            )
             raise RunError(
-                f"{error.filename or self.folder}: {error.strerror or error}. The run stopped at "
-                f"step {self.step}; {safe}. Mend that, then: rsam-ref train --resume {self.folder}"
+                f"{error.filename or self.folder}: {error.strerror or error}. {self._stopped}. "
+                f"Mend that, then: rsam-ref train --resume {self.folder}"
+            ) from None
+        except DamagedImage as damage:
+            raise RunError(
+                f"{damage.path}: {damage.what}. {self._stopped}. {self._way_out(damage)}"
             ) from None
         finally:
             self.feed.close()
@@ -232,6 +251,26 @@ class Run:
                 board.close()
             self.lock.release()
         return self.step == self.steps
+
+    @property
+    def _stopped(self) -> str:
+        safe = f"the last good checkpoint is {self.saved}" if self.saved else "no checkpoint yet"
+        return f"The run stopped at step {self.step}; {safe}"
+
+    def _way_out(self, damage: DamagedImage) -> str:
+        """What to do about a picture that cannot be read any more, or never could."""
+        anew = "--skip-damaged, which leaves such pictures out from the start"
+        if self.recipe.skip_damaged:
+            anew = "--skip-damaged, which will leave it out"
+        if damage.changed:
+            return (
+                "The file is another than when the run began: put the old one back, then: "
+                f"rsam-ref train --resume {self.folder}; or begin another run with {anew}"
+            )
+        return (
+            "The file has the size that it had when the run began, and without it the run is "
+            f"another: begin one with {anew}"
+        )
 
     def _advance(self, goal: int, stop: Interruption, on_step: Callable[[int], None]) -> None:
         def batch(step: int) -> Objective:

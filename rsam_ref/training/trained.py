@@ -15,7 +15,7 @@ from rsam_ref.data import Dataset
 from rsam_ref.data.errors import DataError, because
 from rsam_ref.data.weight_files import read_weights
 from rsam_ref.nn.module import Module
-from rsam_ref.training import checkpoint, recipe
+from rsam_ref.training import checkpoint, left_out, recipe
 from rsam_ref.training.recipe import Recipe
 
 
@@ -52,7 +52,7 @@ def load_trained(where: Path, *, dtype: str | None = None) -> Trained:
     path, folder = _find(where)
     settings = recipe.check(recipe.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
     arrays, step = _read(path)
-    data = recipe.dataset(settings, augmented=False)
+    data = recipe.dataset(settings, augmented=False, skip=left_out.read(folder, settings))
     _check_data(folder, settings, data)
     model = recipe.model(settings, data, dtype=dtype)
     kind = model.weights.flat.dtype
