@@ -91,7 +91,7 @@ def test_the_class_of_qmnist_is_the_first_of_eight_columns(tmp_path, images, tes
     data = load_dataset(made.qmnist(tmp_path, images, test))
     np.testing.assert_array_equal(data.train.labels, np.arange(60) % 10)
     assert len(data.test) == 30
-    assert "the class is the first of 8 columns" in data.notes[0]
+    assert data.notes == ("labels of 8 columns are QMNIST's: the class is the first of them",)
 
 
 def test_a_wrong_label_of_qmnist_is_named_with_its_place(tmp_path):

@@ -152,7 +152,7 @@ def _read_part(
             "uint8 should be",
         )
     if labels.ndim == 2 and labels.shape[1] == 8 and labels.dtype == np.int32:
-        notes.tell(f"{labels_file.name}: QMNIST's labels; the class is the first of 8 columns")
+        notes.tell("labels of 8 columns are QMNIST's: the class is the first of them")
         labels = labels[:, 0]
     if labels.ndim != 1 or labels.dtype.kind not in "ui":
         raise DataError(

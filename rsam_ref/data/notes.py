@@ -15,8 +15,9 @@ class Notes:
         self._left: dict[str, list[str]] = {}
 
     def tell(self, line: str) -> None:
-        """A line of its own."""
-        self._lines.append(line)
+        """A line of its own, once."""
+        if line not in self._lines:
+            self._lines.append(line)
 
     def leave_out(self, name: str, why: str) -> None:
         """Count a file that is left out. ``why`` is said of several: "are no pictures"."""

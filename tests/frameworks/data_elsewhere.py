@@ -6,6 +6,8 @@ import json
 import tempfile
 import warnings
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -28,6 +30,8 @@ def theirs(kind: Kind, folder: Path) -> str:
         if arguments is None:
             train = where / "train"
             found = datasets.ImageFolder(train if train.is_dir() else where)
+        elif kind.theirs.startswith("CIFAR"):
+            return f"{kind.theirs}: {_cifar(getattr(datasets, kind.theirs), where)}"
         else:
             found = getattr(datasets, kind.theirs)(where, **arguments)
         looked = ""
@@ -45,7 +49,51 @@ def theirs(kind: Kind, folder: Path) -> str:
     return f"{kind.theirs}: {told}".replace(str(where), "the folder").replace("|", "/")
 
 
+def _cifar(of: Any, where: Path) -> str:
+    """What it does with files that are not the official ones, with its checksums and without."""
+    try:
+        of(where)
+        checked = "reads them"
+    except RuntimeError as error:
+        checked = shortened(str(error))
+
+    class Unchecked(of):
+        def _check_integrity(self) -> bool:
+            return True
+
+    from torchvision.datasets import cifar
+
+    with mock.patch.object(cifar, "check_integrity", return_value=True):
+        try:
+            found = Unchecked(where)
+            after = f"{len(found)} of {len(found.classes)} classes"
+        except Exception as error:
+            after = f"unpickled, then {type(error).__name__}: {error}"
+    return f"{checked} (official checksums alone); without its check {after}"
+
+
+def _without_compiled_ops() -> None:
+    """Let torchvision be imported beside a torch that its compiled ops do not fit.
+
+    Its wheels are made for one build of torch; data sets need none of these ops.
+    """
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        KEEP.append(library)
+
+
+KEEP: list[object] = []
+"""A library's ops are there as long as it is."""
+
+
 def main() -> None:
+    _without_compiled_ops()
     import torchvision
 
     warnings.simplefilter("ignore")

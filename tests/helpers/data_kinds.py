@@ -81,16 +81,20 @@ def _no_test_sample(folder: Path) -> None:
         path.unlink()
 
 
+def _whole_cifar10(folder: Path) -> Path:
+    return made.cifar10_py(folder, batches=5, n=10)
+
+
 def _pickle(folder: Path) -> Path:
     """A harmless one that asks for a class of Python's own."""
-    made.cifar10_py(folder)
+    _whole_cifar10(folder)
     path = folder / "cifar-10-batches-py" / "data_batch_1"
     path.write_bytes(b"\x80\x02ccollections\nOrderedDict\n)R.")
     return folder
 
 
 KINDS = [
-    Kind("MNIST, its own names", made.mnist, "(none)"),
+    Kind("MNIST, its own names", made.mnist, "MNIST"),
     Kind(
         "MNIST, torchvision's root",
         lambda folder: made.mnist(folder, *[f"MNIST/raw/{{part}}-{k}-ubyte" for k in made.IDX]),
@@ -98,7 +102,9 @@ KINDS = [
     ),
     Kind(
         "MNIST, names with a dot (Kaggle)",
-        lambda folder: made.mnist(folder, *[f"{{part}}-{k.replace('-i', '.i')}-ubyte" for k in made.IDX]),
+        lambda folder: made.mnist(
+            folder, *[f"{{part}}-{k.replace('-i', '.i')}-ubyte" for k in made.IDX]
+        ),
         "MNIST",
     ),
     Kind(
@@ -108,7 +114,9 @@ KINDS = [
         ),
         "MNIST",
     ),
-    Kind("QMNIST, labels of 8 columns", lambda f: made.qmnist(f / "QMNIST/raw").parents[1], "QMNIST"),
+    Kind(
+        "QMNIST, labels of 8 columns", lambda f: made.qmnist(f / "QMNIST/raw").parents[1], "QMNIST"
+    ),
     Kind(
         "EMNIST letters, stored transposed",
         lambda folder: made.emnist(folder / "EMNIST/raw").parents[1],
@@ -121,8 +129,8 @@ KINDS = [
         ),
         "MNIST",
     ),
-    Kind("CIFAR-10, python version", made.cifar10_py, "CIFAR10"),
-    Kind("CIFAR-100, python version", made.cifar100_py, "CIFAR100"),
+    Kind("CIFAR-10, python version", _whole_cifar10, "CIFAR10"),
+    Kind("CIFAR-100, python version", lambda f: made.cifar100_py(f, n=100), "CIFAR100"),
     Kind("CIFAR-10, a pickle that asks for more", _pickle, "CIFAR10"),
     Kind("mnist.npz (Keras)", made.arrays, "(none)"),
     Kind("Hugging Face's parquet", made.parquet, "(none)"),

@@ -133,7 +133,7 @@ def cifar100_py(folder: Path, n=7) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(("train", "test")):
         rows = noise_images(n, seed=seed).reshape(n, -1)
-        fine = [90 + i for i in range(n)]
+        fine = [(90 + i) % 100 for i in range(n)]
         batch = {"data": rows, "fine_labels": fine, "coarse_labels": [f % 20 for f in fine]}
         (folder / name).write_bytes(pickle.dumps(batch, 4))
     meta = {"fine_label_names": [f"f{i}" for i in range(100)]}
