@@ -23,8 +23,17 @@ TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 def transposed_weights(modules: Iterable[nn.Module]) -> dict[Tensor, int]:
-    """The weights (in, out / groups, ...) of transposed convolutions, and their groups."""
-    return {m.weight: m.groups for m in modules if isinstance(m, TRANSPOSED)}
+    """The weights (in, out / groups, ...) of transposed convolutions, and their groups.
+
+    Those that are computed from others (weight norm, spectral norm) are not asked for: they are no
+    parameters, and to ask can move a state.
+    """
+    found = {}
+    for m in modules:
+        weight = m._parameters.get("weight") if isinstance(m, TRANSPOSED) else None
+        if weight is not None:
+            found[weight] = int(m.groups)
+    return found
 
 
 def filter_norms(w: Tensor, output_axis: int = 0, groups: int = 1) -> Tensor:

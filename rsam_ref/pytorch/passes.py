@@ -30,6 +30,14 @@ class GeneratorStates:
             _module_of(device).set_rng_state(state, device)
 
 
+def seed_generators(seed: int, devices: Iterable[torch.device]) -> None:
+    """Let torch's global generators begin anew: the host's, and those of these devices alone."""
+    torch.default_generator.manual_seed(seed)
+    for d in devices:
+        if d.type not in ("cpu", "meta"):
+            _module_of(d).set_rng_state(torch.Generator(d).manual_seed(seed).get_state(), d)
+
+
 def _module_of(device: torch.device) -> Any:
     return getattr(torch, device.type)
 

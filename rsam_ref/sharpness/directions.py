@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from rsam_backends import Stream, xp
+from rsam_backends import Stream, library_of, normal_like
 from rsam_backends.base import Array
 from rsam_ref.algorithms.noise import Shapes, filter_scale
 
@@ -31,7 +31,7 @@ def filter_normalised_direction(w: Array, shapes: Shapes, stream: Stream) -> Arr
             "filter-normalised directions move filters, the rows of parameters with two axes or "
             f"more; the shapes {list(shapes)} have none"
         )
-    z = stream.normal(w.size, w.dtype)
+    z = normal_like(w, stream)
     direction = z / filter_scale(z, shapes) * filter_scale(w, shapes)
     start = 0
     for shape in shapes:
@@ -44,11 +44,12 @@ def filter_normalised_direction(w: Array, shapes: Shapes, stream: Stream) -> Arr
 
 def loss_along(loss: Loss, w: Array, direction: Array, steps: Sequence[float]) -> Array:
     """The losses at w + t d for every t of ``steps``: (len(steps),), on the device."""
-    return xp.stack([xp.asarray(loss(w + t * direction)) for t in steps])
+    library = library_of(w)
+    return library.stack([library.asarray(loss(w + t * direction)) for t in steps])
 
 
 def loss_over_plane(
     loss: Loss, w: Array, across: Array, up: Array, xs: Sequence[float], ys: Sequence[float]
 ) -> Array:
     """The losses at w + x across + y up: (len(ys), len(xs)), a row for every y."""
-    return xp.stack([loss_along(loss, w + y * up, across, xs) for y in ys])
+    return library_of(w).stack([loss_along(loss, w + y * up, across, xs) for y in ys])

@@ -35,9 +35,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from rsam_backends import Stream, to_device, to_host, xp
+from rsam_backends import Stream, library_of, to_device, to_host, xp
 from rsam_backends.base import Array
-from rsam_ref.algorithms.noise import check_sigma
+from rsam_ref.algorithms.noise import Shapes, check_sigma
 from rsam_ref.algorithms.settings import check_step
 from rsam_ref.data import Samples
 from rsam_ref.data.feed import batches
@@ -244,8 +244,8 @@ def plane(subject: Subject) -> Iterator[Row]:
     )
     steps = _grid(subject.settings)
     for y in steps:
-        losses = to_host(loss_along(landscape.loss, subject.w + y * up, across, steps)).tolist()
-        for x, loss in zip(steps, losses):
+        losses = loss_along(landscape.loss, subject.w + y * up, across, steps)
+        for x, loss in zip(steps, _listed(losses)):
             yield {"x": x, "y": y, "value": loss}
 
 
@@ -267,12 +267,15 @@ def worst(subject: Subject) -> Iterator[Row]:
 def average(subject: Subject) -> Iterator[Row]:
     """The mean rise under noise at every scale."""
     landscape = subject.evaluation()
-    return _under_noise(subject, "average", partial(average_sharpness, landscape.loss))
+    measured = partial(average_sharpness, landscape.loss)
+    return _under_noise(subject, "average", measured, landscape.shapes)
 
 
 def stability(subject: Subject) -> Iterator[Row]:
     """How far noise turns the gradient, at every scale."""
-    return _under_noise(subject, "stability", partial(gradient_stability, subject.evaluation()))
+    landscape = subject.evaluation()
+    measured = partial(gradient_stability, landscape)
+    return _under_noise(subject, "stability", measured, landscape.shapes)
 
 
 def hessian(subject: Subject) -> Iterator[Row]:
@@ -404,8 +407,8 @@ def eigenplane(subject: Subject) -> Iterator[Row]:
     steps = [length * math.sqrt(settings.extent) * t / settings.extent for t in _grid(settings)]
     across, up = found.vectors
     for y in steps:
-        losses = to_host(loss_along(landscape.loss, subject.w + y * up, across, steps)).tolist()
-        for x, loss in zip(steps, losses):
+        losses = loss_along(landscape.loss, subject.w + y * up, across, steps)
+        for x, loss in zip(steps, _listed(losses)):
             yield {"x": x, "y": y, "value": loss}
 
 
@@ -532,6 +535,10 @@ def _grid(settings: SurveySettings) -> list[float]:
     return to_host(points).tolist()
 
 
+def _listed(values: Array) -> list[float]:
+    return (to_host(values) if library_of(values) is xp else values).tolist()
+
+
 def _loss(landscape: Landscape, w: Array) -> float:
     return float(landscape.loss(w))
 
@@ -541,9 +548,10 @@ def _interval(found: Estimate) -> Row:
     return {"value": found.mean, "low": low, "high": high}
 
 
-def _under_noise(subject: Subject, stream: str, measured: Callable[..., Estimate]) -> Iterator[Row]:
+def _under_noise(
+    subject: Subject, stream: str, measured: Callable[..., Estimate], shapes: Shapes
+) -> Iterator[Row]:
     """A row for every noise scale: the mean over draws, and its 95 % interval."""
-    shapes = subject.trained.model.weights.shapes
     for sigma in subject.settings.sigmas:
         found = measured(
             subject.w,

@@ -1,0 +1,76 @@
+"""Batches as users have them: tuples, lists, dicts, loaders of these; of tensors or NumPy arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rsam_ref.pytorch.passes import GeneratorStates
+
+
+def as_batches(given: Any) -> list[Any]:
+    """One batch, or what gives several when it is gone through, as a list of batches.
+
+    A tuple and a dict are one batch, and so is a list that begins with a tensor; all else is gone
+    through, once. A loader may draw its order: torch's generators are afterwards where they stood.
+    """
+    if isinstance(given, tuple | Mapping | Tensor) or hasattr(given, "__array__"):
+        return [given]
+    if isinstance(given, list) and given and (_is_array(given[0])):
+        return [tuple(given)]
+    stood = GeneratorStates([])
+    try:
+        batches = list(given)
+    except TypeError as error:
+        raise TypeError(
+            f"batches is a {type(given).__name__}: give a batch (x, y), a list of them, or a loader"
+        ) from error
+    finally:
+        stood.put_back()
+    if not batches:
+        raise ValueError("there are no batches, and a loss needs at least one sample")
+    return batches
+
+
+def count_samples(batch: Any) -> int:
+    """How many samples a batch holds: the length of its last tensor, which is mostly the target."""
+    found = [tensor for tensor in tensors_in(batch) if tensor.ndim > 0]
+    if not found:
+        raise ValueError(
+            "no tensor in a batch tells how many samples it holds: give count, a function of it"
+        )
+    return int(found[-1].shape[0])
+
+
+def tensors_in(batch: Any) -> Iterator[Tensor]:
+    """The tensors of a batch, in their order."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, Mapping):
+        for part in batch.values():
+            yield from tensors_in(part)
+    elif isinstance(batch, list | tuple):
+        for part in batch:
+            yield from tensors_in(part)
+
+
+def each_tensor(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The batch with every tensor changed; NumPy's arrays become tensors, all else stays."""
+    if isinstance(batch, Tensor):
+        return change(batch)
+    if hasattr(batch, "__array__"):
+        return change(torch.as_tensor(batch))
+    if isinstance(batch, Mapping):
+        return {name: each_tensor(part, change) for name, part in batch.items()}
+    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
+        return type(batch)(*(each_tensor(part, change) for part in batch))
+    if isinstance(batch, list | tuple):
+        return type(batch)(each_tensor(part, change) for part in batch)
+    return batch
+
+
+def _is_array(thing: Any) -> bool:
+    return isinstance(thing, Tensor) or hasattr(thing, "__array__")

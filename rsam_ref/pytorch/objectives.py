@@ -1,0 +1,310 @@
+"""From a torch model, a loss and batches to ``loss_and_grad(w)``, without a change of the model.
+
+The model is looked at through `torch.func.functional_call`: while it runs, other tensors stand in
+the place of its parameters and buffers. Its weights, buffers and gradients, the modes of its
+layers and torch's generators are the same before and after, bit for bit, after an error too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from rsam_ref.pytorch.batches import as_batches, count_samples, each_tensor, tensors_in
+from rsam_ref.pytorch.layout import Layout
+from rsam_ref.pytorch.passes import GeneratorStates, seed_generators
+
+Loss = Callable[[Any, Any], Tensor]
+Forward = Callable[[Any, Any], tuple[Any, Any]]
+
+
+class Objective:
+    """The mean loss of a torch model over the samples of its batches, as a function of w (P,).
+
+    Calling it gives loss and gradient, both detached; `objective` makes one and says how. A loss
+    that is not finite is given as it is.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        batches: Any,
+        *,
+        batch_statistics: bool,
+        dtype: torch.dtype | None,
+        seed: int,
+        forward: Forward | None,
+        count: Callable[[Any], int] | None,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"the model is a {type(model).__name__}: give a torch.nn.Module")
+        if not callable(loss):
+            raise TypeError(f"the loss is a {type(loss).__name__}: give a function(output, target)")
+        if dtype not in (None, torch.float32, torch.float64):
+            raise ValueError(f"dtype is torch.float32 or torch.float64, not {dtype}")
+        model = getattr(model, "_orig_mod", model)  # torch.compile's code has no second derivative
+        self.batch_statistics = batch_statistics
+        self.seed = seed
+        self.layout = Layout(model)
+        self.shapes = self.layout.shapes
+        """The parameters' shapes in their order in w, outputs first."""
+        self.names = self.layout.names
+        self._cast = dtype
+        self.dtype = self.layout.dtype if dtype is None else dtype
+        self._model = model
+        self._whole = _Whole(model, loss, forward or _call)
+        self._devices = {p.device for p in self._whole.parameters()}
+        self._batches = [self._placed(batch) for batch in as_batches(batches)]
+        counts = [(count or count_samples)(batch) for batch in self._batches]
+        if min(counts) < 1:
+            raise ValueError("a batch of no samples has no mean loss")
+        self._shares = [n / sum(counts) for n in counts]
+
+    @property
+    def w(self) -> Tensor:
+        """The model's weights as they are now, a new vector (P,)."""
+        return self.layout.vector(dict(self._model.named_parameters()), self.dtype)
+
+    def parameters(self, w: Tensor) -> dict[str, Tensor]:
+        """The parts of a vector like w (P,) by the parameters' names, as the model has them."""
+        return self.layout.tensors(w, own_types=self._cast is None)
+
+    def __call__(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss at w and its gradient, a new vector (P,)."""
+        results = []
+        with self._looked_at(), torch.enable_grad():
+            for share, batch in zip(self._shares, self._batches):
+                leaf = self._leaf(w)
+                loss = share * self._loss(leaf, batch)
+                results.append((loss.detach(), _gradient(loss, leaf)))
+        return _summed([loss for loss, _ in results]), _summed([g for _, g in results])
+
+    def loss(self, w: Tensor) -> Tensor:
+        """The loss at w."""
+        with self._looked_at(), torch.no_grad():
+            leaf = self._leaf(w)
+            return _summed(
+                [share * self._loss(leaf, b) for share, b in zip(self._shares, self._batches)]
+            )
+
+    def hessian_product(self, w: Tensor, v: Tensor) -> Tensor:
+        """The Hessian at w times v (P,), exact to rounding: the gradient of grad L . v.
+
+        A kink counts as smooth, as it does for every gradient: this is the Hessian of the branch
+        that the network is on at w. Raises NotImplementedError where the model has a function
+        without a second derivative.
+        """
+        parts = []
+        with self._looked_at(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            for share, batch in zip(self._shares, self._batches):
+                leaf = self._leaf(w)
+                gradient = _gradient(share * self._loss(leaf, batch), leaf, again=True)
+                parts.append(_product(gradient, leaf, v))
+        return _summed(parts)
+
+    def _loss(self, w: Tensor, batch: Any) -> Tensor:
+        """The mean loss of one batch, one real number."""
+        tensors = {f"model.{name}": t for name, t in self.parameters(w).items()}
+        for name, fixed in [*self._whole.named_parameters(), *self._whole.named_buffers()]:
+            if name not in tensors:  # buffers, and what is frozen
+                tensors[name] = self._changed(fixed).detach().clone()
+        fresh = each_tensor(batch, Tensor.clone)  # some models change their inputs in place
+        loss = functional_call(self._whole, tensors, (fresh,))
+        if not isinstance(loss, Tensor) or loss.ndim > 0 or loss.is_complex():
+            raise ValueError(f"the loss is {_told(loss)}, not one real number: {_REMEDY}")
+        return loss
+
+    def _leaf(self, w: Tensor) -> Tensor:
+        """A copy of w to be differentiated by."""
+        if not isinstance(w, Tensor) or w.shape != (self.layout.size,):
+            raise ValueError(
+                f"weights of shape {tuple(getattr(w, 'shape', ()))}, but the model has "
+                f"{self.layout.size} in one vector: give one like objective.w"
+            )
+        leaf = w.detach().to(self.layout.device, self.dtype, copy=True)
+        return leaf.requires_grad_(torch.is_grad_enabled())
+
+    def _changed(self, tensor: Tensor) -> Tensor:
+        """A tensor in the precision that was asked for."""
+        if self._cast is None or not (tensor.is_floating_point() or tensor.is_complex()):
+            return tensor
+        return tensor.to(self._cast.to_complex() if tensor.is_complex() else self._cast)
+
+    def _placed(self, batch: Any) -> Any:
+        """A batch where the model is, in its precision."""
+        device = self.layout.device
+        alone = len(self._devices) == 1
+
+        def placed(tensor: Tensor) -> Tensor:
+            return self._changed(tensor.detach().to(device) if alone else tensor.detach())
+
+        return each_tensor(batch, placed)
+
+    @contextmanager
+    def _looked_at(self) -> Iterator[None]:
+        """The model in the mode to measure in; the same draws each time; afterwards as before."""
+        modes = [(module, module.training) for module in self._whole.modules()]
+        stood = GeneratorStates(self._devices)
+        as_it_is = self.batch_statistics and self._model.training
+        try:
+            for module, mode in modes:
+                module.training = mode if as_it_is else self.batch_statistics
+            seed_generators(self.seed, self._devices)
+            with torch.inference_mode(False):
+                yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            stood.put_back()
+
+
+class _Whole(nn.Module):
+    """A model and its loss on a batch, as one module."""
+
+    def __init__(self, model: nn.Module, loss: Loss, run: Forward) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+        self.run = run
+
+    def forward(self, batch: Any) -> Tensor:
+        output, target = self.run(self.model, batch)
+        return self.loss(output, target)
+
+
+def _call(model: nn.Module, batch: Any) -> tuple[Any, Any]:
+    """What a batch (x, y) means: x may be a tuple or a dict of the model's arguments."""
+    if not isinstance(batch, list | tuple) or len(batch) != 2:
+        raise ValueError(
+            f"a batch is {_told(batch)}, not a pair (x, y): give forward, a function of model and "
+            "batch that returns output and target"
+        )
+    x, y = batch
+    if isinstance(x, dict):
+        output = model(**x)
+    else:
+        output = model(*x) if isinstance(x, list | tuple) else model(x)
+    if not isinstance(output, Tensor):
+        raise TypeError(
+            f"the model's output is {_told(output)}, not a tensor: give forward, a function of "
+            "model and batch that returns output and target"
+        )
+    return output, y
+
+
+_REMEDY = "give a loss that is the mean over the samples"
+
+
+def _told(thing: Any) -> str:
+    """What something is, in a few words."""
+    if isinstance(thing, Tensor):
+        kind = "complex tensor" if thing.is_complex() else "tensor"
+        return f"a {kind} of shape {tuple(thing.shape)}"
+    if isinstance(thing, list | tuple):
+        return f"a {type(thing).__name__} of {len(thing)}"
+    return f"a {type(thing).__name__}"
+
+
+def _gradient(loss: Tensor, w: Tensor, *, again: bool = False) -> Tensor:
+    """The gradient at w (P,), which can be differentiated ``again``."""
+    if not loss.requires_grad:
+        raise ValueError(
+            "the loss depends on no weight of the model: does it detach, or run under no_grad?"
+        )
+    return torch.autograd.grad(loss, w, create_graph=again)[0]
+
+
+def _product(gradient: Tensor, w: Tensor, v: Tensor) -> Tensor:
+    """grad (gradient . v) at w (P,)."""
+    if not bool(torch.isfinite(gradient.detach()).all()):
+        raise ArithmeticError("the gradient is not finite at these weights: there is no Hessian")
+    if not gradient.requires_grad:  # a loss that is linear
+        return torch.zeros_like(w)
+    try:
+        (product,) = torch.autograd.grad(gradient, w, v.to(gradient), allow_unused=True)
+    except RuntimeError as error:
+        if not any(text in str(error) for text in ("not implemented", "once_differentiable")):
+            raise
+        raise NotImplementedError(
+            f"the model has a function without a second derivative ({str(error).splitlines()[0]}); "
+            "give measures lambda w: objective(w), and they take differences of gradients"
+        ) from None
+    return torch.zeros_like(w) if product is None else product
+
+
+def _summed(parts: list[Tensor]) -> Tensor:
+    first, *others = parts
+    return sum(others, start=first)
+
+
+def objective(
+    model: nn.Module,
+    loss: Loss,
+    batches: Any,
+    *,
+    batch_statistics: bool = False,
+    dtype: torch.dtype | None = None,
+    seed: int = 0,
+    forward: Forward | None = None,
+    count: Callable[[Any], int] | None = None,
+) -> Objective:
+    """``loss_and_grad`` of a torch model, for `sam_gradient` and every measure of flatness.
+
+    It takes the weights as one vector: ``w`` is a copy of the model's. ``loss`` is the loss alone,
+    ``hessian_product(w, v)`` exact, ``shapes`` what `filter_noise` asks for. The model stays as it
+    is, bit for bit, and so do torch's generators. Python attributes that its own forward sets are
+    its own affair.
+
+    Parameters
+    ----------
+    model:
+        its parameters that require a gradient are w; the others stay what they are.
+    loss:
+        a function of output and target that gives the mean over the batch.
+    batches:
+        a batch (x, y), a list of them, or a loader, which is gone through once and kept. x is what
+        the model is called with; a tuple or a dict holds several arguments. Batches count by their
+        samples, so the loss is the mean over all of them.
+    batch_statistics:
+        False: evaluation mode. True: the training loss of each batch, with batch norm's statistics
+        of the batch and dropout's masks, the same in every call; a model in training mode keeps
+        the modes of its layers, such as a frozen batch norm.
+    dtype:
+        torch.float64 or torch.float32: compute in it; by default in the model's own.
+    seed:
+        of all that the model draws.
+    forward:
+        a function of model and batch that returns output and target, for batches and models of
+        other forms.
+    count:
+        a function of a batch: how many samples, or tokens, its mean is over; by default the length
+        of its last tensor.
+
+    Raises ValueError and TypeError, with one line, for a model without weights, a batch without
+    samples, an output or a loss of another kind.
+
+    >>> import torch
+    >>> model = torch.nn.Linear(2, 3)
+    >>> x, y = torch.ones(4, 2), torch.tensor([0, 1, 2, 0])
+    >>> loss_and_grad = objective(model, torch.nn.functional.cross_entropy, (x, y))
+    >>> loss, gradient = loss_and_grad(loss_and_grad.w)
+    >>> loss.shape, gradient.shape
+    (torch.Size([]), torch.Size([9]))
+    """
+    return Objective(
+        model,
+        loss,
+        batches,
+        batch_statistics=batch_statistics,
+        dtype=dtype,
+        seed=seed,
+        forward=forward,
+        count=count,
+    )
