@@ -23,6 +23,7 @@ from rsam_ref.commands.terminal import (
     Threads,
     console,
     errors,
+    fail,
     progress_bar,
     say,
     usage_errors,
@@ -34,7 +35,10 @@ Option = typer.Option
 def sharpness(
     checkpoint: Annotated[
         list[Path],
-        typer.Argument(metavar="CHECKPOINT...", help="Runs of rsam-ref train, or their files."),
+        typer.Argument(
+            metavar="CHECKPOINT...",
+            help="Runs of rsam-ref train, or their files; or FILE.py:NAME, a network of PyTorch.",
+        ),
     ],
     measure: Annotated[
         list[str] | None,
@@ -72,6 +76,37 @@ def sharpness(
         str,
         Option(help="float64, or float32 in half the time; never for what asks the Hessian."),
     ] = "float64",
+    weights: Annotated[
+        list[Path] | None,
+        Option(metavar="FILE", help="A network's weights, safetensors or npz; repeatable."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        Option(metavar="DIR", help="A network's data, digits or a folder, as train takes them."),
+    ] = None,
+    batch_source: Annotated[
+        str | None,
+        Option(
+            "--batches-from",
+            metavar="FILE.py:NAME",
+            help="Or its own: a loader, or a list of batches (x, y).",
+        ),
+    ] = None,
+    loss: Annotated[
+        str | None,
+        Option(
+            metavar="FILE.py:NAME",
+            help="A network's loss, of output and target, the mean.  [default: cross-entropy]",
+        ),
+    ] = None,
+    forward: Annotated[
+        str | None,
+        Option(
+            metavar="FILE.py:NAME",
+            help="A function of model and batch: output and target.  [default: model(x), y]",
+        ),
+    ] = None,
+    batch_size: Annotated[int, Option(help="Samples at a time, of a network on --data.")] = 128,
     out: Annotated[Path, Option(metavar="DIR", help="Where the results go.")] = Path(
         "runs/sharpness"
     ),
@@ -91,7 +126,12 @@ def sharpness(
     explains. m-sharpness: worst, part by part of the samples. The losses are those of training
     samples, with batch norm's running statistics, for inner with the batch's. Nothing in the runs'
     folders changes. Ctrl-C keeps what was measured; the same command goes on from it.
+
+    A network of PyTorch is FILE.py:NAME: a model, or a function or class without arguments that
+    makes one. Say what it is measured on with --data or --batches-from; its loss, and what else
+    --batches-from, --loss and --forward name, may stand in the same file: then NAME is enough.
     """
+    from rsam_ref.commands.networks import Asked, check_asked, is_network
     from rsam_ref.sharpness.survey import MEASURES, PRECISE, USUAL, SurveySettings
     from rsam_ref.training.trained import load_trained
 
@@ -125,7 +165,14 @@ def sharpness(
                 f"--steps {steps}: inner compares ascents of up to {max(settings.ascent_steps)} "
                 "steps with the maximum, which needs as many; or name other measures"
             )
-    models = [load_trained(path, dtype=dtype) for path in checkpoint]
+        targets = [str(path) for path in checkpoint if is_network(str(path))]
+        runs = [path for path in checkpoint if str(path) not in targets]
+        asked = Asked(weights or [], data, batch_source, loss, forward, batch_size, dtype)
+        check_asked(targets, asked)
+    models = [
+        *(load_trained(path, dtype=dtype) for path in runs),
+        *_networks(targets, asked, settings),
+    ]
     if "gauss-newton" in (measure or ()):
         with usage_errors():
             for trained in models:
@@ -135,12 +182,10 @@ def sharpness(
                         f"{trained.recipe.loss}: name other measures"
                     )
     plan = []
-    for path, trained, label in zip(checkpoint, models, _labels(models)):
+    for model, label in zip(models, _labels(models)):
         for name in [name for name in MEASURES if name in (measure or USUAL)]:
             precisely = name in PRECISE and dtype != "float64"
-            plan.append(
-                (label, name, load_trained(path, dtype="float64") if precisely else trained)
-            )
+            plan.append((label, name, _in_float64(model) if precisely else model))
     out.mkdir(parents=True, exist_ok=True)
     rows, finished = _measure(plan, settings, out / "measured.jsonl")
     _write(out, rows)
@@ -156,6 +201,40 @@ def sharpness(
         raise typer.Exit(1)
 
 
+def _networks(targets: list[str], asked: Any, settings: Any) -> list[Any]:
+    """The networks that are asked for. Exit code 1, after one line, where one cannot be run."""
+    from rsam_ref.commands.networks import NetworkError, load_networks
+
+    if not targets:
+        return []
+    try:
+        return load_networks(targets, asked, settings)
+    except NetworkError as error:
+        fail(str(error))
+        raise typer.Exit(1) from None
+
+
+def _in_float64(model: Any) -> Any:
+    """The same model in double precision."""
+    from rsam_ref.training.trained import Trained, load_trained
+
+    if isinstance(model, Trained):
+        return load_trained(model.path, dtype="float64")
+    return model.in_float64()
+
+
+def _subject(model: Any, settings: Any, tell: Callable[[], None]) -> Any:
+    """What the measures ask, of a run or of a network."""
+    from rsam_ref.sharpness.survey import Subject
+    from rsam_ref.training.trained import Trained
+
+    if isinstance(model, Trained):
+        return Subject(model, settings, tell)
+    from rsam_ref.pytorch.network import NetworkSubject
+
+    return NetworkSubject(model, settings, tell)
+
+
 def _measure(
     plan: list[tuple[str, str, Any]], settings: Any, file: Path
 ) -> tuple[list[dict[str, Any]], bool]:
@@ -164,7 +243,7 @@ def _measure(
     What the file holds is not measured again. Ctrl-C leaves the rows that there are.
     """
     from rsam_ref.sharpness.kept import Kept, fingerprint
-    from rsam_ref.sharpness.survey import Subject, survey
+    from rsam_ref.sharpness.survey import survey
 
     kept = Kept(file)
     rows: list[dict[str, Any]] = []
@@ -177,7 +256,7 @@ def _measure(
                 if found is None:
                     tell = _teller(progress, task, f"{label} {name}")
                     start = len(rows)
-                    rows.extend(_labelled(label, survey(name, Subject(trained, settings, tell))))
+                    rows.extend(_labelled(label, survey(name, _subject(trained, settings, tell))))
                     kept.add(key, rows[start:])
                 else:
                     rows.extend(_labelled(label, found))
@@ -202,13 +281,10 @@ def _labelled(label: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, 
 
 
 def _labels(models: list[Any]) -> list[str]:
-    """A short name for each: the run's folder, the step of a checkpoint, more where names meet."""
-    labels = []
-    for trained in models:
-        step = "" if trained.step is None else f" step {trained.step}"
-        labels.append(f"{trained.folder.resolve().name}{step}")
+    """A short name for each, a longer one where names meet."""
+    labels = [model.name for model in models]
     if len(set(labels)) < len(labels):
-        labels = [str(trained.path) for trained in models]
+        labels = [str(model.path) for model in models]
     if len(set(labels)) < len(labels):
         labels = [f"{i + 1}: {label}" for i, label in enumerate(labels)]
     return labels

@@ -1,4 +1,4 @@
-"""Batches as users have them: tuples, lists, dicts, loaders of these; of tensors or NumPy arrays."""
+"""Batches as users have them: tuples, lists, dicts, loaders; of tensors or of arrays."""
 
 from __future__ import annotations
 

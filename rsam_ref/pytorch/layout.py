@@ -1,10 +1,10 @@
 """The one flat vector that a model's weights are for measures: which weight stands where.
 
-The parameters follow one another as in ``model.parameters()``: shared ones once, frozen ones not at
-all. Each lies there with its outputs along the first axis, so that every filter is a run, as
-`rsam_ref.algorithms.noise` has it. Only transposed convolutions, (in, out / groups, ...), are turned
-round for that. The row of an embedding is a filter, as is that of a linear layer whose weights it
-shares. Of a complex parameter real and imaginary parts lie side by side.
+The parameters follow one another as in ``model.parameters()``: shared ones once, frozen ones not
+at all. Each lies there with its outputs along the first axis, so that every filter is a run, as
+`rsam_ref.algorithms.noise` has it. Only transposed convolutions, (in, out / groups, ...), are
+turned round for that. The row of an embedding is a filter, as is that of a linear layer whose
+weights it shares. Of a complex parameter real and imaginary parts lie side by side.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Layout:
         They have the parameters' types, or without ``own_types`` the vector's.
         """
         found = {}
-        for place, part in zip(self.places, torch.split(vector, self._sizes)):
+        for place, part in zip(self.places, torch.split_with_sizes_copy(vector, self._sizes)):
             tensor = place.taken_up(part)
             kind = place.like.dtype if own_types else tensor.dtype
             found[place.name] = tensor.to(place.like.device, kind)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rsam_ref.pytorch.batches import as_batches, count_samples, each_tensor, tensors_in
+from rsam_ref.pytorch.batches import as_batches, count_samples, each_tensor
 from rsam_ref.pytorch.layout import Layout
 from rsam_ref.pytorch.passes import GeneratorStates, seed_generators
 
@@ -221,21 +221,41 @@ def _gradient(loss: Tensor, w: Tensor, *, again: bool = False) -> Tensor:
     return torch.autograd.grad(loss, w, create_graph=again)[0]
 
 
+_OTHERWISE = "give the measures lambda w: objective(w), and they take differences of gradients"
+
+
+def _ends(gradient: Tensor) -> bool:
+    """Whether a gradient was computed by functions that are marked once_differentiable.
+
+    `torch.autograd.grad` passes over them without a word, as if they were constant.
+    """
+    seen: set[Any] = set()
+    ahead: list[Any] = [gradient.grad_fn]
+    while ahead:
+        node = ahead.pop()
+        if node is not None and node not in seen:
+            if node.name() == "torch::autograd::Error":
+                return True
+            seen.add(node)
+            ahead += [following for following, _ in node.next_functions]
+    return False
+
+
 def _product(gradient: Tensor, w: Tensor, v: Tensor) -> Tensor:
     """grad (gradient . v) at w (P,)."""
     if not bool(torch.isfinite(gradient.detach()).all()):
         raise ArithmeticError("the gradient is not finite at these weights: there is no Hessian")
     if not gradient.requires_grad:  # a loss that is linear
         return torch.zeros_like(w)
+    if _ends(gradient):
+        raise NotImplementedError(f"the model has a function marked once_differentiable; {_OTHERWISE}")
     try:
         (product,) = torch.autograd.grad(gradient, w, v.to(gradient), allow_unused=True)
     except RuntimeError as error:
-        if not any(text in str(error) for text in ("not implemented", "once_differentiable")):
+        if "not implemented" not in str(error):
             raise
-        raise NotImplementedError(
-            f"the model has a function without a second derivative ({str(error).splitlines()[0]}); "
-            "give measures lambda w: objective(w), and they take differences of gradients"
-        ) from None
+        told = str(error).splitlines()[0]
+        raise NotImplementedError(f"no second derivative: {told}; {_OTHERWISE}") from None
     return torch.zeros_like(w) if product is None else product
 
 

@@ -10,10 +10,11 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from rsam_ref.sharpness.survey import USES, Row, SurveySettings
-from rsam_ref.training.trained import Trained
 
 
 class Kept:
@@ -47,12 +48,20 @@ class Kept:
         self._rows[fingerprint] = rows
 
 
-def fingerprint(trained: Trained, settings: SurveySettings, measure: str) -> str:
+class Measured(Protocol):
+    """A model that is measured: a run's (`Trained`), or a network of another library."""
+
+    def identity(self, uses: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+        """What decides the numbers of a measure with these settings: plain values, and arrays."""
+        ...
+
+
+def fingerprint(model: Measured, settings: SurveySettings, measure: str) -> str:
     """What decides a measure's numbers, as 16 hex digits."""
     used = {name: getattr(settings, name) for name in ("seed", *USES[measure])}
-    told = [measure, used, trained.recipe.settings, trained.data.fingerprint]
-    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
-    for name, array in sorted(trained.model.state_dict().items()):
+    plain, arrays = model.identity(USES[measure])
+    digest = hashlib.sha256(json.dumps([measure, used, *plain], sort_keys=True).encode())
+    for name, array in sorted(arrays.items()):
         digest.update(f"\0{name}\0{array.dtype.str}\0".encode() + array.tobytes())
     return digest.hexdigest()[:16]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,16 @@ class Trained:
     loss: Callable[..., Tensor]
     step: int | None
     """The step of a checkpoint; None for the model at the end."""
+
+    @property
+    def name(self) -> str:
+        """The run's folder, and the step of a checkpoint."""
+        step = "" if self.step is None else f" step {self.step}"
+        return f"{self.folder.resolve().name}{step}"
+
+    def identity(self, uses: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+        """What decides a measure's numbers, whatever it ``uses``: plain values, arrays by name."""
+        return [self.recipe.settings, self.data.fingerprint], self.model.state_dict()
 
 
 def load_trained(where: Path, *, dtype: str | None = None) -> Trained:

@@ -1,0 +1,215 @@
+"""A torch model's flatness: the measures of `rsam_ref.sharpness`, on its own loss and batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from rsam_ref.data.errors import DataError
+from rsam_ref.data.weight_files import read_weights
+from rsam_ref.pytorch.batches import as_batches, tensors_in
+from rsam_ref.pytorch.objectives import Forward, Loss, Objective
+from rsam_ref.sharpness.survey import MEASURES, Row, Subject, SurveySettings, survey
+from rsam_ref.training.exchange import common_prefix
+
+Tell = Callable[[], None]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A torch model with its loss and what it is measured on, as `Trained` is for a run of ours."""
+
+    name: str
+    """What it is called in tables and figures."""
+    path: str
+    """Where it comes from: a longer name."""
+    model: nn.Module
+    loss: Loss
+    evaluation: list[Any]
+    """The batches whose mean loss is measured."""
+    training: list[Any]
+    """The mini-batches that the inner maximum is looked for on."""
+    dtype: torch.dtype | None = None
+    forward: Forward | None = None
+    count: Callable[[Any], int] | None = None
+
+    @cached_property
+    def w(self) -> Tensor:
+        """The weights (P,)."""
+        return self.objective(self.evaluation).w
+
+    def objective(
+        self, batches: Any, *, batch_statistics: bool = False, tell: Tell = lambda: None
+    ) -> Objective:
+        """The loss on these batches, which calls ``tell`` at every evaluation."""
+        return _Told(
+            tell,
+            self.model,
+            self.loss,
+            batches,
+            batch_statistics=batch_statistics,
+            dtype=self.dtype,
+            seed=0,
+            forward=self.forward,
+            count=self.count,
+        )
+
+    def in_float64(self) -> Network:
+        """The same network, to be computed in double precision."""
+        return replace(self, dtype=torch.float64)
+
+    @cached_property
+    def loss_at_weights(self) -> float:
+        """The evaluation loss; ArithmeticError where it is not finite."""
+        loss = float(self.objective(self.evaluation).loss(self.w))
+        if not math.isfinite(loss):
+            raise ArithmeticError(
+                f"the loss of {self.name} at the weights themselves is {loss}, so there is no "
+                "flatness to measure: look at weights and inputs, or compute in float64"
+            )
+        return loss
+
+    def identity(self, uses: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
+        """What decides a measure's numbers: plain values, and arrays by name.
+
+        The code of model and loss is seen by what it says of itself and by the loss it computes.
+        """
+        batches = self.training if "batches" in uses else self.evaluation
+        told = [repr(self.model), str(self.dtype), f"{self.loss_at_weights:.6g}"]
+        arrays = {f"model {name}": _bits(t) for name, t in self.model.state_dict().items()}
+        for i, tensor in enumerate(tensors_in(batches)):
+            arrays[f"data {i:09}"] = _bits(tensor)
+        return told, arrays
+
+
+class NetworkSubject(Subject):
+    """A network as the survey's measures ask for it."""
+
+    def __init__(
+        self, network: Network, settings: SurveySettings, on_evaluation: Tell = lambda: None
+    ) -> None:
+        super().__init__(cast(Any, network), settings, on_evaluation)
+
+    @property
+    def _network(self) -> Network:
+        return cast(Any, self.trained)  # type: ignore[no-any-return]
+
+    @property
+    def w(self) -> Any:
+        """The network's weights (P,)."""
+        return self._network.w
+
+    def evaluation(self) -> Any:
+        """The mean loss over the network's batches, in evaluation mode."""
+        return self._network.objective(self._network.evaluation, tell=self.on_evaluation)
+
+    def mini_batches(self) -> Iterator[Any]:
+        """The training loss of each of the network's mini-batches."""
+        for batch in self._network.training[: self.settings.batches]:
+            yield self._network.objective([batch], batch_statistics=True, tell=self.on_evaluation)
+
+
+class _Told(Objective):
+    """An objective that tells of every evaluation, for a progress bar."""
+
+    def __init__(self, tell: Tell, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.tell = tell
+
+    def __call__(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        self.tell()
+        return super().__call__(w)
+
+    def loss(self, w: Tensor) -> Tensor:
+        self.tell()
+        return super().loss(w)
+
+    def hessian_product(self, w: Tensor, v: Tensor) -> Tensor:
+        self.tell()
+        return super().hessian_product(w, v)
+
+
+def flatness(
+    model: nn.Module,
+    loss: Loss,
+    batches: Any,
+    *,
+    measures: Sequence[str] | None = None,
+    settings: SurveySettings | None = None,
+    mini_batches: Any = None,
+    dtype: torch.dtype | None = torch.float64,
+    forward: Forward | None = None,
+    count: Callable[[Any], int] | None = None,
+    name: str = "model",
+) -> list[Row]:
+    """The measures of ``rsam-ref sharpness`` of a torch model, which stays as it is, bit for bit.
+
+    Parameters
+    ----------
+    model, loss, batches, dtype, forward, count:
+        as in `objective`. The loss that is measured is the mean over all samples of all batches;
+        ``settings.samples`` chooses none of them.
+    measures:
+        names in `rsam_ref.sharpness.survey.MEASURES`; by default all.
+    settings:
+        how finely to measure; those of the command by default.
+    mini_batches:
+        what ``inner`` looks at, the first ``settings.batches`` of them; by default of ``batches``.
+    name:
+        the rows' ``model``.
+
+    Returns the rows of `rsam_ref.sharpness.survey`, dicts with the same columns, which the
+    functions of `rsam_ref.sharpness.figures` draw. Raises ValueError for unknown measures, and
+    ArithmeticError where the loss at the weights is not finite.
+    """
+    wanted = list(MEASURES if measures is None else measures)
+    if unknown := [measure for measure in wanted if measure not in MEASURES]:
+        raise ValueError(f"unknown measure {unknown[0]!r}; there are {', '.join(MEASURES)}")
+    evaluation = as_batches(batches)
+    training = evaluation if mini_batches is None else as_batches(mini_batches)
+    network = Network(name, name, model, loss, evaluation, training, dtype, forward, count)
+    subject = NetworkSubject(network, settings or SurveySettings())
+    network.loss_at_weights  # noqa: B018 - what is wrong is said before an hour of measuring
+    return [row | {"model": name} for m in wanted for row in survey(m, subject)]
+
+
+def load_state(model: nn.Module, path: Path) -> None:
+    """Give a model the weights in a safetensors or npz file, perhaps behind a prefix.
+
+    Names that share one tensor need to be there once. Raises DataError, with one line, for files
+    that cannot be read or do not fit.
+    """
+    arrays = read_weights(path)
+    own = model.state_dict()
+    counters = {name for name in own if name.endswith("num_batches_tracked")}
+    shared = {tensor.data_ptr() for name, tensor in own.items() if name in arrays}
+    needed = [n for n, t in own.items() if n not in counters and t.data_ptr() not in shared]
+    prefix = common_prefix(list(arrays), needed) if needed else ""
+    state = {n.removeprefix(prefix): torch.tensor(array) for n, array in arrays.items()}
+    try:
+        left = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise DataError(path, f"does not fit the model: {_one_line(error)}") from None
+    found = {tensor.data_ptr() for name, tensor in own.items() if name in state}
+    missing = [n for n in left.missing_keys if n not in counters and own[n].data_ptr() not in found]
+    if missing or left.unexpected_keys:
+        wrong = [f"has no {missing[0]}"] if missing else []
+        wrong += [f"has {left.unexpected_keys[0]} besides"] if left.unexpected_keys else []
+        raise DataError(path, f"does not fit the model: it {' and '.join(wrong)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _bits(tensor: Tensor) -> Any:
+    """A tensor's bytes as a NumPy array, of whatever type it is."""
+    whole = tensor.detach().cpu().contiguous().reshape(-1)
+    return whole.view(torch.uint8).numpy() if whole.numel() else whole.float().numpy()
