@@ -514,3 +514,239 @@ def test_what_cannot_be_read_says_why(runs, tmp_path):
         load_trained(folder)
     (folder / "run.json").unlink()
     assert load_trained(folder).step is None
+
+
+# Networks of PyTorch
+
+NETWORK = """
+import torch
+from torch import nn
+
+
+def mlp():
+    return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 10))
+
+
+class Mlp(nn.Sequential):
+    def __init__(self):
+        super().__init__(*mlp())
+
+
+ready = mlp()
+
+
+def smoothed(output, target):
+    return nn.functional.cross_entropy(output, target, label_smoothing=0.1)
+
+
+def batches():
+    draws = torch.Generator().manual_seed(0)
+    for n in (20, 30, 1000):
+        yield torch.randn(n, 1, 8, 8, generator=draws), torch.arange(n) % 10
+
+
+def dicts():
+    return [{"image": x, "label": y} for x, y in batches()]
+
+
+def called(model, batch):
+    return model(batch["image"]), batch["label"]
+
+
+def broken():
+    raise OSError("no such\\nnetwork")
+
+
+def needs(width):
+    return mlp()
+
+
+number = 3
+
+
+class Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g
+
+
+def once(output, target):
+    return nn.functional.cross_entropy(Once.apply(output), target)
+"""
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    """A folder with net.py, where the test is."""
+    (tmp_path / "net.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def rows_of(folder):
+    return json.loads((folder / "sharpness.json").read_text())
+
+
+def test_a_network_is_measured_as_the_run_with_the_same_weights(runs, network):
+    measures = [f"--measure={m}" for m in survey.MEASURES if m != "hessian"]
+    run = load_trained(runs / "mlp-sam")
+    given = runs / "mlp-sam" / "model.safetensors"
+    data = ["--data", "digits", "--batch-size", "64"]
+    done = called("sharpness", str(runs / "mlp-sam"), *OPTIONS, *measures, "--out", "ours")
+    assert done.returncode == 0, done.stdout
+    done = called(
+        "sharpness", "net.py:mlp", "--weights", str(given), *data, *OPTIONS, *measures, "--out", "t"
+    )
+    assert done.returncode == 0, done.stdout
+    assert len(run.data.train) == 200  # of 1,347: other samples, so other numbers, of equal kind
+    ours, theirs = rows_of(network / "ours"), rows_of(network / "t")
+    assert {row["model"] for row in theirs} == {"model"}
+    alike = ("measure", "method", "draw", "rho", "sigma", "gradients", "x", "y")
+    assert [[r[c] for c in alike] for r in ours] == [[r[c] for c in alike] for r in theirs]
+    assert all(row["value"] is not None for row in theirs)
+
+
+def test_a_network_stands_beside_a_run_in_tables_and_figures(runs, network):
+    before = contents(runs)
+    done = called(
+        *("sharpness", str(runs / "mlp-sam"), "net.py:Mlp", "net.py:ready", *OPTIONS),
+        *("--batches-from", "batches", "--loss", "smoothed", "--out", "out"),
+    )
+    assert done.returncode == 0, done.stdout
+    assert contents(runs) == before
+    out = network / "out"
+    assert {row["model"] for row in rows_of(out)} == {"mlp-sam", "Mlp", "ready"}
+    for name in ("flatness.png", "plane.png", "inner.png"):
+        assert (out / name).read_bytes().startswith(b"\x89PNG")
+    for text in ("Largest rise of the loss", "mlp-sam", "Mlp", "ready"):
+        assert text in done.stdout
+
+
+def test_a_network_is_measured_once_and_again_when_anything_changes(network):
+    def measured(*more, files=("a.npz", "b.npz")):
+        weights = [part for name in files for part in ("--weights", name)]
+        done = called(
+            *("sharpness", "net.py:mlp", *weights, *QUICKER, "--out", "out", *more),
+        )
+        assert done.returncode == 0, done.stdout
+        lines = (network / "out" / "measured.jsonl").read_text().splitlines()
+        return len(lines), rows_of(network / "out")
+
+    for i, name in enumerate(("a", "b")):
+        write_weights(network / f"{name}.npz", i)
+    common = ("--batches-from", "batches")
+    count, rows = measured(*common)
+    assert count == 2
+    assert [row["model"] for row in rows] == ["a", "b"]
+    assert measured(*common) == (2, rows)  # nothing anew
+    write_weights(network / "b.npz", 2)
+    count, others = measured(*common)
+    assert count == 3
+    assert others[0] == rows[0]
+    assert others[1]["value"] != rows[1]["value"]
+    assert measured(*common, "--loss", "smoothed")[0] == 5
+    assert measured("--data", "digits")[0] == 7
+    assert measured(*common, "--draws", "5")[0] == 7  # no setting of this measure
+    done = measured("--batches-from", "dicts", "--forward", "called")
+    assert done == (7, others)  # the same batches, in another form
+
+
+QUICKER = ["--measure", "worst", "--rho", "0.1", "--steps", "3", "--restarts", "0"]
+
+
+def write_weights(path, seed):
+    rng = np.random.default_rng(seed)
+    shapes = {"1.weight": (16, 64), "1.bias": (16,), "3.weight": (10, 16), "3.bias": (10,)}
+    np.savez(path, **{f"module.{n}": rng.normal(size=s) / 8 for n, s in shapes.items()})
+
+
+def test_whole_batches_are_taken_until_there_are_enough_samples(network):
+    from rsam_ref.commands.networks import Asked, load_networks
+
+    asked = Asked([], None, "batches", None, None, 128, "float64")
+    for samples, taken in ((1, 1), (20, 1), (21, 2), (51, 3)):
+        settings = survey.SurveySettings(samples=samples)
+        [network] = load_networks(["net.py:mlp"], asked, settings)
+        assert len(network.evaluation) == taken
+
+
+WRONG = {
+    "no data": (["net.py:mlp"], 2, "say what net.py:mlp is measured on"),
+    "data twice": (
+        ["net.py:mlp", "--data", "digits", "--batches-from", "batches"],
+        2,
+        "say what net.py:mlp is measured on",
+    ),
+    "options of a run": (["somewhere", "--data", "digits"], 2, "--data is for a network"),
+    "two and one weights": (
+        ["net.py:mlp", "net.py:Mlp", "--weights", "a.npz", "--data", "digits"],
+        2,
+        "2 networks and 1 --weights",
+    ),
+    "no such name": (["net.py:cnn", "--data", "digits"], 1, "net.py has no 'cnn'"),
+    "no such file": (["gone.py:cnn", "--data", "digits"], 1, "there is no file gone.py"),
+    "a function that fails": (
+        ["net.py:broken", "--data", "digits"],
+        1,
+        "net.py:broken could not be called without arguments: OSError: no such network",
+    ),
+    "a function with arguments": (
+        ["net.py:needs", "--data", "digits"],
+        1,
+        "missing 1 required positional argument: 'width'",
+    ),
+    "no model": (["net.py:dicts", "--data", "digits"], 1, "gives a list, not a torch.nn.Module"),
+    "other batches": (
+        ["net.py:mlp", "--batches-from", "number"],
+        1,
+        "number is a int: give a loader",
+    ),
+    "no pairs": (["net.py:mlp", "--batches-from", "dicts"], 1, "a batch is a dict"),
+    "no such weights": (
+        ["net.py:mlp", "--data", "digits", "--weights", "gone.npz"],
+        1,
+        "gone.npz: no such file",
+    ),
+    "a pickle": (
+        ["net.py:mlp", "--data", "digits", "--weights", "own.pt"],
+        1,
+        "own.pt: is a file of PyTorch's own",
+    ),
+    "weights of another": (
+        ["net.py:mlp", "--data", "digits", "--weights", "other.npz"],
+        1,
+        "other.npz: does not fit the model: it has no 1.weight and has weight besides",
+    ),
+    "another shape": (
+        ["net.py:mlp", "--batches-from", "torch:zeros"],
+        1,
+        "torch:zeros could not be called without arguments",
+    ),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_is_wrong_with_a_network_is_one_line(network, wrong):
+    options, code, says = WRONG[wrong]
+    (network / "own.pt").write_bytes(b"PK")
+    np.savez(network / "other.npz", weight=np.ones(3))
+    done = command("sharpness", *options, *QUICKER, cwd=network)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert says in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_measure_that_a_network_cannot_take_leaves_the_others(network):
+    done = command(
+        *("sharpness", "net.py:mlp", "--batches-from", "batches", "--loss", "once", *QUICKER),
+        *("--measure", "hessian", "--out", "out"),
+        cwd=network,
+    )
+    assert done.returncode == 1
+    assert "mlp hessian: a function is marked once_differentiable" in done.stderr
+    assert {row["measure"] for row in rows_of(network / "out")} == {"worst"}

@@ -28,7 +28,7 @@ ROOMS = {
     "conformance": "rsam_backends algorithms autograd nn files figures",
     "teaching": "rsam_backends data algorithms autograd nn models training files figures"
     " rsam_ref.conformance",  # its door, for the catalogue of findings
-    "pytorch": "rsam_backends algorithms data training nn models autograd files figures",
+    "pytorch": "rsam_backends algorithms data training nn models autograd files figures sharpness",
     "vectors": "rsam_backends algorithms files",
     "jax": "algorithms",
     "commands": "rsam_backends data algorithms autograd nn models training files figures"
@@ -54,9 +54,10 @@ ALONE = {
     "rsam_ref.algorithms.relatives.form": "rsam_ref.algorithms.sam",
 }
 
-# The optimizers for PyTorch know the algorithms alone; beside them, `runs` reads runs.
+# Optimizers and objectives for PyTorch know the algorithms alone; beside them, `runs` reads runs,
+# and `network` takes measures.
 TORCH = {"bases", "draw", "optimizers", "order", "passes", "settings", "trace", "vectors"}
-TORCH |= {"wrapper"}
+TORCH |= {"wrapper", "objectives", "layout", "batches"}
 for stem in TORCH:
     ALONE[f"rsam_ref.pytorch.{stem}"] = (
         "rsam_backends rsam_ref.algorithms.noise rsam_ref.algorithms.sam"

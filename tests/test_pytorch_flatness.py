@@ -257,7 +257,7 @@ def test_a_function_without_a_second_derivative_is_told(other_way):
         return F.mse_loss(Once.apply(out), y) + other_way * out.exp().mean()
 
     made = objective(nn.Linear(3, 2), loss, (torch.ones(4, 3), torch.ones(4, 2)))
-    with pytest.raises(NotImplementedError, match="once_differentiable; .* lambda w: objective"):
+    with pytest.raises(NotImplementedError, match=r"once_differentiable; .* lambda w: objective"):
         made.hessian_product(made.w, made.w)
     found = hessian_eigenvalues(lambda w: made(w), made.w, stream=stream())
     assert found.values[0] > 1

@@ -31,6 +31,8 @@ from rsam_ref.commands.terminal import (
 
 Option = typer.Option
 
+INTERRUPTED = "Interrupted. What was measured is kept; run the same command to go on."
+
 
 def sharpness(
     checkpoint: Annotated[
@@ -187,17 +189,14 @@ def sharpness(
             precisely = name in PRECISE and dtype != "float64"
             plan.append((label, name, _in_float64(model) if precisely else model))
     out.mkdir(parents=True, exist_ok=True)
-    rows, finished = _measure(plan, settings, out / "measured.jsonl")
+    rows, failed = _measure(plan, settings, out / "measured.jsonl")
     _write(out, rows)
     names = ["sharpness.csv", "sharpness.json", *_write_figures(out, rows)]
     _show(rows)
     say(f"Wrote {', '.join(names)} to {out}/")
-    if not finished:
-        errors.print(
-            "Interrupted. What was measured is kept; run the same command to go on.",
-            highlight=False,
-            soft_wrap=True,
-        )
+    for line in failed:
+        errors.print(line, highlight=False, soft_wrap=True, markup=False)
+    if failed:
         raise typer.Exit(1)
 
 
@@ -237,16 +236,19 @@ def _subject(model: Any, settings: Any, tell: Callable[[], None]) -> Any:
 
 def _measure(
     plan: list[tuple[str, str, Any]], settings: Any, file: Path
-) -> tuple[list[dict[str, Any]], bool]:
-    """The rows of every (label, measure, model), and whether all of them could be taken.
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of every (label, measure, model), and why some could not be taken, a line each.
 
-    What the file holds is not measured again. Ctrl-C leaves the rows that there are.
+    What the file holds is not measured again. Ctrl-C leaves the rows that there are. What fails in
+    a network that was given leaves its other measures.
     """
     from rsam_ref.sharpness.kept import Kept, fingerprint
     from rsam_ref.sharpness.survey import survey
+    from rsam_ref.training.trained import Trained
 
     kept = Kept(file)
     rows: list[dict[str, Any]] = []
+    failed: list[str] = []
     with progress_bar() as progress:
         task = progress.add_task("measuring", total=len(plan))
         try:
@@ -256,14 +258,21 @@ def _measure(
                 if found is None:
                     tell = _teller(progress, task, f"{label} {name}")
                     start = len(rows)
-                    rows.extend(_labelled(label, survey(name, _subject(trained, settings, tell))))
-                    kept.add(key, rows[start:])
+                    measured = survey(name, _subject(trained, settings, tell))
+                    try:
+                        rows.extend(_labelled(label, measured))
+                    except Exception as error:
+                        if isinstance(trained, Trained):
+                            raise
+                        failed.append(f"{label} {name}: {' '.join(str(error).split())}"[:400])
+                    else:
+                        kept.add(key, rows[start:])
                 else:
                     rows.extend(_labelled(label, found))
                 progress.advance(task)
         except KeyboardInterrupt:
-            return rows, False
-    return rows, True
+            failed.append(INTERRUPTED)
+    return rows, failed
 
 
 def _teller(progress: Any, task: Any, doing: str) -> Callable[[], None]:

@@ -17,10 +17,8 @@ def as_batches(given: Any) -> list[Any]:
     A tuple and a dict are one batch, and so is a list that begins with a tensor; all else is gone
     through, once. A loader may draw its order: torch's generators are afterwards where they stood.
     """
-    if isinstance(given, tuple | Mapping | Tensor) or hasattr(given, "__array__"):
-        return [given]
-    if isinstance(given, list) and given and (_is_array(given[0])):
-        return [tuple(given)]
+    if is_one(given):
+        return [tuple(given) if isinstance(given, list) else given]
     stood = GeneratorStates([])
     try:
         batches = list(given)
@@ -33,6 +31,13 @@ def as_batches(given: Any) -> list[Any]:
     if not batches:
         raise ValueError("there are no batches, and a loss needs at least one sample")
     return batches
+
+
+def is_one(given: Any) -> bool:
+    """Whether this is one batch, and not several."""
+    if isinstance(given, list):
+        return bool(given) and _is_array(given[0])
+    return isinstance(given, tuple | Mapping) or _is_array(given)
 
 
 def count_samples(batch: Any) -> int:

@@ -28,11 +28,12 @@ def transposed_weights(modules: Iterable[nn.Module]) -> dict[Tensor, int]:
     Those that are computed from others (weight norm, spectral norm) are not asked for: they are no
     parameters, and to ask can move a state.
     """
-    found = {}
+    found: dict[Tensor, int] = {}
     for m in modules:
-        weight = m._parameters.get("weight") if isinstance(m, TRANSPOSED) else None
-        if weight is not None:
-            found[weight] = int(m.groups)
+        if isinstance(m, TRANSPOSED):
+            weight = m._parameters.get("weight")
+            if weight is not None:
+                found[weight] = m.groups
     return found
 
 

@@ -109,8 +109,8 @@ class Layout:
         They have the parameters' types, or without ``own_types`` the vector's.
         """
         found = {}
-        for place, part in zip(self.places, torch.split_with_sizes_copy(vector, self._sizes)):
-            tensor = place.taken_up(part)
+        for place, part in zip(self.places, torch.split(vector, self._sizes)):
+            tensor = place.taken_up(part.clone())  # a view of many could not be changed in place
             kind = place.like.dtype if own_types else tensor.dtype
             found[place.name] = tensor.to(place.like.device, kind)
         return found

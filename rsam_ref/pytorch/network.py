@@ -99,7 +99,7 @@ class NetworkSubject(Subject):
 
     @property
     def _network(self) -> Network:
-        return cast(Any, self.trained)  # type: ignore[no-any-return]
+        return cast(Network, self.trained)
 
     @property
     def w(self) -> Any:

@@ -248,7 +248,7 @@ def _product(gradient: Tensor, w: Tensor, v: Tensor) -> Tensor:
     if not gradient.requires_grad:  # a loss that is linear
         return torch.zeros_like(w)
     if _ends(gradient):
-        raise NotImplementedError(f"the model has a function marked once_differentiable; {_OTHERWISE}")
+        raise NotImplementedError(f"a function is marked once_differentiable; {_OTHERWISE}")
     try:
         (product,) = torch.autograd.grad(gradient, w, v.to(gradient), allow_unused=True)
     except RuntimeError as error:
