@@ -17,7 +17,8 @@ Every measure is a pure function of a loss and a flat vector w::
 
 ``loss_and_grad(w)`` is what the optimizers see, an `objective`, and `landscape.py` makes the one to
 measure with: it leaves the model and its running statistics as they were. `survey.py` takes all
-measures of a trained model and `kept.py` keeps them, for ``rsam-ref sharpness``.
+measures of a trained model and `kept.py` keeps them, for ``rsam-ref sharpness``. The vectors may be
+PyTorch's, and the loss then `rsam_ref.pytorch.objective`.
 """
 
 from rsam_ref.sharpness.ascent import Ascent, m_sharpness, rho_sharpness
