@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from rsam_backends import Stream
@@ -238,6 +239,95 @@ def test_attention_has_its_second_derivative():
     v = torch.randn_like(w)
     difference = (loss(w + h * v)[1] - loss(w - h * v)[1]) / (2 * h)
     assert float((loss.hessian_product(w, v) - difference).norm() / difference.norm()) < 1e-7
+
+
+def slope_and_curvature(loss):
+    """How far gradient and product are from differences of the loss and of the gradient."""
+    w, h = loss.w, 1e-5
+    v = torch.randn(w.shape, dtype=w.dtype)
+    slope = (loss.loss(w + h * v) - loss.loss(w - h * v)) / (2 * h)
+    bent = (loss(w + h * v)[1] - loss(w - h * v)[1]) / (2 * h)
+    found = loss.hessian_product(w, v)
+    return abs(float(slope - loss(w)[1] @ v)), float((found - bent).norm() / bent.norm())
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, *, reentrant):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.5), nn.Tanh())
+        self.outer, self.reentrant = nn.Linear(4, 2), reentrant
+
+    def forward(self, x):
+        x = x.clone().requires_grad_()
+        return self.outer(checkpoint(self.inner, x, use_reentrant=self.reentrant))
+
+
+NORMS = nn.utils.parametrizations
+HARD: dict[str, Any] = {
+    "checkpointed": lambda: Checkpointed(reentrant=False),
+    "weight norm": lambda: nn.Sequential(
+        NORMS.weight_norm(nn.Linear(3, 4)), nn.Tanh(), nn.Linear(4, 2)
+    ),
+    "spectral norm": lambda: nn.Sequential(
+        NORMS.spectral_norm(nn.Linear(3, 4)), nn.Tanh(), nn.Linear(4, 2)
+    ),
+    "sparse gradients": lambda: nn.Sequential(Digitised(), nn.Flatten(), nn.Linear(6, 2)),
+}
+
+
+class Digitised(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(2, 2, sparse=True)
+
+    def forward(self, x):
+        return self.embedding((x > 0).long()).tanh()
+
+
+# Spectral norm's training loss depends on w by its power iteration too, which no gradient follows.
+MODES = [
+    (name, training) for name in HARD for training in (False, True)[: 2 - (name == "spectral norm")]
+]
+
+
+@pytest.mark.parametrize(("name", "batch_statistics"), MODES)
+def test_derivatives_of_layers_that_make_them_hard(name, batch_statistics):
+    model = HARD[name]()
+    before = everything(model)
+    batch = torch.randn(6, 3), torch.arange(6) % 2
+    loss = objective(
+        model, F.cross_entropy, batch, batch_statistics=batch_statistics, dtype=torch.float64
+    )
+    drawn = torch.get_rng_state()
+    slope, curvature = slope_and_curvature(loss)
+    assert slope < 1e-7
+    assert curvature < 1e-7
+    torch.set_rng_state(drawn)
+    assert everything(model)[2:4] == before[2:4]
+    assert [getattr(m, "sparse", None) for m in model.modules()].count(True) == (
+        name == "sparse gradients"
+    )
+
+
+def test_layers_that_hide_their_weights_are_told():
+    loss = objective(
+        Checkpointed(reentrant=True), F.cross_entropy, (torch.ones(4, 3), torch.arange(4) % 2)
+    )
+    with pytest.raises(ValueError, match="give use_reentrant=False"):
+        loss(loss.w)
+
+
+def test_a_model_that_keeps_to_float32_is_told_what_to_do():
+    class Keeps(nn.Linear):
+        def forward(self, x):
+            return super().forward(x.float())
+
+    batch = np.ones((4, 3)), np.zeros(4, int)
+    loss = objective(Keeps(3, 2), F.cross_entropy, batch, dtype=torch.float64)
+    with pytest.raises(RuntimeError, match=r"does not run in torch.float64 .* give dtype=None"):
+        loss(loss.w)
+    own = objective(Keeps(3, 2), F.cross_entropy, batch)  # float64 arrays, too
+    assert own(own.w)[0].dtype == torch.float32
 
 
 class Once(torch.autograd.Function):

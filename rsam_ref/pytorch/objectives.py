@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rsam_ref.pytorch.batches import as_batches, count_samples, each_tensor
+from rsam_ref.pytorch.derivatives import gradient, product, twice_differentiable
 from rsam_ref.pytorch.layout import Layout
 from rsam_ref.pytorch.passes import GeneratorStates, seed_generators
 
@@ -78,21 +78,18 @@ class Objective:
 
     def __call__(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The loss at w and its gradient, a new vector (P,)."""
-        results = []
         with self._looked_at(), torch.enable_grad():
-            for share, batch in zip(self._shares, self._batches):
-                leaf = self._leaf(w)
-                loss = share * self._loss(leaf, batch)
-                results.append((loss.detach(), _gradient(loss, leaf)))
+            results = [
+                self._run(w, i, lambda loss, leaf: (loss.detach(), gradient(loss, leaf)))
+                for i in range(len(self._batches))
+            ]
         return _summed([loss for loss, _ in results]), _summed([g for _, g in results])
 
     def loss(self, w: Tensor) -> Tensor:
         """The loss at w."""
         with self._looked_at(), torch.no_grad():
-            leaf = self._leaf(w)
-            return _summed(
-                [share * self._loss(leaf, b) for share, b in zip(self._shares, self._batches)]
-            )
+            parts = [self._run(w, i, lambda loss, _: loss) for i in range(len(self._batches))]
+        return _summed(parts)
 
     def hessian_product(self, w: Tensor, v: Tensor) -> Tensor:
         """The Hessian at w times v (P,), exact to rounding: the gradient of grad L . v.
@@ -101,25 +98,40 @@ class Objective:
         that the network is on at w. Raises NotImplementedError where the model has a function
         without a second derivative.
         """
-        parts = []
-        with self._looked_at(), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
-            for share, batch in zip(self._shares, self._batches):
-                leaf = self._leaf(w)
-                gradient = _gradient(share * self._loss(leaf, batch), leaf, again=True)
-                parts.append(_product(gradient, leaf, v))
-        return _summed(parts)
+        with self._looked_at(), torch.enable_grad(), twice_differentiable():
+            return _summed(
+                [
+                    self._run(w, i, lambda loss, leaf: product(loss, leaf, v))
+                    for i in range(len(self._batches))
+                ]
+            )
 
-    def _loss(self, w: Tensor, batch: Any) -> Tensor:
-        """The mean loss of one batch, one real number."""
-        tensors = {f"model.{name}": t for name, t in self.parameters(w).items()}
+    def _run(self, w: Tensor, i: int, then: Callable[[Tensor, Tensor], Any]) -> Any:
+        """What ``then`` makes of one batch's share of the loss and of the vector it depends on.
+
+        It is called while the model has these weights: checkpointed layers run again in backward.
+        """
+        leaf = self._leaf(w)
+        tensors = {f"model.{name}": t for name, t in self.parameters(leaf).items()}
         for name, fixed in [*self._whole.named_parameters(), *self._whole.named_buffers()]:
             if name not in tensors:  # buffers, and what is frozen
                 tensors[name] = self._changed(fixed).detach().clone()
-        fresh = each_tensor(batch, Tensor.clone)  # some models change their inputs in place
-        loss = functional_call(self._whole, tensors, (fresh,))
-        if not isinstance(loss, Tensor) or loss.ndim > 0 or loss.is_complex():
-            raise ValueError(f"the loss is {_told(loss)}, not one real number: {_REMEDY}")
-        return loss
+        fresh = each_tensor(self._batches[i], Tensor.clone)  # some models change their inputs
+
+        def finish(loss: Any) -> Any:
+            if not isinstance(loss, Tensor) or loss.ndim > 0 or loss.is_complex():
+                raise ValueError(f"the loss is {_told(loss)}, not one real number: {_REMEDY}")
+            return then(self._shares[i] * loss, leaf)
+
+        try:
+            return functional_call(self._whole, tensors, (fresh, finish))
+        except RuntimeError as error:
+            if self._cast is None or "dtype" not in str(error):
+                raise
+            raise RuntimeError(
+                f"the model does not run in {self._cast} ({' '.join(str(error).split())}): it "
+                "makes tensors of another precision; give dtype=None (--dtype float32)"
+            ) from error
 
     def _leaf(self, w: Tensor) -> Tensor:
         """A copy of w to be differentiated by."""
@@ -143,7 +155,10 @@ class Objective:
         alone = len(self._devices) == 1
 
         def placed(tensor: Tensor) -> Tensor:
-            return self._changed(tensor.detach().to(device) if alone else tensor.detach())
+            tensor = tensor.detach().to(device) if alone else tensor.detach()
+            if tensor.dtype == torch.float64 and self.dtype == torch.float32:
+                return tensor.float()  # as NumPy's arrays mostly are
+            return self._changed(tensor)
 
         return each_tensor(batch, placed)
 
@@ -153,7 +168,10 @@ class Objective:
         modes = [(module, module.training) for module in self._whole.modules()]
         stood = GeneratorStates(self._devices)
         as_it_is = self.batch_statistics and self._model.training
+        sparse = [m for m, _ in modes if getattr(m, "sparse", None) is True]
         try:
+            for module in sparse:  # the gradient is one vector
+                module.sparse = False  # type: ignore[assignment]
             for module, mode in modes:
                 module.training = mode if as_it_is else self.batch_statistics
             seed_generators(self.seed, self._devices)
@@ -162,6 +180,8 @@ class Objective:
         finally:
             for module, mode in modes:
                 module.training = mode
+            for module in sparse:
+                module.sparse = True  # type: ignore[assignment]
             stood.put_back()
 
 
@@ -174,9 +194,9 @@ class _Whole(nn.Module):
         self.loss = loss
         self.run = run
 
-    def forward(self, batch: Any) -> Tensor:
+    def forward(self, batch: Any, finish: Callable[[Any], Any]) -> Any:
         output, target = self.run(self.model, batch)
-        return self.loss(output, target)
+        return finish(self.loss(output, target))
 
 
 def _call(model: nn.Module, batch: Any) -> tuple[Any, Any]:
@@ -210,53 +230,6 @@ def _told(thing: Any) -> str:
     if isinstance(thing, list | tuple):
         return f"a {type(thing).__name__} of {len(thing)}"
     return f"a {type(thing).__name__}"
-
-
-def _gradient(loss: Tensor, w: Tensor, *, again: bool = False) -> Tensor:
-    """The gradient at w (P,), which can be differentiated ``again``."""
-    if not loss.requires_grad:
-        raise ValueError(
-            "the loss depends on no weight of the model: does it detach, or run under no_grad?"
-        )
-    return torch.autograd.grad(loss, w, create_graph=again)[0]
-
-
-_OTHERWISE = "give the measures lambda w: objective(w), and they take differences of gradients"
-
-
-def _ends(gradient: Tensor) -> bool:
-    """Whether a gradient was computed by functions that are marked once_differentiable.
-
-    `torch.autograd.grad` passes over them without a word, as if they were constant.
-    """
-    seen: set[Any] = set()
-    ahead: list[Any] = [gradient.grad_fn]
-    while ahead:
-        node = ahead.pop()
-        if node is not None and node not in seen:
-            if node.name() == "torch::autograd::Error":
-                return True
-            seen.add(node)
-            ahead += [following for following, _ in node.next_functions]
-    return False
-
-
-def _product(gradient: Tensor, w: Tensor, v: Tensor) -> Tensor:
-    """grad (gradient . v) at w (P,)."""
-    if not bool(torch.isfinite(gradient.detach()).all()):
-        raise ArithmeticError("the gradient is not finite at these weights: there is no Hessian")
-    if not gradient.requires_grad:  # a loss that is linear
-        return torch.zeros_like(w)
-    if _ends(gradient):
-        raise NotImplementedError(f"a function is marked once_differentiable; {_OTHERWISE}")
-    try:
-        (product,) = torch.autograd.grad(gradient, w, v.to(gradient), allow_unused=True)
-    except RuntimeError as error:
-        if "not implemented" not in str(error):
-            raise
-        told = str(error).splitlines()[0]
-        raise NotImplementedError(f"no second derivative: {told}; {_OTHERWISE}") from None
-    return torch.zeros_like(w) if product is None else product
 
 
 def _summed(parts: list[Tensor]) -> Tensor:
