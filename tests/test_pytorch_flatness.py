@@ -131,7 +131,8 @@ VALUES = {
     "plane": lambda f, w: loss_over_plane(
         f.loss,
         w,
-        *(filter_normalised_direction(w, f.shapes, stream(i)) for i in range(2)),
+        filter_normalised_direction(w, f.shapes, stream(0)),
+        filter_normalised_direction(w, f.shapes, stream(1)),
         [-0.1, 0.1],
         [0, 0.1],
     ).tolist(),
@@ -181,8 +182,8 @@ def networks():
 
 def whole_hessian(model, x, y):
     """By double backward, a row at a time, with the model's own parameters."""
-    names, weights = zip(*((n, p.detach().clone()) for n, p in model.named_parameters()))
-    weights = [w.requires_grad_() for w in weights]
+    names = [name for name, _ in model.named_parameters()]
+    weights = [p.detach().clone().requires_grad_() for p in model.parameters()]
     loss = F.cross_entropy(functional_call(model, dict(zip(names, weights)), (x,)), y)
     gradient = torch.cat(
         [g.reshape(-1) for g in torch.autograd.grad(loss, weights, create_graph=True)]
@@ -446,13 +447,15 @@ def test_the_model_is_as_it_was_after_an_error(error, call):
 
 def test_a_model_that_changes_its_own_inputs_and_buffers_gives_the_same_loss_again():
     class Restless(nn.Module):
+        count: torch.Tensor
+
         def __init__(self):
             super().__init__()
             self.linear, self.embedding = nn.Linear(4, 3), nn.Embedding(6, 4, max_norm=0.5)
             self.register_buffer("count", torch.zeros(()))
 
         def forward(self, x):
-            self.count += 1
+            self.count = self.count + 1
             x.remainder_(6)
             return self.linear(self.embedding(x).mean(1)) + self.count
 
