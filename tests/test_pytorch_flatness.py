@@ -42,6 +42,9 @@ QUICK = SurveySettings(
     steps=10,
     restarts=1,
     eigenvalues=2,
+    lowest=1,
+    parts=2,
+    probes=2,
     iterations=20,
 )
 
@@ -412,9 +415,12 @@ def test_all_measures_leave_the_model_as_it_is():
     model = a_model_in_use()
     x, y = torch.randn(10, 2, 6, 6), torch.tensor(classes(10, 5))
     before, x_before = everything(model), x.clone()
-    rows = flatness(model, F.cross_entropy, [(x[:4], y[:4]), (x[4:], y[4:])], settings=QUICK)
+    batches = [(x[:4], y[:4]), (x[4:], y[4:])]
+    rows = flatness(model, F.cross_entropy, batches, measures=list(MEASURES), settings=QUICK)
     assert {row["measure"] for row in rows} == set(MEASURES)
     assert all(np.isfinite(row["value"]) for row in rows)
+    layers = {row["part"] for row in rows if row["measure"] == "trace"}
+    assert layers == {None, "0", "1", "4", "6"}
     assert_unchanged(model, before)
     assert torch.equal(x, x_before)
 

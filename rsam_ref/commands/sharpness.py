@@ -168,21 +168,18 @@ def sharpness(
                 "steps with the maximum, which needs as many; or name other measures"
             )
         targets = [str(path) for path in checkpoint if is_network(str(path))]
-        runs = [path for path in checkpoint if str(path) not in targets]
         asked = Asked(weights or [], data, batch_source, loss, forward, batch_size, dtype)
         check_asked(targets, asked)
-    models = [
-        *(load_trained(path, dtype=dtype) for path in runs),
-        *_networks(targets, asked, settings),
-    ]
+    runs = [load_trained(path, dtype=dtype) for path in checkpoint if str(path) not in targets]
     if "gauss-newton" in (measure or ()):
         with usage_errors():
-            for trained in models:
+            for trained in runs:
                 if trained.recipe.loss != "cross-entropy":
                     raise ValueError(
                         f"gauss-newton is for cross-entropy; {trained.folder} was trained by "
                         f"{trained.recipe.loss}: name other measures"
                     )
+    models = [*runs, *_networks(targets, asked, settings)]
     plan = []
     for model, label in zip(models, _labels(models)):
         for name in [name for name in MEASURES if name in (measure or USUAL)]:

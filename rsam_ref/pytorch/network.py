@@ -16,7 +16,16 @@ from rsam_ref.data.errors import DataError
 from rsam_ref.data.weight_files import read_weights
 from rsam_ref.pytorch.batches import as_batches, tensors_in
 from rsam_ref.pytorch.objectives import Forward, Loss, Objective
-from rsam_ref.sharpness.survey import MEASURES, Row, Subject, SurveySettings, survey
+from rsam_ref.pytorch.scores import Scores
+from rsam_ref.sharpness.survey import (
+    MEASURES,
+    PRECISE,
+    USUAL,
+    Row,
+    Subject,
+    SurveySettings,
+    survey,
+)
 from rsam_ref.training.exchange import common_prefix
 
 Tell = Callable[[], None]
@@ -110,6 +119,19 @@ class NetworkSubject(Subject):
         """The mean loss over the network's batches, in evaluation mode."""
         return self._network.objective(self._network.evaluation, tell=self.on_evaluation)
 
+    def parts(self) -> list[Any]:
+        """The same on parts of the samples; of the batches, where samples cannot be told apart."""
+        whole, count = self.evaluation(), self.settings.parts
+        return whole.parts(count) or whole.by_batch(count)
+
+    def outputs(self) -> tuple[Any, Any]:
+        """The scores of the network's samples, and their targets (N, K).
+
+        Raises ValueError where the loss is not softmax cross-entropy.
+        """
+        scores = Scores(self.evaluation())
+        return scores, scores.targets(self.w)
+
     def mini_batches(self) -> Iterator[Any]:
         """The training loss of each of the network's mini-batches."""
         for batch in self._network.training[: self.settings.batches]:
@@ -157,7 +179,8 @@ def flatness(
         as in `objective`. The loss that is measured is the mean over all samples of all batches;
         ``settings.samples`` chooses none of them.
     measures:
-        names in `rsam_ref.sharpness.survey.MEASURES`; by default all.
+        names in `rsam_ref.sharpness.survey.MEASURES`; by default those in `USUAL`. What asks the
+        Hessian is computed in float64 whatever ``dtype``.
     settings:
         how finely to measure; those of the command by default.
     mini_batches:
@@ -169,15 +192,19 @@ def flatness(
     functions of `rsam_ref.sharpness.figures` draw. Raises ValueError for unknown measures, and
     ArithmeticError where the loss at the weights is not finite.
     """
-    wanted = list(MEASURES if measures is None else measures)
+    wanted = list(USUAL if measures is None else measures)
     if unknown := [measure for measure in wanted if measure not in MEASURES]:
         raise ValueError(f"unknown measure {unknown[0]!r}; there are {', '.join(MEASURES)}")
     evaluation = as_batches(batches)
     training = evaluation if mini_batches is None else as_batches(mini_batches)
     network = Network(name, name, model, loss, evaluation, training, dtype, forward, count)
-    subject = NetworkSubject(network, settings or SurveySettings())
     network.loss_at_weights  # noqa: B018 - what is wrong is said before an hour of measuring
-    return [row | {"model": name} for m in wanted for row in survey(m, subject)]
+    rows: list[Row] = []
+    for measure in wanted:
+        measured = network.in_float64() if measure in PRECISE else network
+        subject = NetworkSubject(measured, settings or SurveySettings())
+        rows += (row | {"model": name} for row in survey(measure, subject))
+    return rows
 
 
 def load_state(model: nn.Module, path: Path) -> None:

@@ -7,21 +7,24 @@ layers and torch's generators are the same before and after, bit for bit, after 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rsam_ref.pytorch.batches import as_batches, count_samples, each_tensor
+from rsam_ref.pytorch.batches import as_batches, count_samples, dealt, each_tensor
 from rsam_ref.pytorch.derivatives import gradient, product, twice_differentiable
 from rsam_ref.pytorch.layout import Layout
 from rsam_ref.pytorch.passes import GeneratorStates, seed_generators
 
 Loss = Callable[[Any, Any], Tensor]
 Forward = Callable[[Any, Any], tuple[Any, Any]]
+Look = Callable[[Any, Any, Loss, Tensor], Any]
+"""What to make of a batch's output, its target, the loss, and the vector that all depends on."""
 
 
 class Objective:
@@ -61,11 +64,46 @@ class Objective:
         self._model = model
         self._whole = _Whole(model, loss, forward or _call)
         self._devices = {p.device for p in self._whole.parameters()}
-        self._batches = [self._placed(batch) for batch in as_batches(batches)]
-        counts = [(count or count_samples)(batch) for batch in self._batches]
+        self._count = count or count_samples
+        self._take(as_batches(batches))
+
+    def _take(self, batches: list[Any]) -> None:
+        self._batches = [self._placed(batch) for batch in batches]
+        counts = [self._count(batch) for batch in self._batches]
         if min(counts) < 1:
             raise ValueError("a batch of no samples has no mean loss")
         self._shares = [n / sum(counts) for n in counts]
+
+    def on(self, batches: Any) -> Self:
+        """The same loss of the same model, on other batches."""
+        other = copy.copy(self)
+        other._take(as_batches(batches))
+        return other
+
+    def parts(self, count: int) -> list[Self] | None:
+        """The loss on disjoint parts of the samples, equally large but for one sample.
+
+        None where samples cannot be told apart: where a batch's tensors have different lengths, or
+        where the model does not run on halves, or their mean is not the mean over all.
+        """
+        halves, parts = (dealt(self._batches, n) for n in (2, count))
+        if halves is None or parts is None:
+            return None
+        w, whole = self.w, float(self.loss(self.w))
+        sizes = [sum(map(count_samples, half)) for half in halves]
+        try:
+            losses = [float(self.on(half).loss(w)) for half in halves]
+        except Exception:  # whatever the model's own code raises
+            return None
+        mean = sum(n * loss for n, loss in zip(sizes, losses)) / sum(sizes)
+        if not abs(mean - whole) <= 1e-4 * abs(whole):
+            return None
+        return [self.on(part) for part in parts]
+
+    def by_batch(self, count: int) -> list[Self]:
+        """The loss on disjoint parts that are whole batches, fewer where there are not as many."""
+        count = min(count, len(self._batches))
+        return [self.on(self._batches[i::count]) for i in range(count)]
 
     @property
     def w(self) -> Tensor:
@@ -78,18 +116,14 @@ class Objective:
 
     def __call__(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The loss at w and its gradient, a new vector (P,)."""
-        with self._looked_at(), torch.enable_grad():
-            results = [
-                self._run(w, i, lambda loss, leaf: (loss.detach(), gradient(loss, leaf)))
-                for i in range(len(self._batches))
-            ]
+        with torch.enable_grad():
+            results = self._shared(w, lambda loss, leaf: (loss.detach(), gradient(loss, leaf)))
         return _summed([loss for loss, _ in results]), _summed([g for _, g in results])
 
     def loss(self, w: Tensor) -> Tensor:
         """The loss at w."""
-        with self._looked_at(), torch.no_grad():
-            parts = [self._run(w, i, lambda loss, _: loss) for i in range(len(self._batches))]
-        return _summed(parts)
+        with torch.no_grad():
+            return _summed(self._shared(w, lambda loss, _: loss))
 
     def hessian_product(self, w: Tensor, v: Tensor) -> Tensor:
         """The Hessian at w times v (P,), exact to rounding: the gradient of grad L . v.
@@ -98,19 +132,30 @@ class Objective:
         that the network is on at w. Raises NotImplementedError where the model has a function
         without a second derivative.
         """
-        with self._looked_at(), torch.enable_grad(), twice_differentiable():
-            return _summed(
-                [
-                    self._run(w, i, lambda loss, leaf: product(loss, leaf, v))
-                    for i in range(len(self._batches))
-                ]
-            )
+        with torch.enable_grad(), twice_differentiable():
+            return _summed(self._shared(w, lambda loss, leaf: product(loss, leaf, v)))
 
-    def _run(self, w: Tensor, i: int, then: Callable[[Tensor, Tensor], Any]) -> Any:
-        """What ``then`` makes of one batch's share of the loss and of the vector it depends on.
+    def _shared(self, w: Tensor, then: Callable[[Tensor, Tensor], Any]) -> list[Any]:
+        """What ``then`` makes of every batch's share of the loss and of the vector it depends on.
 
         It is called while the model has these weights: checkpointed layers run again in backward.
         """
+        shares = iter(self._shares)
+
+        def look(output: Any, target: Any, loss: Loss, leaf: Tensor) -> Any:
+            value: Any = loss(output, target)
+            if not isinstance(value, Tensor) or value.ndim > 0 or value.is_complex():
+                raise ValueError(f"the loss is {_told(value)}, not one real number: {_REMEDY}")
+            return then(next(shares) * value, leaf)
+
+        return self.each(w, look)
+
+    def each(self, w: Tensor, look: Look) -> list[Any]:
+        """What ``look`` makes of every batch at w (P,), in the batches' order."""
+        with self._looked_at():
+            return [self._run(w, i, look) for i in range(len(self._batches))]
+
+    def _run(self, w: Tensor, i: int, look: Look) -> Any:
         leaf = self._leaf(w)
         tensors = {f"model.{name}": t for name, t in self.parameters(leaf).items()}
         for name, fixed in [*self._whole.named_parameters(), *self._whole.named_buffers()]:
@@ -118,19 +163,15 @@ class Objective:
                 tensors[name] = self._changed(fixed).detach().clone()
         fresh = each_tensor(self._batches[i], Tensor.clone)  # some models change their inputs
 
-        def finish(loss: Any) -> Any:
-            if not isinstance(loss, Tensor) or loss.ndim > 0 or loss.is_complex():
-                raise ValueError(f"the loss is {_told(loss)}, not one real number: {_REMEDY}")
-            return then(self._shares[i] * loss, leaf)
-
         try:
-            return functional_call(self._whole, tensors, (fresh, finish))
+            return functional_call(self._whole, tensors, (fresh, leaf, look))
         except RuntimeError as error:
             if self._cast is None or "dtype" not in str(error):
                 raise
             raise RuntimeError(
                 f"the model does not run in {self._cast} ({' '.join(str(error).split())}): it "
-                "makes tensors of another precision; give dtype=None (--dtype float32)"
+                "makes tensors of another precision; give dtype=None (--dtype float32), and no "
+                "measure that asks the Hessian"
             ) from error
 
     def _leaf(self, w: Tensor) -> Tensor:
@@ -175,7 +216,8 @@ class Objective:
             for module, mode in modes:
                 module.training = mode if as_it_is else self.batch_statistics
             seed_generators(self.seed, self._devices)
-            with torch.inference_mode(False):
+            derivatives = torch.is_grad_enabled()
+            with torch.inference_mode(False), torch.set_grad_enabled(derivatives):
                 yield
         finally:
             for module, mode in modes:
@@ -194,9 +236,9 @@ class _Whole(nn.Module):
         self.loss = loss
         self.run = run
 
-    def forward(self, batch: Any, finish: Callable[[Any], Any]) -> Any:
+    def forward(self, batch: Any, leaf: Tensor, look: Look) -> Any:
         output, target = self.run(self.model, batch)
-        return finish(self.loss(output, target))
+        return look(output, target, self.loss, leaf)
 
 
 def _call(model: nn.Module, batch: Any) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ A trace costs one backward pass a probe: vectors r_n that are independent betwee
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -67,27 +68,35 @@ def exact_traces(samples: Iterable[Outputs], targets: Array, w: Array) -> tuple[
 
 
 class GaussNewton:
-    """v -> G v at w (P,): scores forward by a difference, times A_n, and back.
+    """v -> G v at w (P,): scores forward, times A_n, and back.
 
-    The scores are those of the `Branch` at w, so that no kink is stepped over; where they bend
-    along v, the difference is good to about ten digits.
+    Forward is the outputs' own ``push``, if they have one, which is J v. Else it is a difference of
+    scores on the `Branch` at w, so that no kink is stepped over; where they bend along v, it is
+    good to about ten digits.
     """
 
     def __init__(self, outputs: Outputs, w: Array) -> None:
         self.outputs, self.w = outputs, w
         self.p = softmax(outputs(w))
         asked: Any = outputs
-        self._branch: Any = Branch(asked, w)
+        self._push: Any = getattr(outputs, "push", None)
+        self.exact = self._push is not None
+        self._branch: Any = None if self.exact else Branch(asked, w)
 
     def __call__(self, v: Array, times: float = 1.0) -> Array:
         """G v; ``times`` as far apart as the scores are asked else."""
         length = float(norm(v))
         if length == 0:
             return 0 * self.w
-        h = times * precision(self.w) ** (1 / 3) * (1 + float(norm(self.w))) / length
-        forward = (self._branch(self.w + h * v) - self._branch(self.w - h * v)) / (2 * h)
+        forward = self._push(self.w, v) if self.exact else self._difference(v, length, times)
         r = self.p * (forward - (self.p * forward).sum(axis=1, keepdims=True))  # A_n J_n v
         return self.outputs.pull(self.w, r) / self.p.shape[0]
+
+    def _difference(self, v: Array, length: float, times: float) -> Array:
+        """J_n v (N, K) by a difference of the scores."""
+        h = times * precision(self.w) ** (1 / 3) * (1 + float(norm(self.w))) / length
+        ahead, behind = self._branch(self.w + h * v), self._branch(self.w - h * v)
+        return (ahead - behind) / (2 * h)
 
 
 def gauss_newton_eigenvalues(
@@ -101,12 +110,15 @@ def gauss_newton_eigenvalues(
 ) -> Eigenvalues:
     """The k largest eigenvalues of G at w (P,), with bounds as those of the Hessian's.
 
-    The product's own error is taken for how far a shorter difference disagrees.
+    The product's own error is taken for how far a shorter difference disagrees, for rounding where
+    it is exact.
     """
     product = GaussNewton(outputs, w)
 
     def checked(q: Array) -> tuple[Array, float]:
         image = product(q)
+        if product.exact:
+            return image, precision(w) * math.prod(w.shape) ** 0.5 * float(norm(image))
         return image, 4 * float(norm(product(q, times=1 / 3) - image))
 
     return eigenvalues_of(

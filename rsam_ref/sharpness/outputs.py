@@ -1,7 +1,8 @@
 """A model's outputs as a function of the flat weights, with their derivative's transpose.
 
 Gauss-Newton matrices are made of the outputs' derivative J alone, sample by sample. Any object with
-`Outputs`' two functions can be measured; for a model in PyTorch they are two lines of `torch.func`.
+`Outputs`' two functions can be measured (for a model in PyTorch, `rsam_ref.pytorch.scores`); one
+that has ``push(w, v)`` too, J_n v (N, K), spares Gauss-Newton's products a difference of scores.
 """
 
 from __future__ import annotations

@@ -433,6 +433,11 @@ def kinks(subject: Subject) -> Iterator[Row]:
 def m_sharpness(subject: Subject) -> Iterator[Row]:
     """The mean over parts of the samples of each part's own largest rise, at every radius."""
     settings, parts = subject.settings, subject.parts()
+    if len(parts) < 2 <= settings.parts:
+        raise ValueError(
+            "m-sharpness needs parts of the samples, and these cannot be told apart: give them in "
+            "several batches"
+        )
     for i, rho in enumerate(settings.rhos):
         found = m_sharpness_of(
             parts,

@@ -1,0 +1,101 @@
+"""A torch model's scores as a function of one vector, with their derivative J and its transpose.
+
+Gauss-Newton's matrix and the empirical Fisher are made of them (`rsam_ref.sharpness.outputs`). The
+model stays as it is, as for its `Objective`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rsam_ref.pytorch.derivatives import twice_differentiable
+from rsam_ref.pytorch.objectives import Loss, Objective
+
+OTHER = (
+    "gauss-newton is for the softmax cross-entropy of outputs (N, K), the mean over N samples; {}: "
+    "name other measures"
+)
+
+
+class Scores:
+    """The outputs (N, K) of an objective's model on its batches, one after another."""
+
+    def __init__(self, objective: Objective) -> None:
+        self.objective = objective
+
+    def __call__(self, w: Tensor) -> Tensor:
+        """The outputs (N, K). Raises ValueError for outputs of another shape."""
+        with torch.no_grad():
+            return torch.cat(self.objective.each(w, lambda output, *_: _rows(output)))
+
+    def pull(self, w: Tensor, r: Tensor) -> Tensor:
+        """sum_n J_n^T r_n (P,) for vectors r (N, K), one a sample."""
+        start = 0
+
+        def back(output: Tensor, target: Any, loss: Loss, leaf: Tensor) -> Tensor:
+            nonlocal start
+            own = r[start : start + len(output)].to(output)
+            start += len(output)
+            return torch.autograd.grad(output, leaf, own)[0]
+
+        with torch.enable_grad():
+            parts = self.objective.each(w, back)
+        return torch.stack(parts).sum(0)
+
+    def push(self, w: Tensor, v: Tensor) -> Tensor:
+        """J_n v (N, K) for every sample n, exact to rounding: u -> J^T u is linear, its slope J."""
+
+        def forth(output: Tensor, target: Any, loss: Loss, leaf: Tensor) -> Tensor:
+            u = torch.zeros_like(output, requires_grad=True)
+            (pulled,) = torch.autograd.grad(output, leaf, u, create_graph=True)
+            return torch.autograd.grad(pulled, u, v.to(pulled))[0]
+
+        with torch.enable_grad(), twice_differentiable():
+            return torch.cat(self.objective.each(w, forth))
+
+    def targets(self, w: Tensor) -> Tensor:
+        """The probabilities (N, K) that the loss holds the softmax of the scores against.
+
+        They are what its derivative says they are, so smoothed and mixed labels are among them.
+        Raises ValueError where the loss is not the mean of softmax cross-entropies.
+        """
+        with torch.enable_grad():
+            found = self.objective.each(w, _targets)
+        return torch.cat(found)
+
+    def samples(self) -> list[Scores]:
+        """Every sample alone. Raises ValueError where they cannot be told apart."""
+        parts = self.objective.parts(len(self(self.objective.w)))
+        if parts is None:
+            raise ValueError(OTHER.format("the samples of these batches cannot be told apart"))
+        return [Scores(part) for part in parts]
+
+
+def _rows(output: Any) -> Tensor:
+    if not isinstance(output, Tensor) or output.ndim != 2:
+        shape = tuple(getattr(output, "shape", ()))
+        raise ValueError(OTHER.format(f"these outputs have the shape {shape}"))
+    return output
+
+
+def _targets(output: Any, target: Any, loss: Loss, leaf: Tensor) -> Tensor:
+    """softmax(z) - N dL/dz, if it is the same at other scores and gives the loss its value."""
+    scores = _rows(output).detach()
+    found: list[Tensor] = []
+    for z in (scores, scores / 2):
+        z = z.clone().requires_grad_()
+        value = loss(z, target)
+        (slope,) = torch.autograd.grad(value, z)
+        logs = torch.log_softmax(z.detach(), 1)
+        y = logs.exp() - len(z) * slope
+        given, expected = float(value.detach()), float(-(y * logs).sum(1).mean())
+        close = 1e-4 * (1 + given)
+        if abs(given - expected) > close or any(
+            float((y - other).abs().max()) > close for other in found
+        ):
+            raise ValueError(OTHER.format("this loss is another function"))
+        found.append(y)
+    return found[0]
