@@ -31,6 +31,7 @@ FOLDERS = ("rsam_ref", "tests", "docs", "backends", "benchmarks", "tutorials")
 
 EXAMPLES = {
     "mine.py",  # an implementation to check
+    "net.py",  # a network to measure
     "FILE.py",
     "RECIPE.toml",
     "mypackage/counting.py",  # a backend to add

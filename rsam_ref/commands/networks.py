@@ -25,6 +25,7 @@ class Asked:
     forward: str | None
     batch_size: int
     dtype: str
+    threads: int | None = None
 
 
 def is_network(argument: str) -> bool:
@@ -72,6 +73,7 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
         raise NetworkError(
             f"a network FILE.py:NAME needs PyTorch ({error}): pip install 'rsam-ref[torch]'"
         ) from None
+    given.use_threads(asked.threads)
     home = targets[0].rpartition(":")[0]
     try:
         loss = given.loss(None if asked.loss is None else _named(asked.loss, home))

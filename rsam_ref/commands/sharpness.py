@@ -168,7 +168,7 @@ def sharpness(
                 "steps with the maximum, which needs as many; or name other measures"
             )
         targets = [str(path) for path in checkpoint if is_network(str(path))]
-        asked = Asked(weights or [], data, batch_source, loss, forward, batch_size, dtype)
+        asked = Asked(weights or [], data, batch_source, loss, forward, batch_size, dtype, threads)
         check_asked(targets, asked)
     runs = [load_trained(path, dtype=dtype) for path in checkpoint if str(path) not in targets]
     if "gauss-newton" in (measure or ()):

@@ -52,6 +52,12 @@ def loss(given: Any) -> Loss:
     return cast(Loss, made)
 
 
+def use_threads(count: int | None) -> None:
+    """As many threads as that for torch's own kernels; None leaves torch's choice."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 def precision(name: str) -> torch.dtype:
     """The type of that name."""
     return cast(torch.dtype, getattr(torch, name))

@@ -207,7 +207,7 @@ def _points(
     """Values against a radius or a scale; both axes in logarithms, where they allow it."""
     _bars(axes, rows, along, colour, marker)
     ticks = [row[along] for row in rows]
-    if min(ticks) > 0:
+    if 0 < min(ticks) < max(ticks):
         axes.set_xscale("log")
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.minorticks_off()
