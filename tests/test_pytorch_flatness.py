@@ -607,8 +607,9 @@ def test_other_batches_and_outputs_go_through_a_function_of_the_user():
         return model(batch["input"])[0][:, -1], batch["labels"]
 
     loss = objective(model, F.cross_entropy, batches, forward=forward)
-    expected = sum(F.cross_entropy(*forward(model, batch), reduction="sum") for batch in batches)
-    assert float(loss.loss(loss.w)) == pytest.approx(float(expected.detach()) / 5, rel=1e-6)
+    losses = [F.cross_entropy(*forward(model, batch), reduction="sum") for batch in batches]
+    expected = sum(float(loss.detach()) for loss in losses)
+    assert float(loss.loss(loss.w)) == pytest.approx(expected / 5, rel=1e-6)
     doubled = objective(
         model, F.cross_entropy, batches, forward=forward, count=lambda b: 6 // len(b["labels"])
     )
