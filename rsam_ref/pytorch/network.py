@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rsam_ref.data.errors import DataError
 from rsam_ref.data.weight_files import read_weights
+from rsam_ref.nn.module import common_prefix
 from rsam_ref.pytorch.batches import as_batches, tensors_in
 from rsam_ref.pytorch.objectives import Forward, Loss, Objective
 from rsam_ref.pytorch.scores import Scores
@@ -26,7 +27,6 @@ from rsam_ref.sharpness.survey import (
     SurveySettings,
     survey,
 )
-from rsam_ref.training.exchange import common_prefix
 
 Tell = Callable[[], None]
 
