@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -144,8 +145,13 @@ def test_measures_that_must_be_named(runs, tmp_path):
     for text in ("Trace of the Hessian", "fisher trace", "0.01 quadratic", "1 largest", "-1"):
         assert text in done.stdout
     out = tmp_path / "runs" / "sharpness"
-    for name in ("flatness.png", "eigenplane.png", "layers.png"):
+    for name in ("flatness.png", "eigenplane.png", "layers.png", "ascents.png"):
         assert (out / name).read_bytes().startswith(b"\x89PNG")
+    if find_spec("plotly"):
+        pages = [(out / f"ascents-{i}.html").read_text(encoding="utf-8") for i in (1, 2)]
+        assert ["mlp-sam" in page for page in pages] == [True, False]
+    else:
+        assert "pip install 'rsam-ref[view]'" in done.stdout
     rows = json.loads((out / "sharpness.json").read_text())
     for model, layers in (("mlp-sam", ["1", "3"]), ("cnn-rsam", ["0", "3", "7"])):
         own = {
@@ -183,6 +189,26 @@ def test_measures_that_must_be_named(runs, tmp_path):
             assert kinks["beyond", row["sigma"]] == pytest.approx(beyond)
         for part, all_of in zip(own["m-sharpness"], own["worst"], strict=True):
             assert part["value"] > 0.9 * all_of["value"]
+        ends = {r["method"]: r for r in own["ascents"] if r["method"]}  # the last of each path
+        assert {(r["rho"], r["sigma"]) for r in own["ascents"]} == {(0.05, 0.001)}
+        assert (ends["sam"]["x"], ends["sam"]["y"]) == pytest.approx((1, 0))
+        assert ends["rsam"]["x"] ** 2 + ends["rsam"]["y"] ** 2 == pytest.approx(1)
+        middle = [r for r in own["ascents"] if not r["method"] and r["x"] == r["y"] == 0]
+        starts = [r for r in own["ascents"] if r["method"] and r["draw"] == 0]
+        assert len({r["value"] for r in middle + starts}) == 1
+
+
+def test_tables_too_wide_for_the_console_are_several(monkeypatch):
+    empty = dict.fromkeys(survey.COLUMNS) | {"measure": "hessian", "x": 1}
+    numbers = {"value": -0.12345, "low": -0.2, "high": -0.1}
+    numbers |= {"sample_low": -0.123, "sample_high": -0.0456}
+    rows = [empty | numbers | {"model": f"model-{i}"} for i in range(5)]
+    monkeypatch.setattr(cli_sharpness.console, "width", 90)
+    tables = list(cli_sharpness._tables(rows, "rank", "Eigenvalues"))
+    assert [len(table.columns) - 1 for table in tables] == [2, 2, 1]
+    monkeypatch.setattr(cli_sharpness.console, "width", 300)
+    [table] = cli_sharpness._tables(rows, "rank", "Eigenvalues")
+    assert len(table.columns) == 6
 
 
 def test_layers_stand_in_their_order():

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
+from rich.measure import Measurement
 from rich.table import Column, Table
 
 from rsam_backends import use_backend
@@ -46,7 +47,8 @@ def sharpness(
         list[str] | None,
         Option(
             help="line, plane, worst, average, stability, hessian, inner; trace, layers, density, "
-            "gauss-newton, eigenplane, kinks, m-sharpness; repeatable.  [default: line to inner]"
+            "gauss-newton, eigenplane, kinks, m-sharpness, ascents; repeatable.  "
+            "[default: line to inner]"
         ),
     ] = None,
     rho: Annotated[
@@ -125,9 +127,11 @@ def sharpness(
     every layer's share, every layer's own eigenvalues, the density of all eigenvalues.
     gauss-newton: Gauss-Newton's matrix and the empirical Fisher beside the Hessian. eigenplane: the
     loss over the plane of the two leading eigenvectors. kinks: how much of average the Hessian
-    explains. m-sharpness: worst, part by part of the samples. The losses are those of training
-    samples, with batch norm's running statistics, for inner with the batch's. Nothing in the runs'
-    folders changes. Ctrl-C keeps what was measured; the same command goes on from it.
+    explains. m-sharpness: worst, part by part of the samples. ascents: where SAM, k-step SAM and
+    R-SAM climb from w, for the first radius and noise scale, also as a view to turn. The losses are
+    those of training samples, with batch norm's running statistics, for inner and ascents with the
+    batch's. Nothing in the runs' folders changes. Ctrl-C keeps what was measured; the same command
+    goes on from it.
 
     A network of PyTorch is FILE.py:NAME: a model, or a function or class without arguments that
     makes one. Say what it is measured on with --data or --batches-from; its loss, and what else
@@ -316,6 +320,7 @@ def _write_figures(out: Path, rows: list[dict[str, Any]]) -> list[str]:
     from rsam_ref.sharpness.figures import (
         LAYERS,
         PANELS,
+        ascents_figure,
         eigenplane_figure,
         flatness_figure,
         inner_figure,
@@ -336,10 +341,32 @@ def _write_figures(out: Path, rows: list[dict[str, Any]]) -> list[str]:
             [row for row in rows if row["measure"] == "inner" and row["value"] is not None],
             inner_figure,
         ),
+        "ascents.png": (measured & {"ascents"}, ascents_figure),
     }
     made = [name for name, (there, _) in figures.items() if there]
     for name in made:
         save(figures[name][1](rows), out / name)
+    if "ascents.png" in made:
+        made += _write_views(out, [row for row in rows if row["measure"] == "ascents"])
+    return made
+
+
+def _write_views(out: Path, rows: list[dict[str, Any]]) -> list[str]:
+    """A page for a browser a model; none, after a line that says so, without the library."""
+    from rsam_ref.files import write_whole
+    from rsam_ref.sharpness.view import ascents_view
+
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    made = []
+    for i, model in enumerate(models):
+        name = "ascents.html" if len(models) == 1 else f"ascents-{i + 1}.html"
+        try:
+            page = ascents_view([row for row in rows if row["model"] == model], model)
+        except ImportError:
+            say("No view to turn: it needs plotly, pip install 'rsam-ref[view]'")
+            return []
+        write_whole(out / name, page.encode())
+        made.append(name)
     return made
 
 
@@ -348,7 +375,8 @@ def _show(rows: list[dict[str, Any]]) -> None:
     for measure, (heading, title) in TABLES.items():
         own = [row for row in rows if row["measure"] == measure]
         if own:
-            console.print(_table(own, heading, title))
+            for table in _tables(own, heading, title):
+                console.print(table)
     inner = [row for row in rows if row["measure"] == "inner"]
     for model in dict.fromkeys(row["model"] for row in inner):
         console.print(_inner_table(model, [row for row in inner if row["model"] == model]))
@@ -394,9 +422,24 @@ def _told(row: dict[str, Any]) -> str:
             return f"{row['method']} {row['x'] or 'trace'}"
 
 
-def _table(rows: list[dict[str, Any]], heading: str, title: str) -> Table:
-    """A row a radius, scale, rank or layer; a column a model."""
+def _tables(rows: list[dict[str, Any]], heading: str, title: str) -> Iterator[Table]:
+    """Tables no wider than the console, if they can be: as many models beside one another."""
     models = list(dict.fromkeys(row["model"] for row in rows))
+    while models:
+        count = len(models)
+        while count > 1 and _width(_table(rows, heading, title, models[:count])) > console.width:
+            count -= 1
+        yield _table(rows, heading, title, models[:count])
+        models = models[count:]
+
+
+def _width(table: Table) -> int:
+    wide = console.options.update(max_width=10_000)
+    return Measurement.get(console, wide, table).maximum
+
+
+def _table(rows: list[dict[str, Any]], heading: str, title: str, models: list[str]) -> Table:
+    """A row a radius, scale, rank or layer; a column a model."""
     table = Table(heading, title=title, box=box.SIMPLE_HEAD)
     for model in models:
         table.add_column(model, justify="right")

@@ -14,6 +14,7 @@ Every measure is a pure function of a loss and a flat vector w::
     barrier.py       the loss between two models, after matching their units
     branch.py        the smooth branch that a network of ReLUs is on: what has that Hessian
     inner.py         how much of the largest rise SAM and R-SAM reach in their one step
+    paths.py         where SAM, k-step SAM and R-SAM climb from w, and view.py, a view to turn
 
 ``loss_and_grad(w)`` is what the optimizers see, an `objective`, and `landscape.py` makes the one to
 measure with: it leaves the model and its running statistics as they were. `survey.py` takes all

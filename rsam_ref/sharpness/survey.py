@@ -19,12 +19,14 @@ to a measure are None:
     eigenplane    loss                            x and y in weights
     kinks         mean rise of the loss           method (rise, quadratic, beyond), sigma
     m-sharpness   mean of the parts' largest rise rho
+    ascents       loss                            rho, sigma, x and y in rho; of a place on a path
+                                                  also method, draw (which place)
 
 ``low`` and ``high`` are the 95 % interval of a mean over draws of the noise or over probes, for an
 eigenvalue its bounds; all of these speak of the loss on these samples. ``sample_low`` and
 ``sample_high`` say how far others could move the value: an interval over the samples or over parts
 of them. ``gradients`` is what a value cost, for ``inner`` the ascent gradients of the method, whose
-rise of the loss is ``rise``.
+rise of the loss is ``rise``; for ``ascents`` that is how far a place lies from the plane, in rho.
 """
 
 from __future__ import annotations
@@ -57,6 +59,7 @@ from rsam_ref.sharpness.hessian import product_at
 from rsam_ref.sharpness.inner import inner_maximum
 from rsam_ref.sharpness.landscape import Landscape
 from rsam_ref.sharpness.outputs import ModelOutputs
+from rsam_ref.sharpness.paths import ascent_paths
 from rsam_ref.sharpness.smoothing import average_sharpness, gradient_stability
 from rsam_ref.sharpness.smoothing import kinks as kinks_under_noise
 from rsam_ref.sharpness.trace import hutch_plus_plus
@@ -487,6 +490,32 @@ def inner(subject: Subject) -> Iterator[Row]:
                 }
 
 
+def ascents(subject: Subject) -> Iterator[Row]:
+    """The loss over the plane of one step's ascents, on a mini-batch, and their paths on it."""
+    settings, landscape = subject.settings, next(subject.mini_batches())
+    rho, sigma = settings.rhos[0], settings.sigmas[0]
+    found = ascent_paths(
+        landscape,
+        subject.w,
+        landscape.shapes,
+        rho=rho,
+        sigma=sigma,
+        lam=settings.lam,
+        stream=subject.stream("ascents"),
+    )
+    common = {"rho": rho, "sigma": sigma}
+    for method, places in found.paths.items():
+        for i, place in enumerate(places):
+            here = {"method": method, "draw": i, "x": place.x, "y": place.y}
+            yield common | here | {"value": place.loss, "rise": place.outside}
+    steps = [1.5 * step / settings.extent for step in _grid(settings)]
+    for y in steps:
+        row = subject.w + rho * y * found.up
+        losses = loss_along(landscape.loss, row, rho * found.across, steps)
+        for x, loss in zip(steps, _listed(losses)):
+            yield common | {"x": x, "y": y, "value": loss}
+
+
 MEASURES: dict[str, Callable[[Subject], Iterator[Row]]] = {
     "line": line,
     "plane": plane,
@@ -502,6 +531,7 @@ MEASURES: dict[str, Callable[[Subject], Iterator[Row]]] = {
     "eigenplane": eigenplane,
     "kinks": kinks,
     "m-sharpness": m_sharpness,
+    "ascents": ascents,
 }
 
 USUAL = ("line", "plane", "worst", "average", "stability", "hessian", "inner")
@@ -525,6 +555,7 @@ USES = {
     "eigenplane": ("samples", "extent", "points", "iterations"),
     "kinks": ("samples", "sigmas", "draws"),
     "m-sharpness": ("samples", "parts", "rhos", "steps", "restarts"),
+    "ascents": ("batches", "rhos", "sigmas", "lam", "extent", "points"),
 }
 """The settings that decide a measure's numbers, besides the seed: with others it stays as it is."""
 

@@ -54,7 +54,7 @@ def ascents_view(rows: list[Row], title: str) -> str:
         horizontal_spacing=0.08,
     )
     shared = {"x": xs, "y": ys, "z": grid, "colorscale": "Cividis"}
-    surface = go.Surface(**shared, opacity=0.8, colorbar={"title": "loss (nats)", "x": 0.53})
+    surface = go.Surface(**shared, opacity=0.8, colorbar={"title": "loss (nats)", "x": 1.02})
     figure.add_trace(surface, 1, 1)
     figure.add_trace(go.Contour(**shared, showscale=False), 1, 2)
     for method, (colour, symbol, dash) in LOOKS.items():
