@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_the_snippets_about_flatness_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        names = {"__name__": "flatness"}
+        names: dict[str, Any] = {"__name__": "flatness"}
         for snippet in (FILE, *CALLS):
             exec(compile(snippet, "docs/flatness.md", "exec"), names)
     assert {row["measure"] for row in names["rows"]} == {"line", "average", "hessian"}
@@ -63,6 +64,12 @@ def test_the_snippets_about_flatness_run(tmp_path, monkeypatch):
     assert names["curvature"] <= top
     assert names["rows"][-5]["value"] == pytest.approx(top, rel=1e-3)
     assert float(names["rise"]) > 0
+    a, b, nearer = (names[name] for name in ("a", "b", "nearer"))
+    assert float((nearer - a).norm()) < float((b - a).norm())
+    ends = [float(names["between"].loss(w)) for w in (b, nearer)]
+    assert ends[0] == pytest.approx(ends[1], rel=1e-12)  # it computes what b computes
+    assert names["losses"].shape == (3, 3)
+    assert float(names["losses"][1, 1]) == float(names["between"].loss(a))
 
 
 def test_the_commands_about_flatness_run(tmp_path):
