@@ -30,7 +30,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.flatness_survey import judge
-from benchmarks.flatness_survey.packages import CURVATURE, NEEDS, OURS, ROWS, Case, Row
+from benchmarks.flatness_survey.packages import CURVATURE, NEEDS, OURS, PLANE, ROWS, Case, Row
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs" / "flatness_survey"
@@ -116,7 +116,8 @@ def judged(row: Row, network: str) -> dict[str, Any]:
     case = Case(model, x.to(dtype), y, kept["hessian"], network)
     torch.manual_seed(0)
     np.random.seed(0)  # noqa: NPY002 (what packages draw from)
-    before, watched = judge.state(model), judge.watch(model)
+    before = judge.state(model)
+    watched = judge.watch(model) if row.kind == PLANE else judge.Watched()
     start = time.perf_counter()
     with contextlib.redirect_stdout(io.StringIO()):
         said = row.run(case)

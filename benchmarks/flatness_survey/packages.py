@@ -279,7 +279,7 @@ def pyhessian(case: Case) -> Found:
 
 
 def in_float64() -> None:
-    """What PyHessian draws has torch's default type, not that of the weights."""
+    """PyHessian's draws and backpack's mean pooling have torch's default type, not the weights'."""
     import torch
 
     torch.set_default_dtype(torch.float64)
@@ -349,8 +349,7 @@ def curvlinops(case: Case) -> Found:
     from scipy.sparse.linalg import eigsh
 
     package = import_module("curvlinops")
-    params = dict(case.model.named_parameters())
-    of = case.model, case.criterion, params, list(case.batches())
+    of = case.model, case.criterion, list(case.model.parameters()), case.batches()
     hessian = package.HessianLinearOperator(*of)
     found = {"values": eigsh(hessian.to_scipy(), k=5, which="LA")[0].tolist()}
     found["trace"] = float(package.hutchpp_trace(hessian, 99))
@@ -364,8 +363,7 @@ def curvlinops_set(case: Case) -> Found:
     from scipy.sparse.linalg import eigsh
 
     package = import_module("curvlinops")
-    params = dict(case.model.named_parameters())
-    of = case.model, case.criterion, params, list(case.whole())
+    of = case.model, case.criterion, list(case.model.parameters()), case.batches()
     hessian = package.HessianLinearOperator(*of)
     found = {"values": eigsh(hessian.to_scipy(), k=5, which="LA")[0].tolist()}
     kinds = (hessian, package.GGNLinearOperator(*of), package.EFLinearOperator(*of))
@@ -399,6 +397,11 @@ def backpack(case: Case) -> Found:
 
         found[name] = _or_refused(total)
     return found
+
+
+def backpack_set(case: Case) -> Found:
+    in_float64()
+    return backpack(case)
 
 
 # rsam_ref
@@ -440,14 +443,40 @@ def rsam_ref_plane(case: Case) -> Found:
 
 
 def rsam_ref_curvature(case: Case) -> Found:
+    return _our_curvature(case)
+
+
+def rsam_ref_curvature_set(case: Case) -> Found:
+    return _our_curvature(case, tolerance=1e-7, products=300, exactly=True)
+
+
+def _our_curvature(
+    case: Case, tolerance: float = 1e-4, products: int = 30, exactly: bool = False
+) -> Found:
     from rsam_backends import Stream
-    from rsam_ref.sharpness import hessian_eigenvalues
+    from rsam_ref import sharpness
 
     model, landscape = _ours(case)
     before = _our_state(model)
     w = model.weights.flat.copy()
-    values = hessian_eigenvalues(landscape, w, 5, stream=Stream("survey", 0)).values
-    return {"values": values, "changed": changed(before, _our_state(model))}
+    top = sharpness.hessian_eigenvalues(
+        landscape, w, 5, tolerance=tolerance, stream=Stream("survey", 0)
+    )
+    product = sharpness.product_at(landscape, w)
+    trace = sharpness.hutch_plus_plus(product, w, products=products, stream=Stream("survey", 1))
+    outputs, targets = sharpness.ModelOutputs(model, case.x.numpy()), np.eye(10)[case.y.numpy()]
+    if exactly:
+        ggn, fisher = sharpness.exact_traces(outputs.samples(), targets, w)
+    else:
+        ggn = sharpness.gauss_newton_trace(outputs, w, stream=Stream("survey", 2))
+        fisher = sharpness.fisher_trace(outputs, targets, w, stream=Stream("survey", 3))
+    return {
+        "values": top.values,
+        "trace": trace.total.mean,
+        "ggn": ggn.mean,
+        "fisher": fisher.mean,
+        "changed": changed(before, _our_state(model)),
+    }
 
 
 def _our_state(model: Any) -> dict[str, Any]:
@@ -584,6 +613,12 @@ ROWS = [
     Row(CU, CURVATURE, AS_IT_COMES, curvlinops),
     Row(CU, CURVATURE, "eval(), the trace of the operator times the identity", curvlinops_set),
     Row(BP, CURVATURE, AS_IT_COMES, backpack),
-    Row(BP, CURVATURE, "eval()", backpack),
+    Row(BP, CURVATURE, "eval(), torch.set_default_dtype(float64)", backpack_set),
     Row(OURS, CURVATURE, AS_IT_COMES, rsam_ref_curvature),
+    Row(
+        OURS,
+        CURVATURE,
+        "tolerance=1e-7, hutch_plus_plus(products=300), exact_traces",
+        rsam_ref_curvature_set,
+    ),
 ]
