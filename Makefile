@@ -50,9 +50,10 @@ strangers: $(VENV)/strangers ## hold the checker against 180 implementations tha
 frameworks: $(VENV)/frameworks ## Keras, MLX, Lightning, accelerate and JAX: the checker on them, and rsam_ref.jax
 	$(BIN)/python -m pytest -m frameworks -n auto --dist worksteal -q
 
-survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code (ten minutes)
+survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code, flatness packages (an hour)
 	$(BIN)/python -m benchmarks.survey
 	$(BIN)/python -m benchmarks.authors $(if $(AUTHORS),--authors $(AUTHORS))
+	$(BIN)/python -m benchmarks.flatness_survey
 
 test-gpu: $(VENV)/test ## run the tests that need a GPU (set up with: make gpu)
 	$(BIN)/python -m pytest -m gpu -ra

@@ -182,7 +182,9 @@ def test_statistics_that_move_while_a_model_is_asked_are_seen_on_a_copy_too():
 # A row
 
 
-def test_a_row_is_run_on_every_network_and_an_error_is_an_answer(tmp_path, monkeypatch):
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """Tiny networks in place of the survey's, with their exact values."""
     monkeypatch.setattr(problem, "theirs", tiny)
     monkeypatch.setattr(survey, "RUNS", tmp_path)
     x, y = samples()
@@ -198,7 +200,11 @@ def test_a_row_is_run_on_every_network_and_an_error_is_an_answer(tmp_path, monke
             statistics=np.concatenate([*statistics, []]),
             **problem.exact(model, x, y),
         )
+    return tmp_path
 
+
+@pytest.mark.usefixtures("kept")
+def test_a_row_is_run_on_every_network_and_an_error_is_an_answer():
     def fake(case):
         if case.network == "bn":
             raise ValueError("no batch norm\nmore")
@@ -217,6 +223,48 @@ def test_a_row_is_run_on_every_network_and_an_error_is_an_answer(tmp_path, monke
     assert (found["relu"]["ggn"], found["relu"]["changed"]) == (None, ["modes"])
     evaluated = packages.Row("fake==1.0", packages.CURVATURE, "eval(), so", fake)
     assert survey.drive(evaluated)["tanh"]["changed"] == []
+
+
+@pytest.mark.usefixtures("kept")
+def test_only_planes_are_watched_since_a_hook_may_be_in_a_packages_way():
+    hooks = {}
+
+    def plane(case):
+        hooks["plane"] = len(case.model._forward_pre_hooks)
+        w = torch.nn.utils.parameters_to_vector(case.model.parameters()).detach().numpy().copy()
+        pair = drawn(w, "per filter", 1), drawn(w, "per filter", 2)
+        return {"losses": walk(case.model, case.x, *pair)}
+
+    def curvature(case):
+        hooks["curvature"] = len(case.model._forward_pre_hooks)
+        return {"values": [1.0]}
+
+    row = packages.Row("fake==1.0", packages.PLANE, packages.AS_IT_COMES, plane)
+    assert survey.judged(row, "relu")["normalised"] == "per filter"
+    survey.judged(packages.Row("fake==1.0", packages.CURVATURE, "so", curvature), "relu")
+    assert hooks == {"plane": 1, "curvature": 0}
+
+
+def test_a_part_of_the_rows_does_not_take_the_others_off_the_page(kept, monkeypatch, capsys):
+    rows = [packages.Row(f"fake{n}==1.0", packages.CURVATURE, "so", print) for n in range(2)]
+    told = {n: {"raised": "it cannot"} for n in survey.NETWORKS}
+    page = kept / "page.md"
+    page.write_text(f"before{survey.MARKS[0]}old{survey.MARKS[1]}after")
+    monkeypatch.setattr(survey, "ROWS", rows)
+    monkeypatch.setattr(survey, "PAGE", page)
+    monkeypatch.setattr(survey, "measure", lambda row: told)
+    survey.main(["--only", "fake0"])
+    assert "1 of 2 rows were not run" in capsys.readouterr().out
+    assert page.read_text().endswith("old" + survey.MARKS[1] + "after")
+    survey.main([])
+    lines = page.read_text().splitlines()
+    for row in rows:
+        assert any(
+            f"{row.package.replace('==', ' ')} | so | relu, tanh, bn | raises it" in x
+            for x in lines
+        )
+    assert lines[0] == "before" + survey.MARKS[0]
+    assert lines[-1] == survey.MARKS[1] + "after"
 
 
 def test_networks_of_which_the_same_is_told_share_a_line(monkeypatch):

@@ -20,6 +20,7 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
 import time
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -164,7 +165,8 @@ def cells_of(row: Row, record: dict[str, Any]) -> list[str]:
     """What a row's table shows of it on one network, but for the time."""
     wide = 5 if row.kind == CURVATURE else 6
     if "raised" in record:
-        return [f"raises {record['raised']}".replace("|", "/"), *[""] * (wide - 1)]
+        told = textwrap.shorten(record["raised"], 90, placeholder=" ...").replace("|", "/")
+        return [f"raises {told}", *[""] * (wide - 1)]
     left = ", ".join(record["changed"]) or "nothing"
     if row.kind == CURVATURE:
         errors = " ".join("-" if e is None else f"{e:.0e}" for e in record["errors"])
@@ -235,7 +237,7 @@ def exact_table() -> str:
     return "\n".join(lines)
 
 
-def write(found: dict[tuple[str, str], dict[str, Any]], page: Path = PAGE) -> None:
+def write(found: dict[tuple[str, str], dict[str, Any]], page: Path) -> None:
     """Put the tables where the page has its marks."""
     day = datetime.now(UTC).strftime("%d %B %Y").lstrip("0")
     words = (
@@ -293,8 +295,11 @@ def main(arguments: list[str] | None = None) -> None:
             with store.open("a") as file_of_rows:
                 file_of_rows.write(json.dumps(record) + "\n")
             console.print(f"    {network}: {' | '.join(cells_of(row, record))}", highlight=False)
-    write(kept)
-    console.print(f"the tables are in {PAGE.relative_to(ROOT)}")
+    if missing := [row.id for row in ROWS if (row.id, NETWORKS[0]) not in kept]:
+        console.print(f"the page stays as it is: {len(missing)} of {len(ROWS)} rows were not run")
+        return
+    write(kept, PAGE)
+    console.print(f"the tables are in {PAGE.name}")
 
 
 if __name__ == "__main__":
