@@ -326,6 +326,18 @@ def eigenthings_first(case: Case) -> Found:
     return {"values": package.lanczos(hessian, k=1, seed=0).eigenvalues.tolist()}
 
 
+def eigenthings_long(case: Case) -> Found:
+    package, hessian, *_ = _eigenthings(case, [(case.x, case.y)])
+    found = package.lanczos(hessian, k=5, max_iter=150, which="LA", seed=0)
+    return {"values": found.eigenvalues.tolist()}
+
+
+def eigenthings_batches(case: Case) -> Found:
+    package, hessian, *_ = _eigenthings(case, list(case.batches()))
+    more = {"max_iter": 150, "reorthogonalize": True, "which": "LA", "seed": 0}
+    return {"values": package.lanczos(hessian, k=5, **more).eigenvalues.tolist()}
+
+
 def eigenthings_set(case: Case) -> Found:
     package, hessian, ggn, fisher = _eigenthings(case, [(case.x, case.y)])
     more = {"max_iter": 150, "reorthogonalize": True, "which": "LA", "seed": 0}
@@ -604,6 +616,13 @@ ROWS = [
     ),
     Row(HE, CURVATURE, AS_IT_COMES, eigenthings),
     Row(HE, CURVATURE, "lanczos(k=1)", eigenthings_first),
+    Row(HE, CURVATURE, 'eval(), one batch, max_iter=150, which="LA"', eigenthings_long),
+    Row(
+        HE,
+        CURVATURE,
+        'eval(), three batches of 128 and one of 16, max_iter=150, reorthogonalize=True, which="LA"',
+        eigenthings_batches,
+    ),
     Row(
         HE,
         CURVATURE,
