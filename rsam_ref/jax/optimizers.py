@@ -103,7 +103,7 @@ def rsam(
     >>> tx = rsam(optax.sgd(0.5), rho=1.0, sigma=0.01)
     >>> w = jax.numpy.array([3.0, 4.0])
     >>> w, state, trace = tx.step(jax.value_and_grad(lambda w: w @ w / 2), w, tx.init(w))
-    >>> print(trace.noise.shape, round(float(jnp.linalg.norm(trace.perturbation)), 3))
+    >>> print(trace.noise.shape, round(float(jax.numpy.linalg.norm(trace.perturbation)), 3))
     (2,) 1.0
     """
     base = transformation("rsam", base, SharpnessAware)
