@@ -42,13 +42,17 @@ def in_order(samples: Samples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 class Feed:
     """The mini-batches of training samples, by the number of the step.
 
-    Batch i is a function of (seed, i) alone. The next two are prepared while this one is used.
+    Batch i is a function of (seed, i) alone. The next two are prepared while this one is used; with
+    ``epochs`` none beyond so many.
     """
 
-    def __init__(self, samples: Samples, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, samples: Samples, batch_size: int, seed: int, epochs: int | None = None
+    ) -> None:
         self.samples = samples
         self.seed = seed
         self.per_epoch = math.ceil(len(samples) / batch_size)
+        self._end = math.inf if epochs is None else epochs * self.per_epoch
         self._order = lru_cache(2)(
             lambda epoch: list(batches(len(samples), batch_size, seed, epoch))
         )
@@ -70,7 +74,7 @@ class Feed:
             self._coming.pop(other).cancel()
         batch = ready.result() if ready is not None else self.prepare(step)
         for later in wanted:
-            if later not in self._coming:
+            if later < self._end and later not in self._coming:
                 self._coming[later] = self._worker.submit(self.prepare, later)
         return batch
 

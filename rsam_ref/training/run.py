@@ -61,7 +61,7 @@ class Run:
         self.model = recipe.model(settings, self.data)
         if settings.recompute:
             recompute_blocks(self.model)
-        self.feed = Feed(self.data.train, settings.batch_size, settings.seed)
+        self.feed = Feed(self.data.train, settings.batch_size, settings.seed, settings.epochs)
         self.per_epoch = self.feed.per_epoch
         self.steps = settings.epochs * self.per_epoch
         self.loss = recipe.loss_function(settings)
