@@ -5,9 +5,9 @@
 
 writes 384 JPEG files of 500 x 375 pixels and the same bytes as parquet, then times, each contestant
 in a process of its own and in turn (`duel`): all of them in batches of 64 at 224 pixels from the
-folder and from parquet, against `Image.open ... resize` in a loop; and training at 64 pixels, the next batches prepared while a step runs, against the same work in turn. With
-``--before`` also training by the checkout in FOLDER. Every timing begins with nothing prepared.
-Some minutes.
+folder and from parquet, against `Image.open ... resize` in a loop; and training at 64 pixels, the
+next batches prepared while a step runs, against the same work in turn. With ``--before`` also
+training by the checkout in FOLDER. Every timing begins with nothing prepared. Some minutes.
 """
 
 from __future__ import annotations

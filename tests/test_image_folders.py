@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from rsam_ref.data import DataError, load_dataset
+from rsam_ref.data.feed import Feed
 from rsam_ref.data.pictures import IMAGENET_MEAN, IMAGENET_STD, decode
 from tests.helpers import data_sets as made
 
@@ -263,3 +264,19 @@ def test_pictures_that_use_16_bits_are_not_talked_about(tmp_path):
     data = load(tmp_path)
     assert shown(data.train, "train/cat/deep.pgm") == [255.0] * 3
     assert data.notes == ()
+
+
+# What is prepared while a step runs
+
+
+def test_a_feed_prepares_two_batches_ahead_and_none_beyond_the_end(tmp_path):
+    data = load(made.class_folders(tmp_path))
+    plain, bounded = Feed(data.train, 4, seed=1), Feed(data.train, 4, seed=1, epochs=2)
+    for step in range(6):
+        (x, y), (other, labels) = plain.prepare(step), bounded(step)
+        np.testing.assert_array_equal(x, other)
+        np.testing.assert_array_equal(y, labels)
+        assert sorted(bounded._coming) == [s for s in (step + 1, step + 2) if s < 6]
+    assert sorted(bounded(0)[1]) == sorted(plain.prepare(0)[1])  # one goes back as well
+    plain.close()
+    bounded.close()

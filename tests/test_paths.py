@@ -38,6 +38,7 @@ EXAMPLES = {
     "counting.py",
     "runs/",  # where runs are put, and what lies in one
     "recipe.toml",
+    *("train/", "val/", "valid/", "validation/", "test/", "testing/", "data/"),  # in a data set
     "docs/index.html",  # in the site
     "contextlib.py",  # Python's
     "ipython_kernel_config.py",

@@ -48,6 +48,7 @@ class Settings(Written):
 
 KINDS = {
     "Count": "whole number >= 1",
+    "Bits": "whole number, 8 to 16",
     "Size": "number >= 0",
     "Positive": "number > 0",
     "Share": "number from 0 to 1",

@@ -38,6 +38,7 @@ from rsam_ref.nn.module import Module
 PRESETS = Path(__file__).parent / "presets"
 
 Count = Annotated[int, Field(ge=1)]
+Bits = Annotated[int, Field(ge=8, le=16)]
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -61,7 +62,7 @@ class Recipe(BaseModel):
     """Share of training labels replaced at random."""
     limit: Count | None = None
     """Train on this many samples only, chosen by the seed."""
-    bits: Annotated[int, Field(ge=8, le=16)] | None = None
+    bits: Bits | None = None
     """Pictures of 16-bit grey hold values of so many bits, such as 12."""
     skip_damaged: bool = False
     """Look at every picture before the first step, and leave out those that cannot be read."""
