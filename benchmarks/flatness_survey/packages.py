@@ -620,7 +620,8 @@ ROWS = [
     Row(
         HE,
         CURVATURE,
-        'eval(), three batches of 128 and one of 16, max_iter=150, reorthogonalize=True, which="LA"',
+        "eval(), three batches of 128 and one of 16, max_iter=150, reorthogonalize=True, "
+        'which="LA"',
         eigenthings_batches,
     ),
     Row(
