@@ -18,6 +18,7 @@ from torch import nn
 
 from rsam_ref import models
 from rsam_ref.data.errors import DataError
+from rsam_ref.data.weight_files import read_weights
 from rsam_ref.models.elsewhere import in_pytorch
 from rsam_ref.nn.objective import objective
 from rsam_ref.pytorch import resume_run
@@ -389,3 +390,15 @@ def test_the_snippets_of_the_page_run(tmp_path):
     np.savez(names["path"], **state)
     exec(back, names)
     assert (names["ours"].state_dict()["0.bias"] == state["0.bias"].astype("float32")).all()
+
+
+def test_a_header_whose_length_begins_as_a_pickle_does_is_safetensors(tmp_path):
+    path = tmp_path / "m.safetensors"
+    for padding in range(256):
+        told = {"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}
+        header = json.dumps({"__metadata__": {"note": padding * "x"}, **told}).encode()
+        if len(header) % 256 == 0x80:
+            break
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    assert path.read_bytes()[:1] == b"\x80"
+    assert read_weights(path)["a"].tolist() == [0.0]

@@ -33,7 +33,8 @@ def plain_numbers(rule: Rule) -> Rule:
     @functools.wraps(rule)
     def given(*places: Any, **settings: Any) -> Any:
         for name, value in settings.items():
-            if isinstance(value, Real) and not isinstance(value, Integral):
+            plain = type(value) in (float, int)
+            if not plain and isinstance(value, Real) and not isinstance(value, Integral):
                 settings[name] = float(value)
         return rule(*places, **settings)
 
@@ -45,7 +46,8 @@ def check_precision(vector: Any) -> None:
 
     Of bfloat16 the range is wide enough.
     """
-    if str(getattr(vector, "dtype", "")).rpartition(".")[2] == "float16":
+    kind = getattr(vector, "dtype", None)
+    if getattr(kind, "itemsize", 2) == 2 and str(kind).rpartition(".")[2] == "float16":
         raise TypeError(
             "vectors in float16 have no norm (squares overflow above 256, vanish below 2e-4); give "
             "float32, as mixed precision keeps the weights and their gradients"

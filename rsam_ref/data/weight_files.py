@@ -75,7 +75,8 @@ def read_weights(path: Path) -> Arrays:
         raise DataError(path, f"cannot be read: {because(error)}") from None
     if contents[:2] == b"PK":
         return _npz(path, contents)
-    if contents[:1] == PICKLE_BEGINS:
+    is_safetensors = contents[8:9] == b"{"  # behind the length of the header, of any bytes
+    if contents[:1] == PICKLE_BEGINS and not is_safetensors:
         raise DataError(path, A_PICKLE)
     return _safetensors(path, contents)
 
