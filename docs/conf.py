@@ -81,7 +81,10 @@ nitpicky = True
 nitpick_ignore_regex = [
     ("py:.*", r"(collections|contextlib|numpy|optax|pathlib|torch)\..*"),
     ("py:class", r"rsam_ref\.models\.resnet\.(BasicBlock|Bottleneck)"),
-    ("py:class", r"rsam_ref\.(training\.recipe\.Recipe|data\.feed\.Feed)"),
+    (
+        "py:class",
+        r"rsam_ref\.(training\.recipe\.Recipe|data\.feed\.Feed|sharpness\.survey\.SurveySettings)",
+    ),
     ("py:class", r"rsam_ref\.autograd\.tensor\.Node|Entry"),
     ("py:class", r"(.*\.)?[PT]"),  # type variables
     ("py:class", "|".join(NAMES)),
