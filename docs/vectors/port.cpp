@@ -193,17 +193,26 @@ template <class T>
 using Vector = std::vector<T>;
 
 template <class T>
+void need_alike(const Vector<T>& a, const Vector<T>& b) {  // else a read beyond the shorter one
+    if (a.size() != b.size())
+        throw std::runtime_error("vectors of " + std::to_string(a.size()) + " and " +
+                                 std::to_string(b.size()) + " numbers: a setting is not there");
+}
+template <class T>
 Vector<T> operator+(Vector<T> a, const Vector<T>& b) {
+    need_alike(a, b);
     for (size_t i = 0; i < a.size(); ++i) a[i] += b[i];
     return a;
 }
 template <class T>
 Vector<T> operator-(Vector<T> a, const Vector<T>& b) {
+    need_alike(a, b);
     for (size_t i = 0; i < a.size(); ++i) a[i] -= b[i];
     return a;
 }
 template <class T>
 Vector<T> operator*(Vector<T> a, const Vector<T>& b) {
+    need_alike(a, b);
     for (size_t i = 0; i < a.size(); ++i) a[i] *= b[i];
     return a;
 }
