@@ -31,6 +31,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.pages import put_between
 from rsam_ref import models
 from rsam_ref.algorithms.base import SGD
 from rsam_ref.algorithms.schedules import cosine
@@ -363,11 +364,9 @@ def fill(page: Path, text: str) -> None:
     """Put the tables between the page's marks; what stands around them is written by people."""
     if not page.exists():
         page.write_text("\n".join(MARKS), encoding="utf-8")
-    before, begin, rest = page.read_text(encoding="utf-8").partition(MARKS[0])
-    _, end, after = rest.partition(MARKS[1])
-    if not end:
+    if MARKS[1] not in page.read_text(encoding="utf-8").partition(MARKS[0])[2]:
         raise typer.BadParameter(f"{page} lacks the marks between which the tables stand")
-    page.write_text(before + begin + "\n" + text + "\n" + end + after, encoding="utf-8")
+    put_between(page, MARKS, f"\n{text}\n")
 
 
 def write(out: Path, rows: list[dict[str, Any]], hours: float) -> None:

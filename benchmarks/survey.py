@@ -30,6 +30,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from benchmarks.pages import put_between
+
 ROOT = Path(__file__).parent.parent
 RUNS = ROOT / "runs" / "survey"
 PAGE = ROOT / "docs" / "survey.md"
@@ -593,14 +595,11 @@ def write(found: dict[str, dict[str, Any]], page: Path = PAGE) -> None:
     """Put the table where the page has its marks."""
     torch = version("torch")
     day = datetime.now(UTC).strftime("%d %B %Y").lstrip("0")
-    text = page.read_text()
-    before, _, rest = text.partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
     words = (
         f"{day}; Python {sys.version.split()[0]}, PyTorch {torch}, NumPy {np.__version__}, "
         f"rsam-ref {version('rsam-ref')}."
     )
-    page.write_text(f"{before}{MARKS[0]}\n{words}\n\n{table(found)}\n{MARKS[1]}{after}")
+    put_between(page, MARKS, f"\n{words}\n\n{table(found)}\n")
 
 
 def fingerprint(row: Row, checker: str) -> str:

@@ -25,6 +25,7 @@ from rich.console import Console
 from benchmarks.authors import sources
 from benchmarks.authors.adapters import Row
 from benchmarks.authors.rows import NOT_RUN, ROWS
+from benchmarks.pages import put_between
 from benchmarks.survey import PAGE, SAME, difference
 
 MARKS = "<!-- the authors' table -->", "<!-- the end of the authors' table -->"
@@ -107,9 +108,7 @@ def write(found: dict[str, Found], page: Path = PAGE) -> None:
     names = ("torch", "numpy", *(["jax"] if importlib.util.find_spec("jax") else []))
     used = ", ".join(f"{name} {version(name)}" for name in names)
     words = f"{day}; Python {sys.version.split()[0]}, {used}, rsam-ref {version('rsam-ref')}."
-    before, _, rest = page.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    page.write_text(f"{before}{MARKS[0]}\n{words}\n\n{table(found)}\n{MARKS[1]}{after}")
+    put_between(page, MARKS, f"\n{words}\n\n{table(found)}\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

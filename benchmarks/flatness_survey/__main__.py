@@ -32,6 +32,7 @@ from rich.console import Console
 
 from benchmarks.flatness_survey import judge
 from benchmarks.flatness_survey.packages import CURVATURE, NEEDS, OURS, PLANE, ROWS, Case, Row
+from benchmarks.pages import put_between
 
 ROOT = Path(__file__).parents[2]
 RUNS = ROOT / "runs" / "flatness_survey"
@@ -246,10 +247,7 @@ def write(found: dict[tuple[str, str], dict[str, Any]], page: Path) -> None:
     )
     parts = [words, exact_table(), "Planes:", table("plane", found)]
     parts += ["Curvature:", table("curvature", found)]
-    before, _, rest = page.read_text().partition(MARKS[0])
-    _, _, after = rest.partition(MARKS[1])
-    inside = "\n\n".join(parts)
-    page.write_text(f"{before}{MARKS[0]}\n{inside}\n{MARKS[1]}{after}")
+    put_between(page, MARKS, "\n" + "\n\n".join(parts) + "\n")
 
 
 # The command

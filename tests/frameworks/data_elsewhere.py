@@ -12,6 +12,7 @@ from unittest import mock
 import numpy as np
 
 from tests.helpers.data_kinds import KINDS, Kind, shortened
+from tests.helpers.elsewhere import declare_operators
 
 
 def theirs(kind: Kind, folder: Path) -> str:
@@ -72,28 +73,8 @@ def _cifar(of: Any, where: Path) -> str:
     return f"{checked} (official checksums alone); without its check {after}"
 
 
-def _without_compiled_ops() -> None:
-    """Let torchvision be imported beside a torch that its compiled ops do not fit.
-
-    Its wheels are made for one build of torch; data sets need none of these ops.
-    """
-    import torch
-
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        library = torch.library.Library("torchvision", "DEF")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        KEEP.append(library)
-
-
-KEEP: list[object] = []
-"""A library's ops are there as long as it is."""
-
-
 def main() -> None:
-    _without_compiled_ops()
+    declare_operators()
     import torchvision
 
     warnings.simplefilter("ignore")

@@ -1,9 +1,4 @@
-"""Our models in torchvision and timm: a line of JSON, by case how far apart the outputs are.
-
-A program of its own: torchvision's wheel is built for CUDA, and beside a CPU's PyTorch its
-operators do not load, nor then does it, nor what asks for it. Its models need none of them; so two
-names are all that it finds here.
-"""
+"""Our models in torchvision and timm: a line of JSON, by case how far apart the outputs are."""
 
 from __future__ import annotations
 
@@ -17,6 +12,7 @@ import torch
 from rsam_ref import models
 from rsam_ref.models.elsewhere import in_pytorch
 from rsam_ref.nn.layers import BatchNorm2d
+from tests.helpers.elsewhere import declare_operators
 
 CASES: dict[str, dict[str, Any]] = {
     "resnet18": {"shape": (3, 64, 64)},
@@ -53,8 +49,5 @@ def apart(case: str) -> float:
 
 
 if __name__ == "__main__":
-    library = torch.library.Library("torchvision", "FRAGMENT")
-    for operator in ("nms", "qnms"):
-        if not hasattr(torch.ops.torchvision, operator):
-            library.define(f"{operator}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
+    declare_operators()
     sys.stdout.write(json.dumps({case: apart(case) for case in CASES}) + "\n")

@@ -2,37 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from tests.frameworks.models_elsewhere import CASES
+from tests.helpers.elsewhere import FOLDER, answer_of, there
 
 pytestmark = pytest.mark.frameworks
-
-ROOT = Path(__file__).parents[2]
-FOLDER = Path(sys.prefix) / "elsewhere"
-"""Where `make frameworks` puts both packages: away from all others, which would look for them."""
 
 
 @pytest.fixture(scope="module")
 def found():
-    if not (FOLDER / "torchvision").is_dir():
+    if not there():
         pytest.skip(f"torchvision and timm are not in {FOLDER}; make frameworks puts them there")
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.frameworks.models_elsewhere"],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(FOLDER), *sys.path])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return answer_of("tests.frameworks.models_elsewhere")
 
 
 @pytest.mark.parametrize("case", CASES)

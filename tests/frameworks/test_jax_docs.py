@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("x32")]
 jax = pytest.importorskip("jax")
 pytest.importorskip("optax")
 
@@ -16,14 +16,6 @@ SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FIRST, *REST = re.split(r"^##+ ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)
 SECTIONS = {part.partition("\n")[0]: SNIPPET.findall(part) for part in REST}
 [BEGIN] = SNIPPET.findall(FIRST)
-
-
-@pytest.fixture(autouse=True)
-def x32():
-    before = jax.config.read("jax_enable_x64")
-    jax.config.update("jax_enable_x64", False)
-    yield
-    jax.config.update("jax_enable_x64", before)
 
 
 @pytest.mark.parametrize("title", [title for title, found in SECTIONS.items() if found])

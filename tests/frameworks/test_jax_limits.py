@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("x32")]
 jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
 
@@ -33,14 +33,6 @@ from .right_jax import length  # noqa: E402
 from .trees_in_jax import grad, quadratic, some_params  # noqa: E402
 
 KEY = jax.random.key(0)
-
-
-@pytest.fixture(autouse=True)
-def x32():
-    before = jax.config.read("jax_enable_x64")
-    jax.config.update("jax_enable_x64", False)
-    yield
-    jax.config.update("jax_enable_x64", before)
 
 
 @pytest.fixture

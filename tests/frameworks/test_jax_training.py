@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.frameworks
+pytestmark = [pytest.mark.frameworks, pytest.mark.usefixtures("x32")]
 jax = pytest.importorskip("jax")
 optax = pytest.importorskip("optax")
 
@@ -25,14 +25,6 @@ from rsam_ref.jax import (  # noqa: E402
 )
 
 from .trees_in_jax import grad, quadratic, some_params  # noqa: E402
-
-
-@pytest.fixture(autouse=True)
-def x32():
-    before = jax.config.read("jax_enable_x64")
-    jax.config.update("jax_enable_x64", False)
-    yield
-    jax.config.update("jax_enable_x64", before)
 
 
 def close(a, b, rtol=1e-5):

@@ -10,8 +10,6 @@ torchvision does is measured by `tests.frameworks.data_elsewhere` where torchvis
 from __future__ import annotations
 
 import json
-import os
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,8 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from benchmarks.pages import put_between
 from rsam_ref.data import DataError, find_damaged, load_dataset
 from tests.helpers import data_sets as made
+from tests.helpers import elsewhere
 
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 KEPT = Path(__file__).with_suffix(".json")
@@ -213,30 +213,13 @@ def in_the_page() -> str:
 
 def measured() -> dict[str, object] | None:
     """What torchvision does here; None where it is not installed."""
-    import subprocess
-
-    root = Path(__file__).parents[2]
-    elsewhere = Path(os.environ.get("RSAM_REF_ELSEWHERE", Path(sys.prefix) / "elsewhere"))
-    if not (elsewhere / "torchvision").is_dir():
-        return None
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.frameworks.data_elsewhere"],
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(elsewhere), *sys.path])},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return elsewhere.answer_of("tests.frameworks.data_elsewhere") if elsewhere.there() else None
 
 
 def main() -> None:
     if (found := measured()) is not None:
         KEPT.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    before, _, rest = PAGE.read_text(encoding="utf-8").partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + BEGIN + table() + END + after, encoding="utf-8")
+    put_between(PAGE, (BEGIN, END), table())
     print(f"wrote {PAGE}")
 
 
