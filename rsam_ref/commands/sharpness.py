@@ -188,7 +188,7 @@ def sharpness(
     for model, label in zip(models, _labels(models)):
         for name in [name for name in MEASURES if name in (measure or USUAL)]:
             precisely = name in PRECISE and dtype != "float64"
-            plan.append((label, name, _in_float64(model) if precisely else model))
+            plan.append((label, name, model.in_float64 if precisely else model))
     out.mkdir(parents=True, exist_ok=True)
     rows, failed = _measure(plan, settings, out / "measured.jsonl")
     _write(out, rows)
@@ -212,15 +212,6 @@ def _networks(targets: list[str], asked: Any, settings: Any) -> list[Any]:
     except NetworkError as error:
         fail(str(error))
         raise typer.Exit(1) from None
-
-
-def _in_float64(model: Any) -> Any:
-    """The same model in double precision."""
-    from rsam_ref.training.trained import Trained, load_trained
-
-    if isinstance(model, Trained):
-        return load_trained(model.path, dtype="float64")
-    return model.in_float64()
 
 
 def _subject(model: Any, settings: Any, tell: Callable[[], None]) -> Any:

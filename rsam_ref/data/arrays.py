@@ -97,7 +97,7 @@ def read_arrays(where: Path) -> Source:
 
 def _contents(path: Path) -> list[tuple[str, np.ndarray]]:
     """The arrays in a file, with their names in it."""
-    if read_bytes(path, 6)[:2] != b"PK" and read_bytes(path, 6) != b"\x93NUMPY":
+    if not read_bytes(path, 6).startswith((b"PK", b"\x93NUMPY")):
         raise DataError(path, "is no file of NumPy's, whatever it is called; get it again")
     try:
         with open(path, "rb") as file:  # np.load leaves its own open where a file is damaged

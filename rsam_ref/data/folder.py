@@ -10,15 +10,13 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-import numpy as np
-
 from rsam_ref.data import metadata, splits
 from rsam_ref.data.augment import pillow
 from rsam_ref.data.errors import DamagedImage, DataError, because, read_lines
 from rsam_ref.data.names import class_names
 from rsam_ref.data.notes import Notes
 from rsam_ref.data.pictures import SUFFIXES, is_picture
-from rsam_ref.data.samples import Pictures, Source
+from rsam_ref.data.samples import Pictures, Source, listed
 
 ANNOTATIONS = "val_annotations.txt"
 """Tiny ImageNet's: file, class and four numbers a line, beside a folder of all the images."""
@@ -69,38 +67,33 @@ def read_folder(folder: Path, skip: Collection[str] = (), *, checked: bool = Tru
     for part in unused:
         count = sum(len(files) for _, _, files in os.walk(folder / part))
         notes.tell(f"{part}/ is not used ({count:,} files): {test}/ is tested on")
-    tables = {part: _table(folder, part, [train, test]) for part in (train, test)}
-    listed = {
+    whole = metadata.read(folder, [train, test])
+    tables = {part: _table(folder, part, whole) for part in (train, test)}
+    found = {
         part: _by_table(folder, part, table, notes) if table else _by_folders(folder, part, notes)
         for part, table in tables.items()
     }
     order = metadata.in_order if tables[train] else sorted
-    keys = order({key for _, key in listed[train]})
-    for name, key in listed[test]:
-        if key not in keys:
+    keys = order({key for _, key in found[train]})
+    number = {key: i for i, key in enumerate(keys)}
+    for name, key in found[test]:
+        if key not in number:
             raise DataError(folder / name, f"is of the class {key}, which {train}/ does not have")
     pictures = Files(folder)
+    items = {}
     for part in (train, test):
-        kept = [(name, key) for name, key in listed[part] if name not in skip]
+        kept = [(name, number[key]) for name, key in found[part] if name not in skip]
         if checked:
             pictures.sizes |= {name: pictures.size(name) for name, _ in kept}
-        listed[part] = kept
+        items[part] = listed(kept)
     names = _class_names(folder, keys)
     return Source(
         folder.resolve().name,
         tuple(names.get(key, key) for key in keys),
-        _arrays(listed[train], keys),
-        _arrays(listed[test], keys),
+        items[train],
+        items[test],
         pictures,
         notes.lines,
-    )
-
-
-def _arrays(listed: Listed, keys: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    number = {key: i for i, key in enumerate(keys)}
-    return (
-        np.array([name for name, _ in listed], object),
-        np.array([number[key] for _, key in listed], np.int64),
     )
 
 
@@ -113,9 +106,12 @@ def _class_names(folder: Path, keys: list[str]) -> dict[str, str]:
     return {}
 
 
-def _table(folder: Path, part: str, parts: list[str]) -> metadata.Labels | None:
-    """The table that tells the classes of a part's pictures; None where folders do."""
-    if whole := metadata.read(folder, parts):
+def _table(folder: Path, part: str, whole: metadata.Labels | None) -> metadata.Labels | None:
+    """The table that tells the classes of a part's pictures, that of the ``whole`` set or its own.
+
+    None where folders tell them.
+    """
+    if whole:
         return metadata.of_part(whole, part)
     if (folder / part / ANNOTATIONS).exists():
         return _annotations(folder / part / ANNOTATIONS)
@@ -127,13 +123,13 @@ def _by_table(folder: Path, part: str, labels: metadata.Labels, notes: Notes) ->
     for name in _pictures(folder, part, notes):
         if name.removeprefix(f"{part}/") not in labels.by_name:
             notes.leave_out(name, f"not in {labels.path.name}")
-    listed = [(f"{part}/{name}", label) for name, label in labels.by_name.items()]
-    for name, _ in listed:
+    pictures = [(f"{part}/{name}", label) for name, label in labels.by_name.items()]
+    for name, _ in pictures:
         if not os.path.lexists(folder / name):
             raise DataError(labels.path, f"names {name}, which is not there")
-    if not listed:
+    if not pictures:
         raise DataError(labels.path, "names no picture")
-    return listed
+    return pictures
 
 
 def _annotations(path: Path) -> metadata.Labels:
@@ -148,7 +144,7 @@ def _annotations(path: Path) -> metadata.Labels:
 
 def _by_folders(folder: Path, part: str, notes: Notes) -> Listed:
     """The pictures in the sub-folders of a part, each a class."""
-    listed: Listed = []
+    pictures: Listed = []
     loose = 0
     classes = False
     for entry in _entries(folder / part):
@@ -158,7 +154,7 @@ def _by_folders(folder: Path, part: str, notes: Notes) -> Listed:
             found = [(below, entry.name) for below in _pictures(folder, name, notes)]
             if splits.is_train(part) and not found:
                 raise DataError(entry.path, "has no image that Pillow can read")
-            listed += found
+            pictures += found
         elif entry.is_symlink() and not os.path.exists(entry.path):
             notes.leave_out(name, "links that lead nowhere")
         elif is_picture(Path(entry.path)):
@@ -168,9 +164,9 @@ def _by_folders(folder: Path, part: str, notes: Notes) -> Listed:
             notes.leave_out(name, "no pictures")
     if not classes and splits.is_train(part):
         raise DataError(folder / part, f"has no sub-folders; each class needs one{_way_out(loose)}")
-    if not listed:
+    if not pictures:
         raise DataError(folder / part, f"has no image in a sub-folder of a class{_way_out(loose)}")
-    return listed
+    return pictures
 
 
 def _way_out(loose: int) -> str:

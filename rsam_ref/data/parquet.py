@@ -15,14 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from rsam_ref.data import splits
 from rsam_ref.data.augment import pillow
 from rsam_ref.data.errors import DamagedImage, DataError
 from rsam_ref.data.metadata import in_order
 from rsam_ref.data.notes import Notes
-from rsam_ref.data.samples import Pictures, Source
+from rsam_ref.data.samples import Pictures, Source, listed
 
 _FILE = re.compile(r"(?P<part>[A-Za-z]+)([-_.].*)?\.parquet")
 _LABELS = ("label", "labels", "fine_label", "class", "target")
@@ -100,32 +98,27 @@ def read_parquet(folder: Path, skip: Collection[str] = (), *, checked: bool = Tr
     pictures = Table(folder)
     rows: dict[str, list[tuple[str, Any]]] = {train: [], test: []}
     known: list[str] | None = None
-    for part, listed in rows.items():
+    for part, own in rows.items():
         for path in files[part]:
             column, labels, named = _columns(path)
             known = known or named
-            listed += zip(pictures.add(str(path.relative_to(folder)), column), labels)
+            own += zip(pictures.add(str(path.relative_to(folder)), column), labels)
     classes, number = _classes(folder, known, rows[train])
-    for listed in rows.values():
-        for name, label in listed:
+    for own in rows.values():
+        for name, label in own:
             if label not in number:
                 raise DataError(folder / name, f"is of the class {label}, of {len(classes)} known")
             if checked and name not in skip:
                 pictures.size(name)
-        listed[:] = [(name, number[label]) for name, label in listed if name not in skip]
+        own[:] = [(name, number[label]) for name, label in own if name not in skip]
     return Source(
         folder.resolve().name,
         classes,
-        _arrays(rows[train]),
-        _arrays(rows[test]),
+        listed(rows[train]),
+        listed(rows[test]),
         pictures,
         notes.lines,
     )
-
-
-def _arrays(rows: list[tuple[str, int]]) -> tuple[np.ndarray, np.ndarray]:
-    names = np.array([name for name, _ in rows], object)
-    return names, np.array([number for _, number in rows], np.int64)
 
 
 def _classes(

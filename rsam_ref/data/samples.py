@@ -83,6 +83,12 @@ class Source:
     notes: tuple[str, ...] = ()
 
 
+def listed(rows: list[tuple[str, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Names of pictures and their labels, as a `Source` has them."""
+    names = np.array([name for name, _ in rows], object)
+    return names, np.array([label for _, label in rows], np.int64)
+
+
 class Images(Samples):
     """Samples made of uint8 images; how these are found is left to a subclass.
 

@@ -10,7 +10,7 @@ import optax
 
 from rsam_ref.algorithms.sam import Trace
 from rsam_ref.jax.around import SharpnessAware, State, around
-from rsam_ref.jax.checks import as_weights, transformation
+from rsam_ref.jax.checks import transformation
 from rsam_ref.jax.draw import DRAWS, OutputAxis, normal, scaled
 from rsam_ref.jax.gradients import LossAndGrad, asam_gradient, rsam_gradient, sam_gradient
 from rsam_ref.jax.settings import Number, at, check_known, check_numbers, key_of
@@ -121,8 +121,8 @@ def rsam(
             now = jax.random.fold_in(key_of(state.key), state.step)
             if m_sharpness is not None:
                 now = jax.random.fold_in(now, jax.lax.axis_index(m_sharpness))
-            z = normal(now, as_weights(w), draw)
-        noise = scaled(z, as_weights(w), at("sigma", sigma, state.step), output_axis)
+            z = normal(now, w, draw)
+        noise = scaled(z, w, at("sigma", sigma, state.step), output_axis)
         settings = {"rho": at("rho", rho, state.step), "lam": at("lam", lam, state.step)}
         return rsam_gradient(loss_and_grad, w, noise, *args, **settings)
 

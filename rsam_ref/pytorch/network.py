@@ -70,6 +70,7 @@ class Network:
             count=self.count,
         )
 
+    @cached_property
     def in_float64(self) -> Network:
         """The same network, to be computed in double precision."""
         return replace(self, dtype=torch.float64)
@@ -201,7 +202,7 @@ def flatness(
     network.loss_at_weights  # noqa: B018 - what is wrong is said before an hour of measuring
     rows: list[Row] = []
     for measure in wanted:
-        measured = network.in_float64() if measure in PRECISE else network
+        measured = network.in_float64 if measure in PRECISE else network
         subject = NetworkSubject(measured, settings or SurveySettings())
         rows += (row | {"model": name} for row in survey(measure, subject))
     return rows

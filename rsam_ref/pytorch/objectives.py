@@ -89,7 +89,8 @@ class Objective:
         halves, parts = (dealt(self._batches, n) for n in (2, count))
         if halves is None or parts is None:
             return None
-        w, whole = self.w, float(self.loss(self.w))
+        w = self.w
+        whole = float(self.loss(w))
         sizes = [sum(map(count_samples, half)) for half in halves]
         try:
             losses = [float(self.on(half).loss(w)) for half in halves]

@@ -245,11 +245,7 @@ def plane(subject: Subject) -> Iterator[Row]:
         filter_normalised_direction(subject.w, landscape.shapes, subject.stream("direction", draw))
         for draw in range(2)
     )
-    steps = _grid(subject.settings)
-    for y in steps:
-        losses = loss_along(landscape.loss, subject.w + y * up, across, steps)
-        for x, loss in zip(steps, _listed(losses)):
-            yield {"x": x, "y": y, "value": loss}
+    yield from _over_plane(landscape, subject.w, across, up, _grid(subject.settings))
 
 
 def worst(subject: Subject) -> Iterator[Row]:
@@ -409,10 +405,7 @@ def eigenplane(subject: Subject) -> Iterator[Row]:
     length = math.sqrt(2 / abs(found.values[0])) if found.values[0] else 1.0
     steps = [length * math.sqrt(settings.extent) * t / settings.extent for t in _grid(settings)]
     across, up = found.vectors
-    for y in steps:
-        losses = loss_along(landscape.loss, subject.w + y * up, across, steps)
-        for x, loss in zip(steps, _listed(losses)):
-            yield {"x": x, "y": y, "value": loss}
+    yield from _over_plane(landscape, subject.w, across, up, steps)
 
 
 def kinks(subject: Subject) -> Iterator[Row]:
@@ -509,11 +502,8 @@ def ascents(subject: Subject) -> Iterator[Row]:
             here = {"method": method, "draw": i, "x": place.x, "y": place.y}
             yield common | here | {"value": place.loss, "rise": place.outside}
     steps = [1.5 * step / settings.extent for step in _grid(settings)]
-    for y in steps:
-        row = subject.w + rho * y * found.up
-        losses = loss_along(landscape.loss, row, rho * found.across, steps)
-        for x, loss in zip(steps, _listed(losses)):
-            yield common | {"x": x, "y": y, "value": loss}
+    for row in _over_plane(landscape, subject.w, rho * found.across, rho * found.up, steps):
+        yield common | row
 
 
 MEASURES: dict[str, Callable[[Subject], Iterator[Row]]] = {
@@ -569,6 +559,16 @@ def survey(measure: str, subject: Subject) -> Iterator[Row]:
 def _grid(settings: SurveySettings) -> list[float]:
     points = xp.linspace(-settings.extent, settings.extent, settings.points)
     return to_host(points).tolist()
+
+
+def _over_plane(
+    landscape: Landscape, w: Array, across: Array, up: Array, steps: list[float]
+) -> Iterator[Row]:
+    """The loss at w + x across + y up, line by line."""
+    for y in steps:
+        losses = loss_along(landscape.loss, w + y * up, across, steps)
+        for x, loss in zip(steps, _listed(losses)):
+            yield {"x": x, "y": y, "value": loss}
 
 
 def _listed(values: Array) -> list[float]:

@@ -156,9 +156,9 @@ class Run:
                 f"({self.data.fingerprint}, then {state['data']}); put the old data back"
             )
         before = state.get("recipe", self.fixed)  # older checkpoints do not have it
-        before = {"skip_damaged": False} | before  # nor this one's name
+        usual = Recipe().settings  # what older ones do not name was as it is by default
         for name in sorted(before.keys() | self.fixed.keys()):
-            if before.get(name) != self.fixed.get(name):
+            if before.get(name, usual.get(name)) != self.fixed.get(name):
                 raise RunError(
                     f"{self.folder / 'recipe.toml'}: {name} = {self.fixed.get(name)}, but the run "
                     f"began with {before.get(name)}; put that back, or begin another run from "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,11 @@ class Trained:
         """The run's folder, and the step of a checkpoint."""
         step = "" if self.step is None else f" step {self.step}"
         return f"{self.folder.resolve().name}{step}"
+
+    @cached_property
+    def in_float64(self) -> Trained:
+        """The same model read again in double precision, with its data."""
+        return load_trained(self.path, dtype="float64")
 
     def identity(self, uses: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
         """What decides a measure's numbers, whatever it ``uses``: plain values, arrays by name."""

@@ -194,8 +194,7 @@ Rule = tuple[tuple[str, ...], str, list[Vector]]
 
 def _rules(m: sgd.Moves, limit: float) -> Iterator[Rule]:
     """Rules that explain the first move, with their ends in all steps; the likeliest first."""
-    rates = [h.lr for h in m.hypers]
-    fitted = families.fitted_sgd(m.w, m.last, m.after, rates)
+    fitted = families.fitted_sgd(m.w, m.last, m.after, m.rates)
     if fitted is not None:
         codes = _without_effect(m.hypers, bool(fitted.momentum), bool(fitted.decay))
         if fitted.momentum or fitted.decay or not codes:
@@ -256,7 +255,7 @@ def _published(
     count = len(fed[0])
     gradients = [g for of_step in fed for g in of_step]
     places = [w for w in m.w for _ in range(count)]
-    rates = [h.lr for h in m.hypers for _ in range(count)]
+    rates = [lr for lr in m.rates for _ in range(count)]
     decay, hints = m.hypers[0].weight_decay, m.fed.cases[0].seen.base.hints
     for family in families.families(m.hypers[0].momentum, hints):
         kinds = families.DECAYS if decay else families.DECAYS[:1]

@@ -43,6 +43,7 @@ class Moves:
         ]
         self.index = np.arange(cases[0].w.size) if every else np.sort(np.concatenate(picked))
         self.hypers = [a.hyper for a in cases]
+        self.rates = [h.lr for h in self.hypers]
         self.w = self.picked(self.fed.w)
         self.after = self.picked(self.fed.after)
         self.first_point = self.picked(self.fed.first_point)
@@ -155,17 +156,17 @@ def simulate(
 
 def set_rates(m: Moves) -> list[Option]:
     """The learning rates that were set; and the first of them, where it was changed."""
-    asked = [h.lr for h in m.hypers]
-    rates = [Option("", (), asked)]
-    if len(set(asked)) > 1:
-        rates.append(Option("the first lr", ("update.lr-ignored",), [asked[0]] * len(asked)))
+    rates = [Option("", (), m.rates)]
+    if len(set(m.rates)) > 1:
+        always = [m.rates[0]] * len(m.rates)
+        rates.append(Option("the first lr", ("update.lr-ignored",), always))
     return rates
 
 
 def other_rates(m: Moves) -> list[Option]:
     """Learning rates that nobody set, as the first step tells: a move along g + weight_decay w."""
     found = []
-    asked = [h.lr for h in m.hypers]
+    asked = m.rates
     for share in (1.0, 0.0):
         along = m.last[0] + share * m.hypers[0].weight_decay * m.w[0]
         move = m.w[0] - m.after[0]

@@ -69,8 +69,7 @@ def _ways(fed: Fed) -> list[tuple[str, tuple[str, ...], list[Vector]]]:
     def ends(w: list[Vector], g: list[Vector]) -> list[Vector]:
         if fed.base is not None:
             return own.ends(fed, w, g)
-        rates = [h.lr for h in m.hypers]
-        return list(sgd.simulate(m, g, w, "base", "plain", rates))
+        return list(sgd.simulate(m, g, w, "base", "plain", m.rates))
 
     ways.sort(key=lambda way: len(way[1]))
     return [(label, codes, ends(w, g)) for label, codes, w, g in ways]
