@@ -32,6 +32,7 @@ from rsam_ref.conformance.observe.names import BASE_SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, RaisedError
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.probes import probes
+from rsam_ref.conformance.probes.modes import NO_ASCENT, perturbs_norms_alone
 from rsam_ref.conformance.report.report import Finding, Report
 
 ALGORITHMS = ("sam", "asam", "rsam")
@@ -119,8 +120,12 @@ def _report(
     tell: Progress,
 ) -> Report:
     tell("training", 0, len(probes.probes_of(maker.form, [])) + 1)
-    with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
-        setting, driving, driven = _main_run(maker, algorithm, seed)
+    try:
+        with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
+            setting, driving, driven = _main_run(maker, algorithm, seed)
+    except RaisedError as error:
+        with _one_thread(), _same_numbers(seed), _limited(timeout):
+            raise _where_norms_are(error, maker, algorithm, seed) from None
     _tell_guesses(driving, driven, setting.main, seed, timeout)
     with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
         others = driving.others(driven, setting.main)
@@ -148,6 +153,9 @@ def _report(
         fresh = [_if_guessed(f, driven) for f in fresh]
         findings += fresh
         outcomes[name] = "findings" if fresh else "passed"
+    if alone := [f for f in findings if f.code == "ascent.norm-layers-only"]:
+        findings = alone + [f for f in findings if f.code not in (*NO_ASCENT, alone[0].code)]
+        setting.main.algorithm = None
     tell("done", len(chosen) + 1, len(chosen) + 1)
     findings.sort(key=lambda finding: (not finding.diverges, finding.note))
     return Report(
@@ -158,6 +166,14 @@ def _report(
         outcomes,
         _picture(setting.main, algorithm),
     )
+
+
+def _where_norms_are(error: RaisedError, maker: Maker, algorithm: str, seed: int) -> RaisedError:
+    """The error, with its reason where the implementation perturbs normalisation layers alone."""
+    in_torch = maker.form in ("optimizer", *OWN_PASSES)
+    if in_torch and perturbs_norms_alone(maker, seed, Hyper(rho=RHO[algorithm])):
+        return RaisedError(f"{error}; {NORMS_ALONE}")
+    return error
 
 
 def _in_processes(
@@ -276,6 +292,11 @@ def _settings(algorithm: str) -> dict[str, tuple[str, ...]]:
     draw = {"noise": ("sigma",), "direction": ("lam",)} if algorithm == "rsam" else {}
     return {"ascent": ("rho",), **draw, "update": BASE_SETTINGS}
 
+
+NORMS_ALONE = (
+    "the network of this check has no normalisation layers, and on one that has, these alone are"
+    " perturbed (as SAM-ON does)"
+)
 
 MAY_COME_FROM = [
     "ascent.wrong-radius",

@@ -112,6 +112,11 @@ def without_norms(model):
     return [p for p in model.parameters() if id(p) not in norms]
 
 
+def norms_alone(model):
+    """The parameters of the norm layers."""
+    return [p for m in model.modules() if isinstance(m, NORMS) for p in m.parameters()]
+
+
 def left_in_eval(model):
     model.eval()
 
@@ -155,6 +160,42 @@ def seeded(model):
 
 
 # Optimizers ---------------------------------------------------------------------------------------
+
+
+class NormsAlone(torch.optim.Optimizer):
+    """SAM of the norm layers, in two halves; their norm is a stack of all their norms."""
+
+    def __init__(self, model, base_optimizer, rho=0.05, stacked=False, **rest):
+        super().__init__(model.parameters(), {"rho": rho, **rest})
+        self.base_optimizer = base_optimizer(self.param_groups, **rest)
+        self.param_groups = self.base_optimizer.param_groups
+        self.part, self.stacked = norms_alone(model), stacked
+
+    @torch.no_grad()
+    def first_step(self, zero_grad=False):
+        grads = [p.grad for p in self.part]
+        if self.stacked:
+            length = torch.stack([g.norm() for g in grads]).norm()
+        else:
+            length = sum((g**2).sum() for g in grads) ** 0.5
+        self.old = [p.clone() for p in self.part]
+        for p, g in zip(self.part, grads):
+            p.add_(g * (self.param_groups[0]["rho"] / (length + 1e-12)))
+        self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self, zero_grad=False):
+        for p, w in zip(self.part, self.old):
+            p.copy_(w)
+        self.base_optimizer.step()
+        self.zero_grad()
+
+
+class NormsAloneStacked(NormsAlone):
+    """On a network without norm layers torch cannot stack."""
+
+    def __init__(self, model, base_optimizer, rho=0.05, **rest):
+        super().__init__(model, base_optimizer, rho, stacked=True, **rest)
 
 
 class EvalForTheSecond(ForeachSam):
@@ -391,6 +432,9 @@ PLANTS = [
     ("modes-seeds-masks", "loop", "sam", loop(before_first=seeded), "contract.reseeds-generator"),
     ("modes-norms-not-perturbed", "loop", "sam", loop(perturbed=without_norms),
      "ascent.norm-layers-left-out"),
+    ("modes-norms-alone", "loop", "sam", loop(perturbed=norms_alone), "ascent.norm-layers-only"),
+    ("modes-norms-alone-halves", "optimizer", "sam", NormsAlone, "ascent.norm-layers-only",
+     ("resume.momentum-lost",)),
     ("modes-norms-not-restored", "loop", "sam", loop(restored=without_norms), "restore.partly"),
     ("modes-norms-not-drawn", "loop", "rsam", loop(sigma=1.0, drawn=without_norms),
      "noise.tensor-left-out"),

@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch")
 
 from rsam_ref.conformance import BrokenError, check  # noqa: E402
 
+from .plants_modes import NormsAloneStacked  # noqa: E402
 from .right_torch import (  # noqa: E402
     ClosureSam,
     ForeachSam,
@@ -252,3 +253,8 @@ def test_a_base_that_is_asked_for_is_held_to(base, wrong):
 def test_sgd_is_not_another_base_that_is_asked_for():
     assert codes(check(TwoStepSam, "sam", base="adamw")) == ["update.other-base"]
     assert codes(check(TwoStepSam, "sam", base="sgd")) == []
+
+
+def test_a_sam_of_norm_layers_that_cannot_run_without_any_says_so():
+    with pytest.raises(BrokenError, match=r"non-empty TensorList.*no normalisation layers.*SAM-ON"):
+        check(NormsAloneStacked, "sam")

@@ -176,6 +176,11 @@ FINDINGS: dict[str, Entry] = {
         "the ascent is in a subspace; some call this a feature, the paper does not do it",
         "perturb all parameters",
     ),
+    "ascent.norm-layers-only": Entry(
+        "the norm layers' scales and shifts alone are perturbed (as SAM-ON does)",
+        "the ascent is in a small subspace; in a network without such layers there is none",
+        "perturb all parameters",
+    ),
     "ascent.tensor-left-out": Entry(
         "some tensors are not perturbed",
         "the ascent is in a subspace",

@@ -13,12 +13,15 @@ import numpy as np
 
 from rsam_ref.conformance.observe.forms import OWN_PASSES
 from rsam_ref.conformance.observe.observer import BrokenError
-from rsam_ref.conformance.probes.modes_tensors import judge_tensors
+from rsam_ref.conformance.observe.problem import Hyper
+from rsam_ref.conformance.probes.modes_tensors import judge_tensors, norms_alone
 from rsam_ref.conformance.probes.setting import Setting, SkippedError
 from rsam_ref.conformance.report.report import Finding
 
 STEPS = 24
 CLOSE = 1e-3
+NO_ASCENT = ("algorithm.base-optimizer", "ascent.missing")
+"""What the main run calls a step that does not leave w: its network has no norm layers."""
 
 
 def modes(s: Setting) -> list[Finding]:
@@ -37,7 +40,21 @@ def modes(s: Setting) -> list[Finding]:
     found += _masks(seen, owns)
     if s.conforms and not found_eval(found):
         found += judge_tensors(run, seen, s)
+    without = any(f.code in NO_ASCENT for f in s.main.findings)
+    if without and norms_alone(run, seen):
+        found.append(Finding("ascent.norm-layers-only", {"perturbed in": "norm layers"}))
     return found
+
+
+def perturbs_norms_alone(maker: Any, seed: int, hyper: Hyper) -> bool:
+    """Whether what cannot run on the main run's network runs on this one, and why."""
+    from rsam_ref.conformance.observe.modes import Modes
+
+    try:
+        run = Modes(maker, seed, hyper)
+        return norms_alone(run, [run.step(0, hyper)])
+    except Exception:  # whatever the implementation raises here as well
+        return False
 
 
 def found_eval(found: list[Finding]) -> bool:

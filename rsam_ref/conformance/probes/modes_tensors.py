@@ -33,6 +33,19 @@ def judge_tensors(run: Any, seen: list[Any], s: Setting) -> list[Finding]:
     ]
 
 
+def norms_alone(run: Any, seen: list[Any]) -> bool:
+    """Whether nothing but norm layers is perturbed, in every step."""
+    steps = [a for a in seen if len(a.passes) == 2]
+    offsets = [a.passes[1].at - a.w for a in steps]
+    perturbed = [name for name, at in run.per_tensor() if any(eps[at].any() for eps in offsets)]
+    norms = [name for name in perturbed if _of_a_norm_layer(name)]
+    return bool(perturbed) and perturbed == norms and len(steps) == len(seen)
+
+
+def _of_a_norm_layer(name: str) -> bool:
+    return name.partition(".")[0] in ("norm", "layer_norm")
+
+
 def _plain(s: Setting) -> bool:
     """Whether the main run's base step is the usual one: its own base or SGD, nothing besides."""
     update = s.main.update
@@ -88,7 +101,7 @@ def _ascent(
                 wrong.add(name)
                 shares.setdefault(name, float(eps[at] @ wanted[at]) / size**2)
     if none:
-        norms = all(name.partition(".")[0] in ("norm", "layer_norm") for name in none)
+        norms = all(_of_a_norm_layer(name) for name in none)
         code = "ascent.norm-layers-left-out" if norms else "ascent.tensor-left-out"
         return [Finding(code, {"not perturbed": _named(sorted(none))})]
     if wrong:
