@@ -16,8 +16,10 @@ from rsam_ref.commands.check import check
 from rsam_ref.commands.compare import compare
 from rsam_ref.commands.data import data
 from rsam_ref.commands.doctor import doctor
+from rsam_ref.commands.evaluate import evaluate
 from rsam_ref.commands.explain import explain
 from rsam_ref.commands.export import export
+from rsam_ref.commands.predict import predict
 from rsam_ref.commands.profile import profile
 from rsam_ref.commands.sharpness import sharpness
 from rsam_ref.commands.terminal import console, fail
@@ -49,7 +51,8 @@ def _options(
     pass
 
 
-for command in (compare, explain, doctor, train, export, check, profile, sharpness, vectors):
+COMMANDS = (compare, explain, doctor, train, predict, evaluate, export)
+for command in (*COMMANDS, check, profile, sharpness, vectors):
     app.command()(command)
 app.add_typer(data, name="data")
 

@@ -5,11 +5,13 @@ from rsam_ref.data.dataset import Dataset, Samples, load_dataset
 from rsam_ref.data.digits import Split, digits, digits_split
 from rsam_ref.data.errors import DamagedImage, DataError
 from rsam_ref.data.idx import read_idx
+from rsam_ref.data.inputs import Inputs
 
 __all__ = [
     "DamagedImage",
     "DataError",
     "Dataset",
+    "Inputs",
     "Samples",
     "Split",
     "digits",

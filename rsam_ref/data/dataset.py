@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,6 +49,7 @@ def load_dataset(
     limit: int | None = None,
     bits: int | None = None,
     skip: Collection[str] = (),
+    statistics: tuple[Sequence[float], Sequence[float]] | None = None,
 ) -> Dataset:
     """The data set in a folder, or the embedded digits.
 
@@ -82,6 +83,9 @@ def load_dataset(
         Pictures of 16-bit grey hold values of so many bits, such as 12, and are scaled by that.
     skip:
         Names of encoded pictures to leave out, as `find_damaged` gives them.
+    statistics:
+        Mean and deviation of each channel to normalise by, such as those of another set that a
+        model was trained on; not of encoded pictures, which have ImageNet's.
     """
     if augment not in AUGMENTATIONS:
         raise ValueError(f"augmentation is one of {', '.join(AUGMENTATIONS)}, not {augment!r}")
@@ -113,9 +117,9 @@ def load_dataset(
         test = PictureSamples(pictures, *source.test, "none", size, bits or 16)
         shape = (3, size, size)
     else:
-        statistics = channel_statistics(items)
-        train = ArraySamples(*source.train, *statistics, augment, image_size)
-        test = ArraySamples(*source.test, *statistics, "none", image_size)
+        mean, std = map(np.asarray, statistics or channel_statistics(items))
+        train = ArraySamples(*source.train, mean, std, augment, image_size)
+        test = ArraySamples(*source.test, mean, std, "none", image_size)
         c, h, w = items.shape[1:]
         shape = (c, image_size or h, image_size or w)
     return Dataset(

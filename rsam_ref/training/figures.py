@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import matplotlib
@@ -105,6 +106,34 @@ def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:
         last = f"; at the end {100 * tests[-1]['test_accuracy']:.1f} %" if tests else ""
         right.set(xlabel="epoch", ylabel="test accuracy (%)", title=f"test{last}")
         right.set_ylim(0, 101)
+        return figure
+
+
+MOST_NAMED = 30
+"""Of more classes the names are too small to be read, and of a third as many the counts."""
+
+
+def confusion_figure(classes: Sequence[str], confusion: list[list[int]], title: str) -> Figure:
+    """What each true class (a row) was taken for (a column), as shares of the row."""
+    n = len(classes)
+    with matplotlib.rc_context({**STYLE, "axes.grid": False}), use_backend("numpy"):
+        side = min(12.0, 3.0 + 0.35 * n)
+        figure = Figure(figsize=(side + 1, side), layout="constrained")
+        axes = figure.subplots()
+        shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
+        image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+        if n <= MOST_NAMED:
+            turned = 45 if max(map(len, classes)) > 2 else 0
+            axes.set_xticks(range(n), classes, rotation=turned, ha="right" if turned else "center")
+            axes.set_yticks(range(n), classes)
+        if n <= MOST_NAMED // 2:
+            for i, row in enumerate(confusion):
+                for j, count in enumerate(row):
+                    if count:
+                        colour = "white" if shares[i][j] > 0.6 else "black"
+                        axes.text(j, i, f"{count:,}", ha="center", va="center", color=colour)
+        axes.set(xlabel="taken for", ylabel="true class", title=title)
         return figure
 
 

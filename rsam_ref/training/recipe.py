@@ -31,7 +31,7 @@ from rsam_ref.algorithms.schedules import (
 )
 from rsam_ref.autograd.ops_nn import cross_entropy, sigmoid_cross_entropy
 from rsam_ref.autograd.tensor import Tensor
-from rsam_ref.data import Dataset, load_dataset
+from rsam_ref.data import Dataset, Inputs, load_dataset
 from rsam_ref.models import make_model
 from rsam_ref.nn.module import Module
 
@@ -273,12 +273,25 @@ def dataset(recipe: Recipe, *, augmented: bool = True, skip: Collection[str] = (
     )
 
 
+def inputs(recipe: Recipe, data: Dataset) -> Inputs:
+    """The form of the inputs of a run's model."""
+    white = 16 if recipe.data == "digits" else 255
+    return Inputs.of(data, white=white, bits=recipe.bits)
+
+
 def model(recipe: Recipe, data: Dataset, *, dtype: str | None = None) -> Module:
     """The model of a run at its first weights, for these data; in another precision if given."""
+    return model_for(recipe, data.shape, len(data.classes), dtype=dtype)
+
+
+def model_for(
+    recipe: Recipe, shape: tuple[int, int, int], classes: int, *, dtype: str | None = None
+) -> Module:
+    """The model of a run at its first weights, for pictures (C, H, W) of so many classes."""
     return make_model(
         recipe.model,
-        shape=data.shape,
-        classes=len(data.classes),
+        shape=shape,
+        classes=classes,
         seed=recipe.seed,
         dtype=dtype or recipe.dtype,
         **recipe.model_options,

@@ -195,6 +195,7 @@ class Run:
                 "notes": list(self.data.notes),
                 "damaged": len(self.left_out),
             },
+            "inputs": recipe.inputs(self.recipe, self.data).plain(),
             "sessions": [*before.get("sessions", []), session],
         }
         text = json.dumps(described, indent=2) + "\n"

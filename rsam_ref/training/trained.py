@@ -51,7 +51,7 @@ class Trained:
         return [self.recipe.settings, self.data.fingerprint], self.model.state_dict()
 
 
-def load_trained(where: Path, *, dtype: str | None = None) -> Trained:
+def load_trained(where: str | Path, *, dtype: str | None = None) -> Trained:
     """The trained model of a run of ``rsam-ref train``.
 
     Parameters
@@ -65,28 +65,34 @@ def load_trained(where: Path, *, dtype: str | None = None) -> Trained:
     Raises DataError, with one line, for files that are missing, damaged or of another model, and
     where the data are not those of the run. Training samples are given without augmentation.
     """
-    path, folder = _find(where)
+    path, folder = find(Path(where))
     settings = recipe.check(recipe.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
-    arrays, step = _read(path)
     data = recipe.dataset(settings, augmented=False, skip=left_out.read(folder, settings))
     _check_data(folder, settings, data)
     model = recipe.model(settings, data, dtype=dtype)
-    kind = model.weights.flat.dtype
-    try:
-        model.load_state_dict({name: array.astype(kind) for name, array in arrays.items()})
-    except (KeyError, ValueError) as error:
-        raise DataError(path, f"does not fit {settings.model}: {error.args[0]}") from None
+    step = take_weights(model, path, settings.model)
     return Trained(path, folder, settings, model, data, recipe.loss_function(settings), step)
 
 
-def weights_of_a_run(where: Path) -> dict[str, Any]:
+def take_weights(model: Module, path: Path, name: str) -> int | None:
+    """Let a model have the weights in a file of a run. Returns the step of a checkpoint."""
+    arrays, step = _read(path)
+    kind = model.weights.flat.dtype
+    try:
+        model.load_state_dict({key: array.astype(kind) for key, array in arrays.items()})
+    except (KeyError, ValueError) as error:
+        raise DataError(path, f"does not fit {name}: {error.args[0]}") from None
+    return step
+
+
+def weights_of_a_run(where: str | Path) -> dict[str, Any]:
     """The model's arrays in a run's folder, by name: at its end, or of its newest checkpoint."""
-    path, _ = _find(where)
+    path, _ = find(Path(where))
     return _read(path)[0]
 
 
-def _find(where: Path) -> tuple[Path, Path]:
-    """The weights' file and the run's folder."""
+def find(where: Path) -> tuple[Path, Path]:
+    """The weights' file and the run's folder: of the model at the end, or the newest checkpoint."""
     if not where.exists():
         raise DataError(where, "no such file or folder; give a run of rsam-ref train")
     if not where.is_dir():

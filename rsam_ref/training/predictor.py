@@ -1,0 +1,91 @@
+"""A trained model at work on pictures and arrays, without the data that it was trained on.
+
+The form of its inputs is read from the run's run.json; where that does not tell, from its data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsam_backends import quiet, to_device, to_host, xp
+from rsam_ref.autograd.tensor import Tensor, no_grad
+from rsam_ref.data import Inputs, Samples
+from rsam_ref.data.errors import DataError
+from rsam_ref.data.feed import in_order
+from rsam_ref.nn.module import Module
+from rsam_ref.training import recipe, trained
+from rsam_ref.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model with trained weights, and the form of its inputs."""
+
+    recipe: Recipe
+    model: Module
+    inputs: Inputs
+
+    def scores(self, samples: Samples) -> Iterator[tuple[Any, Any]]:
+        """The model's outputs (n, classes) and the labels (n,), a batch at a time, on the device.
+
+        In evaluation mode, without a graph.
+        """
+        dtype = self.model.weights.flat.dtype
+        with self.model.in_mode(training=False), no_grad(), quiet():
+            for x, y in in_order(samples):
+                yield self.model(Tensor.over(to_device(x, dtype)))._data, to_device(y)
+
+    def probabilities(self, samples: Samples) -> Any:
+        """What the model gives each class, (N, classes), on the host.
+
+        By the softmax; of a model that was trained with the sigmoid loss, each class by its own
+        sigmoid, so that a row does not add up to 1.
+        """
+        as_probabilities = sigmoid if self.recipe.loss == "sigmoid" else softmax
+        parts = [as_probabilities(scores) for scores, _ in self.scores(samples)]
+        return to_host(xp.concatenate(parts))
+
+
+def softmax(scores: Any) -> Any:
+    """Of every row of scores (N, C)."""
+    shifted = xp.exp(scores - scores.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def sigmoid(scores: Any) -> Any:
+    """Of every score, without overflow."""
+    small = xp.exp(-abs(scores))
+    return xp.where(scores >= 0, 1, small) / (1 + small)
+
+
+def load_predictor(where: str | Path) -> Predictor:
+    """The trained model of a run, ready for pictures and arrays of one's own.
+
+    ``where`` is the run's folder, or a model.safetensors or checkpoint in it. Raises DataError,
+    with one line, for what is missing, damaged or of another model.
+    """
+    path, folder = trained.find(Path(where))
+    settings = recipe.check(recipe.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
+    inputs = _told_inputs(folder)
+    if inputs is None:
+        loaded = trained.load_trained(path)
+        return Predictor(settings, loaded.model, recipe.inputs(settings, loaded.data))
+    model = recipe.model_for(settings, inputs.shape, len(inputs.classes))
+    trained.take_weights(model, path, settings.model)
+    return Predictor(settings, model, inputs)
+
+
+def _told_inputs(folder: Path) -> Inputs | None:
+    """The form of the inputs as the run's run.json tells it; None for a run that does not."""
+    path = folder / "run.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Inputs.of_plain(told["inputs"]) if "inputs" in told else None
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(path, f"is damaged ({error}); without it the run's data tell") from None
