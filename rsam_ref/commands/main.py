@@ -19,9 +19,11 @@ from rsam_ref.commands.doctor import doctor
 from rsam_ref.commands.evaluate import evaluate
 from rsam_ref.commands.explain import explain
 from rsam_ref.commands.export import export
+from rsam_ref.commands.models import models
 from rsam_ref.commands.predict import predict
 from rsam_ref.commands.profile import profile
 from rsam_ref.commands.sharpness import sharpness
+from rsam_ref.commands.summary import summary
 from rsam_ref.commands.terminal import console, fail
 from rsam_ref.commands.train import train
 from rsam_ref.commands.vectors import vectors
@@ -51,7 +53,7 @@ def _options(
     pass
 
 
-COMMANDS = (compare, explain, doctor, train, predict, evaluate, export)
+COMMANDS = (compare, explain, doctor, train, predict, evaluate, summary, export, models)
 for command in (*COMMANDS, check, profile, sharpness, vectors):
     app.command()(command)
 app.add_typer(data, name="data")

@@ -253,6 +253,11 @@ def _go(run: Any) -> None:
         f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
         f"{recipe.optimizer}{radius}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
     )
+    if run.new_head:
+        say(
+            f"Begins from {recipe.init}, but for {' and '.join(run.new_head)}: the last layer is "
+            "new, as those weights are of another number of classes."
+        )
     for note in run.data.notes:
         say(f"Of the data: {note}.")
     if run.recipe.skip_damaged:

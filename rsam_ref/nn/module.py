@@ -56,6 +56,17 @@ class Module:
             return _guarded(out, self._weights)
         return out
 
+    def __repr__(self) -> str:
+        """The layers within, a line each, with the shapes of their own parameters."""
+        own = ", ".join(
+            f"{name} {tuple(value.declared)}"
+            for name, value in vars(self).items()
+            if isinstance(value, Parameter)
+        )
+        head = f"{type(self).__name__}({own})"
+        inner = [f"{name}: {child!r}" for name, child in self.children()]
+        return head + "".join("\n  " + line.replace("\n", "\n  ") for line in inner)
+
     def _own_stream(self) -> Stream | None:
         """Dropout's stream where no objective gives one: of the model's own count of passes."""
         if not self.training:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rsam_backends import to_host, xp
 from rsam_ref.data.errors import DataError
@@ -19,8 +19,17 @@ from rsam_ref.training import checkpoint
 from rsam_ref.training.trained import Trained, weights_of_a_run
 
 
-def load_weights(model: Module, where: str | Path) -> str:
-    """Read weights into a model; returns the prefix that their names had, mostly none.
+class Loaded(NamedTuple):
+    """What was done with weights that were read into a model."""
+
+    prefix: str
+    """What stood before every name in the file; mostly nothing."""
+    new: tuple[str, ...]
+    """The tensors of the last layer that kept their first weights, as it has other classes."""
+
+
+def load_weights(model: Module, where: str | Path, *, new_head: bool = False) -> Loaded:
+    """Read weights into a model.
 
     Parameters
     ----------
@@ -29,6 +38,8 @@ def load_weights(model: Module, where: str | Path) -> str:
     where:
         a safetensors or npz file whose names are those of the model, perhaps behind one prefix
         that all of them have, such as ``module.``; a run's folder, or one of its checkpoints.
+    new_head:
+        Let a last layer of another number of outputs keep its first weights; else it is an error.
 
     Raises DataError, with one line, for files that cannot be read or do not fit.
     """
@@ -40,11 +51,28 @@ def load_weights(model: Module, where: str | Path) -> str:
         arrays = checkpoint.of_the_model(arrays)
     prefix = common_prefix(list(arrays), list(model.state_dict()))
     state = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    new = _head_of_others(model, state) if new_head else ()
+    own = model.state_dict()
     try:
-        model.load_state_dict(state)
+        model.load_state_dict(state | {name: own[name] for name in new})
     except (KeyError, ValueError) as error:
         raise DataError(path, error.args[0]) from None
-    return prefix
+    return Loaded(prefix, new)
+
+
+def _head_of_others(model: Module, state: dict[str, Any]) -> tuple[str, ...]:
+    """The last layer's tensors, where the state has all of them with another number of outputs."""
+    last = model.weights.names[-1].rpartition(".")[0]
+    names = [name for name in model.weights.names if name.rpartition(".")[0] == last]
+    shapes = dict(zip(model.weights.names, model.weights.shapes))
+    other = [
+        name
+        for name in names
+        if name in state
+        and state[name].shape[1:] == shapes[name][1:]
+        and state[name].shape[:1] != shapes[name][:1]
+    ]
+    return tuple(names) if other == names else ()
 
 
 def for_pytorch(trained: Trained) -> dict[str, Any]:

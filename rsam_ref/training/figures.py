@@ -11,8 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rsam_backends import use_backend, xp
-from rsam_ref.figures import EPS, GRADIENT, STYLE, colour_of
+from rsam_ref.figures import COLOURS, EPS, GRADIENT, OTHERS, STYLE, colour_of
 from rsam_ref.training.profiling import Profile
+from rsam_ref.training.summary import Group
+
+LINES = (*COLOURS.values(), *OTHERS)
 
 
 def compare_figure(results: dict[str, Any]) -> Figure:
@@ -106,6 +109,30 @@ def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:
         last = f"; at the end {100 * tests[-1]['test_accuracy']:.1f} %" if tests else ""
         right.set(xlabel="epoch", ylabel="test accuracy (%)", title=f"test{last}")
         right.set_ylim(0, 101)
+        return figure
+
+
+def summary_figure(groups: list[Group]) -> Figure:
+    """Groups of runs over one another: test loss and accuracy, mean and range over seeds."""
+    names = [group.name for group in groups]
+    columns = 3 if max(map(len, names)) < 30 else 1
+    height = 3.8 + 0.25 * len(names) / columns
+    with matplotlib.rc_context(STYLE), use_backend("numpy"):
+        figure = Figure(figsize=(10, height), layout="constrained")
+        for axes, (name, factor, label) in zip(
+            figure.subplots(1, 2),
+            (("test_loss", 1, "test loss"), ("test_accuracy", 100, "test accuracy (%)")),
+        ):
+            for i, group in enumerate(groups):
+                curve = group.curve(name)
+                epochs = [point[0] for point in curve]
+                middle, low, high = ([factor * p[k] for p in curve] for k in (1, 2, 3))
+                colour = LINES[i % len(LINES)]
+                dashes = ("-", "--", ":")[i // len(LINES) % 3]
+                axes.plot(epochs, middle, dashes, color=colour, label=names[i], lw=1.4)
+                axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
+            axes.set(xlabel="epoch", ylabel=label)
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
         return figure
 
 

@@ -71,6 +71,7 @@ class Run:
         self.seconds = 0.0  # of all sessions
         self.pending: list[list[float]] = []  # the losses of the steps since the last row
         self.saved: Path | None = None
+        self.new_head: tuple[str, ...] = ()  # what ``init`` did not give, of other classes
         self.damaged: list[checkpoint.CheckpointError] = []
 
     # Beginning
@@ -116,7 +117,7 @@ class Run:
         damaged = find_damaged(settings.data, on_picture) if settings.skip_damaged else {}
         run = cls(folder, settings, damaged)
         if settings.init is not None:
-            load_weights(run.model, settings.init)
+            run.new_head = load_weights(run.model, settings.init, new_head=True).new
         folder.mkdir(parents=True, exist_ok=True)
         with run._locked():
             if settings.skip_damaged:

@@ -1,0 +1,101 @@
+"""`rsam-ref summary`: several runs in one table and one picture."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from rsam_ref.commands.terminal import console, say, usage_errors
+
+Option = typer.Option
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def summary(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUNS...", help="Runs of rsam-ref train, or folders of runs."),
+    ],
+    save: Annotated[
+        list[Path] | None,
+        Option(metavar="FILE", help="A .csv table or a .png, .svg, .pdf of curves; repeatable."),
+    ] = None,
+) -> None:
+    """Compare runs: the settings they differ in, and mean and interval of the test over seeds.
+
+    Runs that differ in their seed alone are one row, with Student's 95 % interval for the mean.
+    The test is that at the end of a run; runs that are not finished are told and do not count.
+    """
+    from rsam_ref.training.summary import groups_of, runs_in
+
+    with usage_errors():
+        for path in save or []:
+            if path.suffix.lower() not in (".csv", *PICTURES):
+                raise ValueError(f"--save {path}: name it *.csv, *.png, *.svg or *.pdf")
+    groups = groups_of(runs_in(runs))
+    _show(groups)
+    for group in groups:
+        for run in group.runs:
+            if not run.finished:
+                at = run.rows[-1]["step"] if run.rows else 0
+                of = f" of {run.steps}" if run.steps else ""
+                say(f"{run.folder} is not finished (step {at}{of}) and does not count.")
+    counted = [group for group in groups if group.done]
+    for path in save or []:
+        if not counted:
+            raise ValueError(f"{path}: there is nothing to write: no run is finished")
+        _save(path, counted)
+        say(f"Wrote {path}")
+
+
+def _figures(group: Any) -> list[str]:
+    """Accuracy and loss with their intervals, and the mean time."""
+    told = []
+    for name, factor, form in (("test_accuracy", 100, ".2f"), ("test_loss", 1, ".4f")):
+        centre, half = group.interval(name)
+        more = "" if half is None else f" ± {factor * half:{form}}"
+        told.append(f"{factor * centre:{form}}{more}")
+    seconds = [run.rows[-1]["seconds"] for run in group.done]
+    return [*told, f"{sum(seconds) / len(seconds):.0f} s"]
+
+
+def _show(groups: list[Any]) -> None:
+    from rsam_ref.training.summary import in_words
+
+    names = list(dict.fromkeys(name for group in groups for name in group.differs))
+    table = Table(box=None, pad_edge=False)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for name in ("seeds", "test accuracy (%)", "test loss", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for group in groups:
+        settings = [in_words(group.differs.get(name, "-")) for name in names]
+        figures = _figures(group) if group.done else ["-", "-", "-"]
+        table.add_row(*settings, str(len(group.done)), *figures)
+    console.print(table, markup=False, highlight=False)
+
+
+def _save(path: Path, groups: list[Any]) -> None:
+    from rsam_ref.figures import save
+    from rsam_ref.files import write_whole
+    from rsam_ref.training.figures import summary_figure
+
+    if path.suffix.lower() in PICTURES:
+        save(summary_figure(groups), path)
+        return
+    names = list(dict.fromkeys(name for group in groups for name in group.differs))
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["run", *names, "seed", "test_accuracy", "test_loss", "seconds"])
+    for group in groups:
+        for run in group.done:
+            last = run.tests[-1]
+            settings = [group.differs.get(name, "") for name in names]
+            result = [last["test_accuracy"], last["test_loss"], last["seconds"]]
+            table.writerow([run.folder, *settings, run.recipe.seed, *result])
+    write_whole(path, text.getvalue().encode())

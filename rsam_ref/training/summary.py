@@ -1,0 +1,164 @@
+"""Several runs in one table: what they differ in, and what came out over their seeds."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rsam_ref.data.errors import DataError
+from rsam_ref.training import recipe
+from rsam_ref.training.recipe import Recipe
+from rsam_ref.training.statistics import mean, spread, student
+
+ASIDE = {"seed", "log_every", "evaluate_every", "checkpoint_every", "tensorboard", "recompute"}
+"""Settings in which runs of one group may differ: the seed, and what decides no number."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """A run as its folder tells it. ``rows`` are its metrics; the last has the step it is at."""
+
+    folder: Path
+    recipe: Recipe
+    rows: list[dict[str, Any]]
+    steps: int | None
+    """Of the whole run; None where run.json does not tell."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has trained to its end."""
+        return (self.folder / "model.safetensors").is_file()
+
+    @property
+    def tests(self) -> list[dict[str, Any]]:
+        """The rows with a test."""
+        return [row for row in self.rows if row.get("test_accuracy") is not None]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides its numbers, but the seed; without what means nothing to its optimizer."""
+        unused = recipe.unused(self.recipe) | ASIDE
+        return {k: v for k, v in self.recipe.settings.items() if k not in unused}
+
+
+def read_run(folder: Path) -> Past:
+    """What a run's folder tells. Raises DataError where it holds no run, or a damaged one."""
+    path = folder / "recipe.toml"
+    if not path.is_file():
+        raise DataError(folder, "has no recipe.toml, so it is no run of rsam-ref train")
+    settings = recipe.check(recipe.read(path), str(path))
+    rows = []
+    metrics = folder / "metrics.jsonl"
+    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:  # cut short when the process was killed
+            break
+    try:
+        steps = json.loads((folder / "run.json").read_text(encoding="utf-8"))["steps"]
+    except (OSError, ValueError, KeyError, TypeError):
+        steps = None
+    return Past(folder, settings, rows, steps)
+
+
+def runs_in(paths: list[Path]) -> list[Past]:
+    """The runs in these folders, each a run or a folder of runs; a run that is told twice once.
+
+    Raises DataError for a folder that is neither.
+    """
+    found: dict[Path, Past] = {}
+    for path in paths:
+        if (path / "recipe.toml").is_file():
+            below = [path]
+        elif path.is_dir():
+            below = sorted(file.parent for file in path.glob("*/recipe.toml"))
+        else:
+            raise DataError(path, "no such folder")
+        if not below:
+            raise DataError(path, "is no run of rsam-ref train, and no folder of runs")
+        for folder in below:
+            found.setdefault(folder.resolve(), read_run(folder))
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in their seed alone.
+
+    ``differs`` are the settings that not all groups share; those that mean nothing to this one are
+    not there.
+    """
+
+    differs: dict[str, Any]
+    runs: list[Past]
+
+    @property
+    def name(self) -> str:
+        """The settings that set it apart, in words."""
+        told = [
+            value if name in ("model", "optimizer") else f"{name} {in_words(value)}"
+            for name, value in self.differs.items()
+            if value != {}
+        ]
+        return ", ".join(told) or "all runs"
+
+    @property
+    def done(self) -> list[Past]:
+        """The finished runs that were tested: those that count."""
+        return [run for run in self.runs if run.finished and run.tests]
+
+    def values(self, name: str) -> list[float]:
+        """Of the last row with a test of every run that counts; inf where it is not finite."""
+        found = [run.tests[-1].get(name) for run in self.done]
+        return [math.inf if value is None else float(value) for value in found]
+
+    def interval(self, name: str) -> tuple[float, float | None]:
+        """The mean over the runs that count, and half of Student's 95 % interval for it.
+
+        None for the half where there is one run. Raises ValueError without any.
+        """
+        values = self.values(name)
+        if not values:
+            raise ValueError(f"{self.name}: no run is finished")
+        if len(values) < 2 or not all(map(math.isfinite, values)):
+            return mean(values), None
+        return mean(values), student(len(values)) * spread(values) / math.sqrt(len(values))
+
+    def curve(self, name: str) -> list[tuple[float, float, float, float]]:
+        """(epoch, mean, lowest, highest) over the runs that count, where all were tested."""
+        by_epoch: dict[float, list[float]] = {}
+        for run in self.done:
+            for row in run.tests:
+                if row.get(name) is not None:
+                    by_epoch.setdefault(row["epoch"], []).append(row[name])
+        whole = {e: v for e, v in sorted(by_epoch.items()) if len(v) == len(self.done)}
+        return [(epoch, mean(values), min(values), max(values)) for epoch, values in whole.items()]
+
+
+def in_words(value: Any) -> str:
+    """A setting's value as people write it."""
+    if isinstance(value, dict):
+        return " ".join(f"{name}={item}" for name, item in value.items()) or "-"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def groups_of(runs: list[Past]) -> list[Group]:
+    """Runs together that differ in their seed alone, in the order in which they were given."""
+    together: dict[str, list[Past]] = {}
+    for run in runs:
+        key = json.dumps(run.settings, sort_keys=True, default=str)
+        together.setdefault(key, []).append(run)
+    kinds = [group[0].settings for group in together.values()]
+    names = [name for name in Recipe.model_fields if _differs(name, kinds)]
+    return [
+        Group({name: kind[name] for name in names if name in kind}, group)
+        for kind, group in zip(kinds, together.values())
+    ]
+
+
+def _differs(name: str, kinds: list[dict[str, Any]]) -> bool:
+    """Whether a setting has more than one value among the groups to which it means something."""
+    return len({json.dumps(kind[name], default=str) for kind in kinds if name in kind}) > 1
