@@ -57,7 +57,11 @@ def test_help_and_version():
         (["train", "--model-option", "seed=3"], 2, "seed is no option of a model"),
         (["train", "--model-option", "width=0"], 2, "outputs must be at least 1, not 0"),
         (["train", "--optimizer", "adam"], 2, "optimizer = 'adam': input should be 'sgd', 'adamw'"),
-        (["train", "--model", "resnet21"], 2, "there is no model 'resnet21'; choose one of mlp"),
+        (
+            ["train", "--model", "resnet21"],
+            2,
+            "there is no model 'resnet21' (did you mean resnet32?); choose one of mlp",
+        ),
         (["train", "--model", "vit_tiny"], 2, "patch 16 does not divide image_size 8"),
         (["train", "--model-option", "width"], 2, "write it as NAME=VALUE"),
         (["train", "--model", "mlp", "--model-option", "hidden=a"], 2, "mlp cannot be made with"),
@@ -124,7 +128,10 @@ def test_train_by_a_recipe_a_preset_and_options(tmp_path):
 def test_runs_get_folders_of_their_own(tmp_path):
     done = [called("train", "--model", "mlp", "--epochs", "1", cwd=tmp_path) for _ in range(2)]
     assert [d.returncode for d in done] == [0, 0]
-    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == ["mlp-rsam-1", "mlp-rsam-2"]
+    assert sorted(p.name for p in (tmp_path / "runs").iterdir()) == [
+        "digits-mlp-rsam-1",
+        "digits-mlp-rsam-2",
+    ]
 
 
 def test_explain_tells_the_step_and_draws_it(tmp_path):

@@ -193,7 +193,7 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped(tmp_path, how):
     if how == signal.SIGINT:
         assert "run the same command to go on" in errors
         assert "Traceback" not in errors
-        assert process.returncode == 1
+        assert process.returncode == 130
     done = command(*COMMAND, str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert f"of {RUNS} runs were finished before and are kept" in done.stdout

@@ -17,22 +17,23 @@ ROOT = Path(__file__).parent.parent
 ROOMS = {
     "rsam_backends": "",
     "files": "",
+    "loading": "",
     "figures": "files",
     "data": "rsam_backends files",
     "algorithms": "rsam_backends",
     "autograd": "rsam_backends",
     "nn": "rsam_backends autograd rsam_ref.algorithms.protocol",
-    "models": "rsam_backends autograd nn",
-    "training": "rsam_backends data algorithms autograd nn models files figures",
+    "models": "rsam_backends autograd nn loading",
+    "training": "rsam_backends data algorithms autograd nn models files figures loading",
     "sharpness": "rsam_backends data algorithms autograd nn models training files figures",
-    "conformance": "rsam_backends algorithms autograd nn files figures",
+    "conformance": "rsam_backends algorithms autograd nn files figures loading",
     "teaching": "rsam_backends data algorithms autograd nn models training files figures"
     " rsam_ref.conformance",  # its door, for the catalogue of findings
     "pytorch": "rsam_backends algorithms data training nn models autograd files figures sharpness",
     "vectors": "rsam_backends algorithms files",
     "jax": "algorithms",
     "commands": "rsam_backends data algorithms autograd nn models training files figures"
-    " sharpness conformance teaching pytorch vectors",
+    " sharpness conformance teaching pytorch vectors loading",
     "rsam_ref": "rsam_backends algorithms autograd nn models",  # the door: the public names
     "__main__": "commands",
 }

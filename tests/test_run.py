@@ -435,7 +435,7 @@ def test_the_vit_preset_has_the_public_code_s_schedules():
         ({"batch_size": 2.5}, "batch_size = 2.5"),
         ({"optimizer": "adam"}, "optimizer = 'adam': input should be 'sgd', 'adamw'"),
         ({"label_noise": 1.5}, "label_noise = 1.5"),
-        ({"rhoo": 1}, "unknown setting rhoo; there are data, image_size"),
+        ({"rhoo": 1}, "unknown setting rhoo .did you mean rho.*; there are data, image_size"),
         ({"seed": -1}, "seed = -1"),
         ({"shards": 2, "accumulate": 2}, "accumulate and shards both share out a mini-batch"),
         ({"model_options": {"seed": 3}}, "seed is no option of a model: it is decided elsewhere"),

@@ -9,7 +9,15 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
-from rsam_ref.commands.terminal import console, errors, fail, progress_bar, say, usage_errors
+from rsam_ref.commands.terminal import (
+    console,
+    errors,
+    fail,
+    interrupted,
+    progress_bar,
+    say,
+    usage_errors,
+)
 
 Option = typer.Option
 PICTURES = (".png", ".svg", ".pdf")
@@ -58,7 +66,7 @@ def check(
 
     Settings are hyper.rho or hyper["rho"]; also lr, momentum, weight_decay, sigma, lam, eta.
 
-    Exit codes: 0 it conforms, 1 it diverges, 2 it could not be checked.
+    Exit codes: 0 it conforms, 1 it diverges, 2 it could not be checked, 130 after Ctrl-C.
     """
     from rsam_ref.conformance import CATALOGUE, BrokenError
     from rsam_ref.conformance.checking import ALGORITHMS
@@ -104,8 +112,7 @@ def check(
         fail(f"could not check {target}: {error}")
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        fail("interrupted; nothing was written")
-        raise typer.Exit(2) from None
+        raise interrupted("interrupted; nothing was written") from None
     if as_json:
         print(report.to_json())
     else:

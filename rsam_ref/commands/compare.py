@@ -10,11 +10,11 @@ import typer
 from rich import box
 from rich.table import Column, Table
 
-from rsam_backends import use_backend
 from rsam_ref.commands.terminal import (
     Backend,
+    choose,
     console,
-    errors,
+    interrupted,
     progress_bar,
     usage_errors,
 )
@@ -75,7 +75,7 @@ def compare(
     from rsam_ref.training.trials import Store, Trial
 
     with usage_errors():
-        use_backend(backend)
+        choose(backend)
         if jobs is not None and jobs < 1:
             raise ValueError(f"--jobs must be at least 1, not {jobs}")
         experiment = Experiment(
@@ -112,12 +112,10 @@ def compare(
         except KeyboardInterrupt:
             progress.stop()
             kept = sum(trial in store.finished for trial in trials)
-            errors.print(
-                f"Interrupted. {kept} of {len(trials)} runs are kept in {store.path}; "
-                "run the same command to go on.",
-                soft_wrap=True,
-            )
-            raise typer.Exit(1) from None
+            raise interrupted(
+                f"interrupted; {kept} of {len(trials)} runs are kept in {store.path}: run the same "
+                "command to go on"
+            ) from None
 
     results = write_results(out, experiment, [store.finished[trial] for trial in trials])
     from rsam_ref.figures import save

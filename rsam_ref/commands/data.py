@@ -17,7 +17,7 @@ from rich.progress import (
 
 from rsam_ref.commands.terminal import (
     console,
-    errors,
+    interrupted,
     say,
     usage_errors,
 )
@@ -62,6 +62,7 @@ def fetch(
                 folder = get(name, into, progress=show)
         except KeyboardInterrupt:
             progress.stop()
-            errors.print("Interrupted. What was downloaded is kept; run the command again.")
-            raise typer.Exit(1) from None
+            raise interrupted(
+                "interrupted; what was downloaded is kept: run the command again"
+            ) from None
     say(f"{name} is in {folder}. Train on it with: rsam-ref train --data {folder}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 
 import rsam_ref
-from rsam_backends import BackendError
 from rsam_ref.commands.terminal import (
     console,
 )
@@ -13,7 +12,7 @@ from rsam_ref.commands.terminal import (
 
 def doctor() -> None:
     """Say which backends work here, on what, and what to do about those that do not."""
-    from rsam_backends import available_backends, current_backend, get_backend
+    from rsam_backends import BackendError, available_backends, current_backend, get_backend
 
     console.print(
         f"rsam-ref {rsam_ref.__version__}, Python {platform.python_version()}, "

@@ -10,9 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from rsam_backends import quiet, use_backend
 from rsam_ref.commands.terminal import (
     Backend,
+    choose,
     console,
     say,
     usage_errors,
@@ -78,7 +78,7 @@ def explain(
     random = {"sigma": sigma, "lam": lam, "seed": seed}
     given: dict[str, Any] = {name: value for name, value in random.items() if value is not None}
     with usage_errors():
-        use_backend(backend)
+        choose(backend)
         if algorithm not in ALGORITHMS and algorithm not in RELATIVES:
             there_are = ", ".join([*ALGORITHMS, *RELATIVES])
             raise ValueError(f"unknown algorithm {algorithm!r}; there are {there_are}")
@@ -93,6 +93,8 @@ def explain(
                 raise ValueError(f"--{option} {path}: give a file ending in {', '.join(kinds)}")
         if algorithm in RELATIVES:
             return _explain_relative(algorithm, rho, save, background == "transparent")
+        from rsam_backends import quiet
+
         with quiet():
             step = two_weights(algorithm=algorithm, rho=rho, **given)
     network = digits_network(algorithm=algorithm)
@@ -138,6 +140,7 @@ def explain(
 
 def _explain_relative(name: str, rho: float, save: Path | None, transparent: bool) -> None:
     """A relative's step on two weights and on the digits network, in tables and in a picture."""
+    from rsam_backends import quiet
     from rsam_ref import figures
     from rsam_ref.algorithms.sam import norm
     from rsam_ref.teaching.relatives import on_digits, on_two_weights, step_figure, vectors_of

@@ -1,17 +1,17 @@
 """The program `rsam-ref`: its commands, and how an error ends.
 
-Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage.
+Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import rsam_ref
-from rsam_backends import BackendError
 from rsam_ref.commands.check import check
 from rsam_ref.commands.compare import compare
 from rsam_ref.commands.data import data
@@ -24,12 +24,25 @@ from rsam_ref.commands.predict import predict
 from rsam_ref.commands.profile import profile
 from rsam_ref.commands.sharpness import sharpness
 from rsam_ref.commands.summary import summary
-from rsam_ref.commands.terminal import console, fail
+from rsam_ref.commands.terminal import console, fail, interrupted
 from rsam_ref.commands.train import train
 from rsam_ref.commands.vectors import vectors
 
+
+class Stoppable(TyperGroup):
+    """Commands that Ctrl-C ends in one line, where they do not say themselves what is kept."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """As every group does, with one line for Ctrl-C."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise interrupted("stopped by Ctrl-C") from None
+
+
 app = typer.Typer(
     name="rsam-ref",
+    cls=Stoppable,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -68,7 +81,7 @@ def main() -> None:
         fail(f"{error.filename}: {what}" if error.filename else what)
     except MemoryError as error:
         fail(f"out of memory ({error}); use smaller batches or models, or fewer --jobs")
-    except (BackendError, ValueError, ArithmeticError, RuntimeError) as error:
+    except (ValueError, ArithmeticError, RuntimeError) as error:
         fail(str(error))
     else:
         return

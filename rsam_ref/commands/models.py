@@ -17,7 +17,8 @@ BATCHES = (1, 32, 128)
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="mlp, cnn, resnet20, vit_tiny, ...")
+        str | None,
+        typer.Argument(metavar="[NAME]", help="mlp, cnn, resnet20, ..., or FILE.py:NAME."),
     ] = None,
     image_size: Annotated[int | None, Option(help="Pixels.  [default: the model's usual]")] = None,
     channels: Annotated[int | None, Option(help="[default: the model's usual]")] = None,
@@ -33,6 +34,7 @@ def models(
     The memory is what a step uses at its peak in float32, the weights among it; measured on a few
     samples and continued to more. The data are not in it.
     """
+    from rsam_ref.loading import is_target, load
     from rsam_ref.models import MODELS
 
     if name is None:
@@ -48,8 +50,9 @@ def models(
             name, image_size=image_size, channels=channels, classes=classes, options=options
         )
     _layers(model, shape)
-    taken = inspect.signature(MODELS[name]).parameters
-    decided = {"shape", "channels", "size", "image_size", "classes", "seed", "dtype"}
+    maker = load(name) if is_target(name) else MODELS[name]
+    taken = inspect.signature(maker).parameters
+    decided = {"shape", "inputs", "channels", "size", "image_size", "classes", "seed", "dtype"}
     told = [
         f"{option}={'-' if p.default is p.empty else p.default}"
         for option, p in taken.items()

@@ -10,12 +10,11 @@ from rich import box
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from rsam_backends import to_host, use_backend
-from rsam_backends.threads import set_threads
 from rsam_ref.commands.terminal import (
     Backend,
     Kernels,
     Threads,
+    choose,
     console,
     name_and_value,
     say,
@@ -56,8 +55,7 @@ def profile(
     from rsam_ref.training import profiling
 
     with usage_errors():
-        use_backend(backend, kernels=kernels)
-        set_threads(threads)
+        choose(backend, kernels, threads)
         if optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {optimizer!r}; there are {', '.join(OPTIMIZERS)}")
         if save is not None and save.suffix.lower() not in PICTURES:
@@ -76,7 +74,7 @@ def profile(
         result = profiling.profile(
             net, chosen, x, y, steps=steps, on_step=lambda: progress.advance(task)
         )
-    size = " x ".join(map(str, to_host(x).shape))
+    size = " x ".join(map(str, x.shape))
     title = f"{model}, {optimizer}, images {size}, on {backend}: {1e3 * result.measured:.2f} ms"
     if save is not None:
         from rsam_ref.figures import save as write

@@ -16,12 +16,12 @@ from rich import box
 from rich.measure import Measurement
 from rich.table import Column, Table
 
-from rsam_backends import use_backend
-from rsam_backends.threads import set_threads
 from rsam_ref.commands.terminal import (
+    INTERRUPTED,
     Backend,
     Kernels,
     Threads,
+    choose,
     console,
     errors,
     fail,
@@ -32,7 +32,7 @@ from rsam_ref.commands.terminal import (
 
 Option = typer.Option
 
-INTERRUPTED = "Interrupted. What was measured is kept; run the same command to go on."
+STOPPED = "Interrupted. What was measured is kept; run the same command to go on."
 
 
 def sharpness(
@@ -142,8 +142,7 @@ def sharpness(
     from rsam_ref.training.trained import load_trained
 
     with usage_errors():
-        use_backend(backend, kernels=kernels)
-        set_threads(threads)
+        choose(backend, kernels, threads)
         if dtype not in ("float32", "float64"):
             raise ValueError(f"--dtype is float32 or float64, not {dtype}")
         if unknown := [name for name in measure or () if name not in MEASURES]:
@@ -198,7 +197,7 @@ def sharpness(
     for line in failed:
         errors.print(line, highlight=False, soft_wrap=True, markup=False)
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(INTERRUPTED if STOPPED in failed else 1)
 
 
 def _networks(targets: list[str], asked: Any, settings: Any) -> list[Any]:
@@ -263,7 +262,7 @@ def _measure(
                     rows.extend(_labelled(label, found))
                 progress.advance(task)
         except KeyboardInterrupt:
-            failed.append(INTERRUPTED)
+            failed.append(STOPPED)
     return rows, failed
 
 

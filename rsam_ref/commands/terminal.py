@@ -44,6 +44,25 @@ def say(message: str) -> None:
     console.print(message, highlight=False, soft_wrap=True, markup=False)
 
 
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it: 128 and the signal's number."""
+
+
+def interrupted(message: str) -> typer.Exit:
+    """What ends a command after Ctrl-C: one line that says what is kept, and the exit code."""
+    fail(message)
+    return typer.Exit(INTERRUPTED)
+
+
+def choose(backend: str, kernels: str | None = None, threads: int | None = None) -> None:
+    """Let arrays live where --backend says. Raises ValueError or BackendError."""
+    from rsam_backends import use_backend
+    from rsam_backends.threads import set_threads
+
+    use_backend(backend, kernels=kernels)
+    set_threads(threads)
+
+
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """Settings that make no sense end in one line and exit code 2; bad data is no such setting."""

@@ -8,14 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from rsam_backends import use_backend
-from rsam_backends.threads import set_threads
 from rsam_ref.commands.terminal import (
     Backend,
     Kernels,
     Threads,
-    errors,
+    choose,
     fail,
+    interrupted,
     name_and_value,
     progress_bar,
     say,
@@ -42,7 +41,9 @@ def train(
     data: Annotated[str | None, Option(help='"digits", or a folder with a data set.')] = None,
     image_size: Annotated[
         int | None,
-        Option(help="Bring pictures to so many pixels.  [default: their own; of files 224]"),
+        Option(
+            help="Bring pictures to so many pixels.  [default: about their own; of files <= 224]"
+        ),
     ] = None,
     augment: Annotated[str | None, Option(help="none, flip, crop-flip or inception.")] = None,
     label_noise: Annotated[float | None, Option(help="Share of labels replaced at random.")] = None,
@@ -54,11 +55,14 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        Option(help="cnn, mlp, resnet18, resnet20, vit_tiny, ..."),
+        Option(help="cnn, mlp, resnet20, vit_tiny, ...: see rsam-ref models; or FILE.py:NAME."),
     ] = None,
     model_option: Annotated[
         list[str] | None,
-        Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable."),
+        Option(
+            metavar="NAME=VALUE",
+            help="Such as patch=4; repeatable. rsam-ref models NAME tells those of a model.",
+        ),
     ] = None,
     init: Annotated[
         str | None,
@@ -105,7 +109,9 @@ def train(
         str | None,
         Option(help="Readings of R-SAM: rsam, stacked, gradient, ball."),
     ] = None,
-    loss: Annotated[str | None, Option(help="cross-entropy or sigmoid.")] = None,
+    loss: Annotated[
+        str | None, Option(help="cross-entropy, sigmoid, or your own as FILE.py:NAME.")
+    ] = None,
     epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, Option(help="Samples a step.")] = None,
     shards: Annotated[
@@ -123,7 +129,9 @@ def train(
     log_every: Annotated[int | None, Option(help="Steps between rows of the metrics.")] = None,
     evaluate_every: Annotated[
         float | None,
-        Option(help="Epochs between tests.  [default: 1, or a tenth of the run]"),
+        Option(
+            help="Epochs between tests.  [default: 1, a tenth of the run, or more for long tests]"
+        ),
     ] = None,
     checkpoint_every: Annotated[
         int | None,
@@ -153,8 +161,7 @@ def train(
             say(f"{name:18} {recipe.preset(name)[1]['about']}")
         return
     with usage_errors():
-        use_backend(backend, kernels=kernels)
-        set_threads(threads)
+        choose(backend, kernels, threads)
         if resume is not None:
             if given or file or preset or out or model_option or optimizer_option:
                 raise ValueError("--resume goes on with the recipe in the folder; drop the others")
@@ -179,6 +186,7 @@ def _start(
 ) -> Any:
     """A new run, with what it is printed. Raises ValueError for settings that make no sense."""
     from rsam_ref.algorithms.relatives import RELATIVES
+    from rsam_ref.loading import absolute, is_target
     from rsam_ref.training import recipe
     from rsam_ref.training.run import Run
 
@@ -193,16 +201,16 @@ def _start(
                 say(f"  {title}: {line}")
     if file is not None:
         settings = recipe.read(file)
-    for name, of in (("model", "model_options"), ("optimizer", "optimizer_options")):
-        if name in given and given[name] != settings.get(name):
-            settings.pop(of, None)  # they were another one's
-    settings |= given
+    settings = recipe.over(settings, given)
     chosen = recipe.check(settings, str(file or "train"))
     for name, values in options.items():
         if values:
             settings[name] = getattr(chosen, name) | values
     if chosen.data != "digits":
         settings["data"] = str(Path(chosen.data).resolve())
+    for name in ("model", "loss"):
+        if is_target(target := getattr(chosen, name)):
+            settings[name] = absolute(target)
     if chosen.init is not None:
         settings["init"] = str(Path(chosen.init).resolve())
     chosen = recipe.check(settings, str(file or "train"))
@@ -214,7 +222,7 @@ def _start(
             f"--{unused[0].replace('_', '-')} means nothing to "
             f"--optimizer {chosen.optimizer}{around}{remedy}"
         )
-    folder = out or _new_folder(preset or f"{chosen.model}-{chosen.optimizer}")
+    folder = out or _new_folder(preset or _name(chosen))
     if not chosen.skip_damaged:
         return Run.start(folder, chosen)
     with progress_bar() as progress:
@@ -224,6 +232,13 @@ def _start(
             chosen,
             lambda done, total: progress.update(task, completed=done, total=total),
         )
+
+
+def _name(recipe: Any) -> str:
+    """What a run is called if it is given no name: its data, model and optimizer."""
+    from rsam_ref.loading import name_in
+
+    return f"{Path(recipe.data).stem}-{name_in(recipe.model)}-{recipe.optimizer}"
 
 
 def _new_folder(name: str) -> Path:
@@ -238,18 +253,28 @@ def _resume(folder: Path) -> Any:
     run = Run.resume(folder)
     for error in run.damaged:
         fail(f"{error}; going back to the checkpoint before it")
+    if run.step == run.steps and (folder / "model.safetensors").exists():
+        say(
+            f"{folder} is finished: it has trained for all of its {run.steps} steps. To train its "
+            f"model further, begin another run from it: rsam-ref train --init {folder} ..."
+        )
+        run.close()
+        raise typer.Exit
+    for path in run.changed_code:
+        say(f"{path} is another than before: from here on the run is what it says now.")
     say(f"Going on at step {run.step} of {run.steps} in {folder}.")
     return run
 
 
 def _go(run: Any) -> None:
+    from rsam_ref.loading import name_in
     from rsam_ref.training.recipe import UNUSED
 
     recipe = run.recipe
     low = "" if recipe.rho_low is None else f"{recipe.rho_low:g} to "
     radius = "" if "rho" in UNUSED[recipe.optimizer] else f" with rho {low}{recipe.rho:g}"
     say(
-        f"{recipe.model} with {run.model.weights.flat.size:,} weights on {run.data.name}: "
+        f"{name_in(recipe.model)} with {run.model.weights.flat.size:,} weights on {run.data.name}: "
         f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
         f"{recipe.optimizer}{radius}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
     )
@@ -278,15 +303,20 @@ def _go(run: Any) -> None:
                     highlight=False,
                 )
 
-        done = run.go(on_step=lambda step: progress.update(task, completed=step), on_row=show)
+        try:
+            done = run.go(on_step=lambda step: progress.update(task, completed=step), on_row=show)
+        except KeyboardInterrupt:  # a second one, in the middle of a step or of the last files
+            progress.stop()
+            kept = f"{run.saved} is kept" if run.saved else "no checkpoint was written yet"
+            raise interrupted(
+                f"stopped at once: what was done since the last checkpoint is lost; {kept}. Go on "
+                f"with: rsam-ref train --resume {run.folder}"
+            ) from None
     if not done:
-        errors.print(
-            f"Stopped after step {run.step} of {run.steps}, which is kept. "
-            f"Go on with: rsam-ref train --resume {run.folder}",
-            highlight=False,
-            soft_wrap=True,
+        raise interrupted(
+            f"stopped after step {run.step} of {run.steps}, which is kept. Go on with: "
+            f"rsam-ref train --resume {run.folder}"
         )
-        raise typer.Exit(1)
     say(
         f"Trained for {run.seconds:.0f} s. Wrote metrics.jsonl, metrics.csv, curves.png, "
         f"model.safetensors and checkpoints/ to {run.folder}/"

@@ -13,8 +13,8 @@ from rsam_backends import Stream
 from rsam_ref.data.augment import AUGMENTATIONS
 from rsam_ref.data.digits import digits
 from rsam_ref.data.errors import DataError
-from rsam_ref.data.look import look
-from rsam_ref.data.pictures import IMAGE_SIZE, PictureSamples
+from rsam_ref.data.look import look, size_of
+from rsam_ref.data.pictures import PictureSamples
 from rsam_ref.data.recognise import read_source
 from rsam_ref.data.samples import ArraySamples, Samples, Source, channel_statistics
 
@@ -66,8 +66,8 @@ def load_dataset(
     Parameters
     ----------
     image_size:
-        Images become squares of so many pixels; 224 for encoded pictures if not given, as stored
-        for the others.
+        Images become squares of so many pixels. If not given: as stored for arrays; of encoded
+        pictures about as many as these have on their short side, at most 224.
     augment:
         Of training samples. "flip": half of them swapped left for right. "crop-flip": shifted by up
         to 4 pixels, the border filled with the mean pixel, and flipped (He et al., CVPR 2016).
@@ -111,7 +111,10 @@ def load_dataset(
     train: Samples
     test: Samples
     if (pictures := source.pictures) is not None:
-        size = image_size or IMAGE_SIZE
+        size = image_size
+        if size is None:
+            size, told = size_of(pictures, source.train[0])
+            notes += told
         notes += look(pictures, items, bits)
         train = PictureSamples(pictures, *source.train, augment, size, bits or 16)
         test = PictureSamples(pictures, *source.test, "none", size, bits or 16)

@@ -1,4 +1,4 @@
-"""A look at a few pictures of a set before it is used: what about them would surprise.
+"""A look at a few pictures of a set before it is used: their size, and what would surprise.
 
 Values of 10 or 12 bits in 16-bit files, which come out nearly black; parts that are transparent,
 whose hidden colours are not shown. Imported by `dataset`.
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.data.augment import pillow
-from rsam_ref.data.pictures import deep_grey, see_through
+from rsam_ref.data.pictures import IMAGE_SIZE, deep_grey, see_through
 from rsam_ref.data.samples import Pictures
 
 LOOKED_AT = 32
@@ -19,7 +19,7 @@ LOOKED_AT = 32
 
 def look(pictures: Pictures, names: np.ndarray, bits: int | None) -> list[str]:
     """Notes on some of the pictures, spread evenly over all. What cannot be read is passed over."""
-    some = names[np.unique(np.linspace(0, len(names) - 1, LOOKED_AT).astype(int))]
+    some = _spread(names)
     deepest, clear = 0, 0
     for name in some:
         try:
@@ -45,6 +45,35 @@ def look(pictures: Pictures, names: np.ndarray, bits: int | None) -> list[str]:
             "laid on white, and the colours stored under them are not shown"
         )
     return notes
+
+
+def size_of(pictures: Pictures, names: np.ndarray) -> tuple[int, list[str]]:
+    """The pixels that a set's pictures are brought to if nobody says, and a note that tells it.
+
+    IMAGE_SIZE, or of smaller pictures what is nearest to their short side among the multiples of 8
+    (from 64 on of 16), which all models take. The middle one of some decides.
+    """
+    sides = []
+    for name in _spread(names):
+        try:
+            with pillow().open(pictures.open(name)) as image:
+                sides.append(min(image.size))
+        except Exception:  # damaged: told when it is used, or left out before
+            continue
+    side = int(np.median(sides)) if sides else IMAGE_SIZE
+    if side >= IMAGE_SIZE - 8:
+        return IMAGE_SIZE, []
+    multiple = 8 if side < 64 else 16
+    size = max(8, round(side / multiple) * multiple)
+    return size, [
+        f"pictures are brought to {size} x {size} pixels, as the middle one of {len(sides)} has "
+        f"{side} on its short side; image_size gives another"
+    ]
+
+
+def _spread(names: np.ndarray) -> np.ndarray:
+    """Some of them, spread evenly over all."""
+    return names[np.unique(np.linspace(0, len(names) - 1, LOOKED_AT).astype(int))]
 
 
 def _has_hidden(image: Any) -> bool:

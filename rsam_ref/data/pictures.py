@@ -21,7 +21,7 @@ from rsam_ref.data.samples import Images, Pictures
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
 """Files called so are taken for pictures unopened; others are looked into."""
 
-IMAGE_SIZE = 224  # if none is asked for
+IMAGE_SIZE = 224  # the largest if none is asked for
 # Mean and deviation of ImageNet's red, green and blue: the constants that are used everywhere.
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)

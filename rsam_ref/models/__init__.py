@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from rsam_ref.loading import did_you_mean, is_target
+from rsam_ref.models.own import own_model
 from rsam_ref.models.resnet import (
     cifar_resnet,
     imagenet_resnet,
@@ -33,6 +35,7 @@ __all__ = [
     "imagenet_resnet",
     "make_model",
     "mlp",
+    "own_model",
     "resnet18",
     "resnet20",
     "resnet32",
@@ -76,10 +79,16 @@ def make_model(
 
     ``options`` are those of the model's own function that are not given here already, such as
     ``hidden`` (mlp), ``width`` (cnn), ``stem`` (resnet18), ``depth`` and ``dropout`` (wide_resnet),
-    ``patch`` and ``pool`` (vit_tiny).
+    ``patch`` and ``pool`` (vit_tiny). A name such as "FILE.py:NAME" is that of a function or class
+    of one's own: see `own_model`.
     """
+    if is_target(name):
+        return own_model(name, shape=shape, classes=classes, seed=seed, dtype=dtype, **options)
     if name not in MODELS:
-        raise ValueError(f"there is no model {name!r}; choose one of {', '.join(MODELS)}")
+        raise ValueError(
+            f"there is no model {name!r}{did_you_mean(name, MODELS)}; choose one of "
+            f"{', '.join(MODELS)}, or give your own as FILE.py:NAME"
+        )
     if len(shape) != 3:
         raise ValueError(f"{name}: shape is (channels, height, width), not {shape}")
     channels, height, width = shape

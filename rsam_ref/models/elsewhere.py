@@ -10,6 +10,8 @@ import itertools
 import math
 from typing import Any
 
+from rsam_ref.loading import is_target, name_in
+
 TIMM = {"vit_tiny": (192, 3), "vit_small": (384, 6), "vit_base": (768, 12)}
 """Widths and heads."""
 
@@ -27,6 +29,8 @@ def in_pytorch(
         return _cnn(shape, classes, **options)
     if name in ("resnet18", "resnet50") and options.get("width", 64) == 64:
         return _torchvision(name, shape[0], classes, options.get("stem", "imagenet"))
+    if is_target(name):
+        return [f"model = ...  # your own {name_in(name)}, written in PyTorch with the same names"]
     if name in TIMM:
         return _timm(name, shape, classes, **options)
     return _by_file(name, classes, options)

@@ -258,11 +258,11 @@ def make(
     """A model by name, and the shape (C, H, W) of its images.
 
     What is not given is as usual for the model: 1 x 28 x 28 for mlp and cnn, 3 x 32 x 32 for the
-    networks of CIFAR, 3 x 224 x 224 for those of ImageNet.
+    networks of CIFAR and for one's own, 3 x 224 x 224 for those of ImageNet.
     """
     if name in ("mlp", "cnn"):
         usual = 1, 28
-    elif name in ("resnet20", "resnet32", "resnet56", "wide_resnet", "wrn28_10"):
+    elif name in ("resnet20", "resnet32", "resnet56", "wide_resnet", "wrn28_10") or ":" in name:
         usual = 3, 32
     else:
         usual = 3, 224

@@ -7,6 +7,7 @@ that it ran with. The names are the same everywhere.
 from __future__ import annotations
 
 import math
+import re
 import tomllib
 from collections.abc import Callable, Collection
 from functools import partial
@@ -14,8 +15,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from rsam_backends import xp
 from rsam_ref.algorithms.base import SGD, AdamW
 from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
@@ -32,6 +34,7 @@ from rsam_ref.algorithms.schedules import (
 from rsam_ref.autograd.ops_nn import cross_entropy, sigmoid_cross_entropy
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.data import Dataset, Inputs, load_dataset
+from rsam_ref.loading import did_you_mean, file_of, fingerprint, is_target, load
 from rsam_ref.models import make_model
 from rsam_ref.nn.module import Module
 
@@ -48,6 +51,19 @@ class RecipeError(ValueError):
     """A recipe that cannot be run. The message names the setting."""
 
 
+LOSSES = ("cross-entropy", "sigmoid")
+
+
+def _a_loss(name: str) -> str:
+    """The name of a loss, as it is. Raises ValueError for one that is none."""
+    if name not in LOSSES and not is_target(name):
+        raise ValueError(f"there are {', '.join(LOSSES)}, or give your own as FILE.py:NAME")
+    return name
+
+
+Loss = Annotated[str, AfterValidator(_a_loss)]
+
+
 class Recipe(BaseModel):
     """The settings of a run, checked."""
 
@@ -56,7 +72,7 @@ class Recipe(BaseModel):
     data: str = "digits"
     """The embedded digits, or a folder: IDX files, CIFAR, arrays, parquet, train/<class>/*.jpg."""
     image_size: Count | None = None
-    """Height and width that pictures are brought to; None for their own, of files for 224."""
+    """Height and width that pictures are brought to; None for about their own, at most 224."""
     augment: Literal["none", "flip", "crop-flip", "inception"] = "none"
     label_noise: Share = 0.0
     """Share of training labels replaced at random."""
@@ -68,6 +84,7 @@ class Recipe(BaseModel):
     """Look at every picture before the first step, and leave out those that cannot be read."""
 
     model: str = "cnn"
+    """One of ours by name, or FILE.py:NAME: `models.own_model`."""
     model_options: dict[str, Any] = {}
     """What else the model's function takes, such as patch = 4 for a vit."""
     init: str | None = None
@@ -129,7 +146,8 @@ class Recipe(BaseModel):
     lam: Positive = 2.0
     variant: Literal["rsam", "stacked", "gradient", "ball"] = "rsam"
 
-    loss: Literal["cross-entropy", "sigmoid"] = "cross-entropy"
+    loss: Loss = "cross-entropy"
+    """cross-entropy, sigmoid, or FILE.py:NAME: a function of scores (N, C) and labels (N,)."""
     label_smoothing: Share = 0.0
     epochs: Count = 10
     batch_size: Count = 128
@@ -194,9 +212,15 @@ def check(settings: dict[str, Any], source: str) -> Recipe:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "settings"
         if first["type"] == "extra_forbidden":
-            known = ", ".join(Recipe.model_fields)
-            raise RecipeError(f"{source}: unknown setting {name}; there are {known}") from None
-        message = first["msg"][:1].lower() + first["msg"][1:]
+            raise RecipeError(
+                f"{source}: unknown setting {name}{did_you_mean(name, Recipe.model_fields)}; there "
+                f"are {', '.join(Recipe.model_fields)}"
+            ) from None
+        message = first["msg"].removeprefix("Value error, ")
+        message = message[:1].lower() + message[1:]
+        if first["type"] == "literal_error":
+            allowed = re.findall("'([^']+)'", first["ctx"]["expected"])
+            message += did_you_mean(str(first["input"]), allowed)
         raise RecipeError(f"{source}: {name} = {first['input']!r}: {message}") from None
     if own := sorted(recipe.model_options.keys() & {"name", "shape", "classes", "seed", "dtype"}):
         raise RecipeError(f"{source}: {own[0]} is no option of a model: it is decided elsewhere")
@@ -231,11 +255,26 @@ def _own_radius(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The settings in a TOML file. Raises OSError, or RecipeError for one that is no TOML."""
+    """The settings in a TOML file, over those of the ``preset`` that it may name.
+
+    Raises OSError, or RecipeError for one that is no TOML.
+    """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML: {error}") from None
+    if "preset" not in settings:
+        return settings
+    return over(preset(str(settings.pop("preset")))[0], settings)
+
+
+def over(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Settings with others ``given`` in their place; options go with what they are options of."""
+    kept = dict(settings)
+    for name, of in (("model", "model_options"), ("optimizer", "optimizer_options")):
+        if name in given and given[name] != settings.get(name):
+            kept.pop(of, None)  # they were another one's
+    return kept | given
 
 
 def write(recipe: Recipe) -> bytes:
@@ -251,7 +290,10 @@ def presets() -> list[str]:
 def preset(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """A preset's settings, and its notes: ``about``, what is ``known``, what is our ``choice``."""
     if name not in presets():
-        raise RecipeError(f"unknown preset {name!r}; there are {', '.join(presets())}")
+        raise RecipeError(
+            f"unknown preset {name!r}{did_you_mean(name, presets())}; there are "
+            f"{', '.join(presets())}"
+        )
     settings = read(PRESETS / f"{name}.toml")
     return settings, settings.pop("notes")
 
@@ -300,11 +342,59 @@ def model_for(
 
 def loss_function(recipe: Recipe) -> Callable[..., Tensor]:
     """A function of scores and labels."""
+    if recipe.loss != "cross-entropy" and recipe.label_smoothing:
+        raise RecipeError(f"label_smoothing goes with loss = cross-entropy, not with {recipe.loss}")
     if recipe.loss == "sigmoid":
-        if recipe.label_smoothing:
-            raise RecipeError("label_smoothing goes with loss = cross-entropy, not with sigmoid")
         return sigmoid_cross_entropy
+    if is_target(recipe.loss):
+        return _own_loss(recipe.loss)
     return partial(cross_entropy, label_smoothing=recipe.label_smoothing)
+
+
+def _own_loss(target: str) -> Callable[..., Tensor]:
+    """A loss of one's own, which is asked for one number for every mini-batch."""
+    function = load(target)
+    if not callable(function) or isinstance(function, type):
+        raise RecipeError(f"{target} is a {type(function).__name__}, not a function")
+
+    def loss(scores: Tensor, labels: Tensor) -> Tensor:
+        value = function(scores, labels)
+        if not isinstance(value, Tensor) or value.shape != ():
+            got = f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__
+            raise RecipeError(
+                f"{target} gives {got}, where one number, the mean over the mini-batch as a "
+                "Tensor, should be"
+            )
+        return value
+
+    return loss
+
+
+def try_loss(recipe: Recipe, classes: int) -> None:
+    """Raise RecipeError, before anything is written, for a loss of one's own that fails."""
+    if not is_target(recipe.loss):
+        return
+    scores = Tensor(xp.zeros((2, classes), dtype=recipe.dtype))
+    labels = Tensor(xp.asarray([0, classes - 1]))
+    try:
+        loss_function(recipe)(scores, labels)
+    except RecipeError:
+        raise
+    except Exception as error:  # of code that is not ours
+        raise RecipeError(
+            f"{recipe.loss}, given scores (2, {classes}) and labels (2,), raised "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def code(recipe: Recipe) -> dict[str, str]:
+    """The files of one's own code that a run is made of, and their fingerprints."""
+    found = {}
+    for target in (recipe.model, recipe.loss):
+        path = file_of(target) if is_target(target) else None
+        if path is not None and (told := fingerprint(target)) is not None:
+            found[str(path)] = told
+    return found
 
 
 def learning_rate(recipe: Recipe, steps: int) -> Schedule:
@@ -370,7 +460,20 @@ def _relative(recipe: Recipe, base: Optimizer, rho: float | Schedule) -> Optimiz
         raise RecipeError(f"{recipe.optimizer}: {error}") from None
 
 
-def steps_between_tests(recipe: Recipe, per_epoch: int) -> int:
-    """Steps from one evaluation to the next."""
-    epochs = recipe.evaluate_every or min(1.0, recipe.epochs / 10)
-    return max(1, math.ceil(epochs * per_epoch))
+TESTING = 0.25
+"""If nothing is asked for, tests take no more than this share of the time of training."""
+
+
+def steps_between_tests(recipe: Recipe, data: Dataset, per_epoch: int) -> int:
+    """Steps from one evaluation to the next.
+
+    If the recipe does not say, a test follows every epoch, and there are ten in a run at least; but
+    fewer where the test samples are many beside those that are trained on. A gradient is reckoned
+    as three evaluations, and a step as one gradient or two.
+    """
+    if recipe.evaluate_every is not None:
+        return max(1, math.ceil(recipe.evaluate_every * per_epoch))
+    usual = max(1, math.ceil(min(1.0, recipe.epochs / 10) * per_epoch))
+    gradients = 1 if recipe.optimizer in ("sgd", "adamw") else 2
+    of_a_step = 3 * gradients * len(data.train) / per_epoch
+    return max(usual, math.ceil(len(data.test) / (TESTING * of_a_step)))

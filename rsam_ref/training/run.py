@@ -32,6 +32,7 @@ from rsam_backends import current_backend, to_device
 from rsam_ref.data import DamagedImage, find_damaged
 from rsam_ref.data.feed import Feed, in_order
 from rsam_ref.files import write_whole
+from rsam_ref.loading import name_in
 from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.nn.objective import Objective, objective
 from rsam_ref.nn.recompute import recompute_blocks
@@ -72,6 +73,7 @@ class Run:
         self.pending: list[list[float]] = []  # the losses of the steps since the last row
         self.saved: Path | None = None
         self.new_head: tuple[str, ...] = ()  # what ``init`` did not give, of other classes
+        self.changed_code: list[str] = []  # files of one's own that are others than before
         self.damaged: list[checkpoint.CheckpointError] = []
 
     # Beginning
@@ -116,6 +118,7 @@ class Run:
             )
         damaged = find_damaged(settings.data, on_picture) if settings.skip_damaged else {}
         run = cls(folder, settings, damaged)
+        recipe.try_loss(settings, len(run.data.classes))
         if settings.init is not None:
             run.new_head = load_weights(run.model, settings.init, new_head=True).new
         folder.mkdir(parents=True, exist_ok=True)
@@ -143,6 +146,7 @@ class Run:
             described = {}
             if (folder / "run.json").exists():
                 described = _read_json(folder / "run.json")
+                run.changed_code = run._changed_code(described)
             if checkpoint.newest_first(folder / "checkpoints"):
                 run._restore()
             run.metrics = Metrics(folder, run.step)
@@ -171,6 +175,11 @@ class Run:
         self.pending = state["pending"]
         self.saved = path
 
+    def _changed_code(self, described: dict[str, Any]) -> list[str]:
+        """The files of the model and the loss that are not those of the session before."""
+        before = described.get("sessions", [{}])[-1].get("code", {})
+        return [path for path, told in recipe.code(self.recipe).items() if before.get(path) != told]
+
     def _describe(self, before: dict[str, Any]) -> None:
         """Write run.json: what ran, on what, and every time it was started or resumed."""
         session = {
@@ -183,6 +192,8 @@ class Run:
             "backend": current_backend().name,
             **current_backend().describe(),
         }
+        if code := recipe.code(self.recipe):
+            session["code"] = code
         described = {
             "seed": self.recipe.seed,
             "parameters": int(self.model.weights.flat.size),
@@ -216,7 +227,7 @@ class Run:
         """
         settings = self.recipe
         board = self._tensorboard() if settings.tensorboard else None
-        tests = recipe.steps_between_tests(settings, self.per_epoch)
+        tests = recipe.steps_between_tests(settings, self.data, self.per_epoch)
         saves = settings.checkpoint_every or self.per_epoch
         self.model.train()
         try:
@@ -248,11 +259,15 @@ class Run:
                 f"{damage.path}: {damage.what}. {self._stopped}. {self._way_out(damage)}"
             ) from None
         finally:
-            self.feed.close()
             if board is not None:
                 board.close()
-            self.lock.release()
+            self.close()
         return self.step == self.steps
+
+    def close(self) -> None:
+        """Let others into the folder. `go` does so at its end."""
+        self.feed.close()
+        self.lock.release()
 
     @property
     def _stopped(self) -> str:
@@ -353,10 +368,11 @@ class Run:
         from rsam_ref.figures import save
         from rsam_ref.training.figures import curves_figure
 
-        model = to_bytes(self.model.state_dict(), {"model": self.recipe.model})
-        write_whole(self.folder / "model.safetensors", model)
+        weights = to_bytes(self.model.state_dict(), {"model": self.recipe.model})
+        write_whole(self.folder / "model.safetensors", weights)
         self.metrics.write_csv()
-        title = f"{self.recipe.model} on {self.data.name}, {self.recipe.optimizer}"
+        model = name_in(self.recipe.model)
+        title = f"{model} on {self.data.name}, {self.recipe.optimizer}"
         save(curves_figure(self.metrics.rows, title), self.folder / "curves.png")
 
 

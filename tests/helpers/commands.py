@@ -30,7 +30,7 @@ def started(*arguments, **options) -> subprocess.Popen[str]:
     background, which has its jobs ignore it."""
     hearing = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "from rsam_ref.commands.main import main; main()"
+        "from rsam_ref.__main__ import main; main()"
     )
     program = [sys.executable, "-c", hearing]
     return subprocess.Popen([*program, *map(str, arguments)], text=True, **options)

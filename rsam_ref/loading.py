@@ -1,0 +1,107 @@
+"""Names: code of one's own as "FILE.py:NAME" or "package.module:NAME", and what was meant."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+
+class LoadError(ValueError):
+    """Code that is not there or cannot be loaded. The message says which, and why."""
+
+
+def is_target(text: str) -> bool:
+    """Whether a name tells where code is to be found, and is none of ours."""
+    return ":" in text
+
+
+def file_of(target: str) -> Path | None:
+    """The file of "FILE.py:NAME"; None for a module's."""
+    place = target.rpartition(":")[0]
+    return Path(place) if place.endswith(".py") else None
+
+
+def absolute(target: str) -> str:
+    """The same target from any folder."""
+    path = file_of(target)
+    return target if path is None else f"{path.resolve()}:{target.rpartition(':')[2]}"
+
+
+def name_in(target: str) -> str:
+    """The NAME of a target."""
+    return target.rpartition(":")[2]
+
+
+def fingerprint(target: str) -> str | None:
+    """SHA-256, its first 16 hex digits, of the file of a target; None for a module's."""
+    path = file_of(target)
+    if path is None or not path.is_file():
+        return None
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known name that is nearest to a wrong one, in words; nothing where none is near."""
+    close = get_close_matches(name, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def load(target: str, before: Callable[[str], Any] = lambda text: None) -> Any:
+    """What is called NAME in a file or a module, which is run.
+
+    ``before`` is called with a file's text before it is run. Raises LoadError.
+    """
+    place, colon, name = target.rpartition(":")
+    if not colon or not place or not name:
+        raise LoadError(f"{target!r}: write FILE.py:NAME or package.module:NAME")
+    try:
+        module = (
+            _from_file(Path(place), before)
+            if place.endswith(".py")
+            else importlib.import_module(place)
+        )
+    except (LoadError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        where = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+        raise LoadError(
+            f"{place} cannot be loaded: {type(error).__name__}: {error}{where}"
+        ) from error
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            names = sorted(n for n, v in vars(module).items() if callable(v) and n[0] != "_")
+            there = f"; there are {', '.join(names)}" if names else ""
+            raise LoadError(f"{place} has no {name!r}{there}")
+        found = getattr(found, part)
+    return found
+
+
+def _from_file(path: Path, before: Callable[[str], Any]) -> Any:
+    if not path.is_file():
+        raise LoadError(f"there is no file {path}")
+    before(path.read_text(encoding="utf-8", errors="replace"))
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # for its imports of its neighbours
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    known = sys.modules.get(path.stem)
+    sys.modules[path.stem] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if known is None:
+            del sys.modules[path.stem]
+        else:
+            sys.modules[path.stem] = known
+        raise
+    return module
