@@ -15,52 +15,67 @@ from rsam_ref.commands.terminal import (
     choose,
     console,
     interrupted,
+    name_and_value,
     progress_bar,
+    say,
     usage_errors,
 )
 
+Option = typer.Option
+
 
 def compare(
-    out: Annotated[Path, typer.Option(help="The folder for results and finished runs.")] = Path(
+    out: Annotated[Path, Option(help="The folder for results and finished runs.")] = Path(
         "runs/compare"
     ),
     quick: Annotated[
-        bool, typer.Option("--quick", help="Fewer radii, seeds and epochs: under a minute.")
+        bool, Option("--quick", help="Fewer radii, seeds and epochs: under a minute.")
     ] = False,
+    data: Annotated[str, Option(help='"digits", or a folder with a data set.')] = "digits",
+    image_size: Annotated[
+        int | None, Option(help="Bring pictures to so many pixels.  [default: about their own]")
+    ] = None,
+    limit: Annotated[
+        int | None, Option(help="Train on so many samples, choose with half as many.")
+    ] = None,
+    model: Annotated[str, Option(help="mlp, cnn, resnet20, ..., or FILE.py:NAME.")] = "mlp",
+    model_option: Annotated[
+        list[str] | None,
+        Option(metavar="NAME=VALUE", help="Such as width=16; repeatable."),
+    ] = None,
     method: Annotated[
         list[str] | None,
-        typer.Option(
+        Option(
             help="sgd, sam, sam2, noise, rsam, or one of SAM's relatives; repeat for several."
             "  [default: the first five]"
         ),
     ] = None,
     rho: Annotated[
         list[float] | None,
-        typer.Option(help="A radius to try; repeat for several.  [default: nine from 0.1 to 1.3]"),
+        Option(help="A radius to try; repeat for several.  [default: nine from 0.1 to 1.3]"),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(help="Seeds for every setting.  [default: 5; quick: 3]")
+        int | None, Option(help="Seeds for every setting.  [default: 5; quick: 3]")
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(help="Epochs of every run.  [default: 60; quick: 40]")
+        int | None, Option(help="Epochs of every run.  [default: 60; quick: 40]")
     ] = None,
     label_noise: Annotated[
-        float, typer.Option(help="Share of training labels replaced at random, 0 to 1.")
+        float, Option(help="Share of training labels replaced at random, 0 to 1.")
     ] = 0.4,
-    sigma: Annotated[float, typer.Option(help="R-SAM's noise scale at the start of a run.")] = 1e-3,
-    lam: Annotated[
-        float, typer.Option(help="R-SAM's weight of the gradient against the draw.")
-    ] = 2.0,
-    jobs: Annotated[
-        int | None, typer.Option(help="Processes at a time.  [default: one a core]")
-    ] = None,
+    lr: Annotated[float, Option(help="Of all methods but sgd, whose it is to be tuned.")] = 0.1,
+    batch_size: Annotated[int, Option(help="Samples a step.")] = 64,
+    sigma: Annotated[float, Option(help="R-SAM's noise scale at the start of a run.")] = 1e-3,
+    lam: Annotated[float, Option(help="R-SAM's weight of the gradient against the draw.")] = 2.0,
+    jobs: Annotated[int | None, Option(help="Processes at a time.  [default: one a core]")] = None,
     backend: Backend = "numpy",
 ) -> None:
-    """Compare SGD, SAM, 2-step SAM, noise alone and R-SAM on handwritten digits.
+    """Compare SGD, SAM, 2-step SAM, noise alone and R-SAM on handwritten digits, or on your data.
 
     Each method's one setting (rho, sigma or the learning rate) is tuned over equally many values on
     validation samples. Ctrl-C keeps the finished runs; the same command goes on from them.
     """
+    from rsam_ref.loading import absolute, is_target, name_in
     from rsam_ref.training.comparison import (
         ALL_METHODS,
         METHODS,
@@ -71,6 +86,7 @@ def compare(
         plan,
         write_results,
     )
+    from rsam_ref.training.problem import problem_on
     from rsam_ref.training.processes import carry_out
     from rsam_ref.training.trials import Store, Trial
 
@@ -83,13 +99,27 @@ def compare(
             epochs=epochs if epochs is not None else 40 if quick else 60,
             sigma=sigma,
             lam=lam,
+            lr=lr,
+            batch_size=batch_size,
             backend=backend,
+            problem=problem_on(
+                data if data == "digits" else str(Path(data).resolve()),
+                model=absolute(model) if is_target(model) else model,
+                model_options=dict(map(name_and_value, model_option or [])),
+                image_size=image_size,
+                limit=limit,
+            ),
         )
         rhos = rho or list(QUICK_RHOS if quick else RHOS)
         seeds = seeds if seeds is not None else 3 if quick else 5
         trials = plan(method or list(METHODS), rhos, seeds)
     out.mkdir(parents=True, exist_ok=True)
     store = Store(out / "runs.jsonl", experiment)
+    say(
+        f"{len(trials)} runs of {name_in(model)} on {data}: {experiment.steps:,} steps each, on "
+        f"{experiment.problem.samples:,} samples, with {100 * label_noise:g} % of the labels "
+        "replaced at random"
+    )
     done = sum(trial in store.finished for trial in trials)
     if done:
         console.print(f"{done} of {len(trials)} runs were finished before and are kept.")

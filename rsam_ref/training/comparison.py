@@ -1,4 +1,4 @@
-"""The main job: SGD, SAM, k-step SAM, noise alone and R-SAM on handwritten digits, compared fairly.
+"""The main job: SGD, SAM, k-step SAM, noise alone and R-SAM, compared fairly on one problem.
 
 Every method has one setting that is tuned, over equally many values, on validation samples: the
 radius rho of SAM and R-SAM, the scale sigma of the noise alone, the learning rate of SGD. All else
@@ -15,20 +15,19 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rsam_backends import use_backend
-from rsam_ref import models
 from rsam_ref.algorithms.base import SGD
 from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
 from rsam_ref.algorithms.relatives import RELATIVES, Relative, make
 from rsam_ref.algorithms.schedules import cosine, rsam_sigma
-from rsam_ref.data import digits_split
 from rsam_ref.files import write_whole
 from rsam_ref.training.loop import DivergedError, evaluate, train
+from rsam_ref.training.problem import Problem
 from rsam_ref.training.statistics import mean, paired_interval, spread
 from rsam_ref.training.trials import Trial
 
@@ -49,6 +48,7 @@ class Experiment:
     sigma: float = 1e-3
     lam: float = 2.0
     backend: str = "numpy"
+    problem: Problem = field(default_factory=Problem)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -63,8 +63,8 @@ class Experiment:
 
     @property
     def steps(self) -> int:
-        """Steps of one run: half of the 1,797 digits are trained on."""
-        return self.epochs * math.ceil(898 / self.batch_size)
+        """Steps of one run."""
+        return self.epochs * math.ceil(self.problem.samples / self.batch_size)
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,8 @@ def execute(experiment: Experiment, trial: Trial) -> dict[str, Any]:
     """Train and evaluate one trial; the record that goes into ``runs.jsonl``."""
     use_backend(experiment.backend)
     start = time.perf_counter()
-    split = digits_split(trial.seed, experiment.label_noise)
-    model = models.mlp([64, *experiment.hidden, 10], seed=trial.seed)
+    split = experiment.problem.split(trial.seed, experiment.label_noise)
+    model = experiment.problem.make(trial.seed, experiment.hidden)
     h = hyperparameters(experiment, trial)
     base = SGD(
         cosine(h["lr"], experiment.steps),
