@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -92,7 +95,7 @@ def check(
         if seed < 0 or timeout <= 0:
             raise ValueError("--seed must be >= 0 and --timeout > 0")
     try:
-        with progress_bar(errors) as progress:
+        with progress_bar(errors, transient=True) as progress:
             task = progress.add_task("loading", total=None)
 
             def show(doing: str, done: int, total: int) -> None:
@@ -117,11 +120,24 @@ def check(
         print(report.to_json())
     else:
         _tell(report, target)
-    _write(report, target, plot, html, quiet=as_json)
+    circumstances = {
+        "command": f"rsam-ref {shlex.join(sys.argv[1:])}",
+        "seed": str(seed),
+        "date": datetime.date.today().isoformat(),
+    }
+    _write(report, target, plot, html, circumstances, quiet=as_json)
     raise typer.Exit(0 if report.conforms else 1)
 
 
-def _write(report: Any, target: str, plot: Path | None, html: Path | None, quiet: bool) -> None:
+def _write(
+    report: Any,
+    target: str,
+    plot: Path | None,
+    html: Path | None,
+    circumstances: dict[str, str],
+    *,
+    quiet: bool,
+) -> None:
     """Picture and page, as they were asked for. Exit code 2 where a file cannot be written."""
     if plot is None and html is None:
         return
@@ -139,7 +155,7 @@ def _write(report: Any, target: str, plot: Path | None, html: Path | None, quiet
             if path is plot:
                 save(picture.step_figure(report), path)
             else:
-                picture.write_page(report, target, path)
+                picture.write_page(report, target, path, circumstances)
         except OSError as error:
             fail(f"{path} could not be written: {error.strerror}")
             failed = True

@@ -88,8 +88,11 @@ def name_and_value(text: str, option: str = "model-option") -> tuple[str, Any]:
         return name, value
 
 
-def progress_bar(on: Console = console) -> Progress:
-    """A bar that tells what is done of how many, and how long the rest will take."""
+def progress_bar(on: Console = console, *, transient: bool = False) -> Progress:
+    """A bar that tells what is done of how many, and how long the rest will take.
+
+    A ``transient`` one is gone when it is done, or fails.
+    """
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -98,4 +101,5 @@ def progress_bar(on: Console = console) -> Progress:
         TextColumn("left"),
         TimeRemainingColumn(),
         console=on,
+        transient=transient,
     )

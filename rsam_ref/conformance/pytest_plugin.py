@@ -16,11 +16,13 @@ import pytest
 
 @pytest.fixture
 def rsam_conforms() -> Callable[..., Any]:
-    """A function that checks an implementation, fails the test where it diverges, and returns the
-    report. ``allow`` are codes that are known and accepted (unknown ones are refused); other
+    """A function that checks an implementation and returns the report.
+
+    Where it diverges, or cannot be checked, the test fails: a line with the codes, and one for each
+    finding. ``allow`` are codes that are known and accepted (unknown ones are refused); other
     arguments are `check`'s.
     """
-    from rsam_ref.conformance import check
+    from rsam_ref.conformance import BrokenError, check
     from rsam_ref.conformance.report.catalogue import check_codes
 
     def conforms(
@@ -28,11 +30,15 @@ def rsam_conforms() -> Callable[..., Any]:
     ) -> Any:
         __tracebackhide__ = True
         check_codes(allow)
-        report = check(subject, algorithm, **options)
+        try:
+            report = check(subject, algorithm, **options)
+        except BrokenError as error:
+            pytest.fail(f"could not be checked against {algorithm}: {error}", pytrace=False)
         wrong = [f for f in report.findings if f.diverges and f.code not in allow]
         if wrong:
-            lines = [f"  {f}\n    to mend it: {f.remedy}" for f in wrong]
-            pytest.fail(f"it diverges from {algorithm}:\n" + "\n".join(lines), pytrace=False)
+            codes = ", ".join(f.code for f in wrong)
+            lines = [f"  {f}; to mend it: {f.remedy}" for f in wrong]
+            pytest.fail("\n".join([f"diverges from {algorithm}: {codes}", *lines]), pytrace=False)
         return report
 
     return conforms

@@ -10,6 +10,11 @@ FINDINGS: dict[str, Entry] = {
         "every resume is a jolt",
         "put the base optimizer's state into state_dict",
     ),
+    "resume.lr-lost": Entry(
+        "after saving and loading, changes of lr no longer reach the base optimizer",
+        "a schedule ends at the resume",
+        "load into the groups that are there, which the base optimizer shares",
+    ),
     "resume.hidden-state": Entry(
         "a run that is gone on with from its saved state differs from one that never stopped",
         "results depend on interruptions",

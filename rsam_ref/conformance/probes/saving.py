@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.ascent.judge import judge_ascent
 from rsam_ref.conformance.base_step import judge as base_step
@@ -19,8 +17,6 @@ from rsam_ref.conformance.probes.setting import (
     where_not_finite,
 )
 from rsam_ref.conformance.report.report import Finding
-
-LR_LOST = "changes of lr no longer reach the base optimizer"
 
 
 def save_and_resume(s: Setting) -> list[Finding]:
@@ -46,7 +42,7 @@ def save_and_resume(s: Setting) -> list[Finding]:
         return _relative(s.main.known, update.best.codes, cases, half, s.main.tolerance)
     if base_step.still_fits(update.best.codes, cases, s.main.tolerance):
         if any(_rates(a) != _rates(b) for a, b in zip(s.steps[half:], rest)):
-            return [Finding("resume.hidden-state", {"differs": LR_LOST})]
+            return [Finding("resume.lr-lost")]
         return _ascent(s, cases)
     afresh = base_step.judge(cases_of(problem, rest), s.main.tolerance)
     if afresh.best is not None:
@@ -54,11 +50,10 @@ def save_and_resume(s: Setting) -> list[Finding]:
         changed = {code for code in changed if not is_note(code)}
         if changed <= {"update.lr-ignored"}:
             if changed and not _remembers(s.hyper, update.best.codes, s.steps[0]):
-                return [Finding("resume.hidden-state", {"differs": LR_LOST})]
-            evidence: dict[str, Any] = {"error, from a fresh base optimizer": afresh.error}
-            if changed:
-                evidence["besides"] = LR_LOST
-            return [Finding("resume.momentum-lost", evidence)]
+                return [Finding("resume.lr-lost")]
+            evidence = {"error, from a fresh base optimizer": afresh.error}
+            lost = [Finding("resume.momentum-lost", evidence)]
+            return [*lost, Finding("resume.lr-lost")] if changed else lost
     return [Finding("resume.hidden-state", {"differs": "the base step"})]
 
 

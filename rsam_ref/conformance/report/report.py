@@ -32,6 +32,7 @@ NAMES = {"sam": "SAM", "asam": "ASAM", "rsam": "R-SAM"}
 AROUND = (
     "restore.skipped-without-gradient",
     "resume.momentum-lost",
+    "resume.lr-lost",
     "resume.hidden-state",
     "resume.fails",
     "limits.missing-gradient",
