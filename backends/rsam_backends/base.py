@@ -113,6 +113,16 @@ class Backend(ABC):
         """A block in which overflow and invalid values make no warnings."""
         return nullcontext()
 
+    def deterministic(self) -> AbstractContextManager[Any]:
+        """A block in which numbers of threads decide no bit. BackendError where none is promised.
+
+        A backend that promises none says so, for a block that does nothing would be a lie.
+        """
+        raise BackendError(
+            f"the {self.name} backend promises no fixed order of its sums, so nothing on it is "
+            "deterministic; use the numpy backend, or go without"
+        )
+
     def forbid_waiting(self) -> AbstractContextManager[Any]:
         """A block in which an unasked wait for the device is an error, where it can be told."""
         return nullcontext()
@@ -123,6 +133,13 @@ class Backend(ABC):
     def memory_used(self) -> int:
         """Bytes of device memory held by arrays; 0 where the host's memory is the device's."""
         return 0
+
+    def arithmetic(self) -> dict[str, Any]:
+        """What decides the last bits of its results beside code and data; a run keeps it.
+
+        Names and plain values, for a person and for a comparison.
+        """
+        return {"library": self.name}
 
     def describe(self) -> dict[str, str]:
         """What ``rsam-ref doctor`` prints: library, version, device."""

@@ -80,6 +80,10 @@ class CupyBackend(Backend):
     def memory_used(self) -> int:
         return int(self.cupy.get_default_memory_pool().used_bytes())
 
+    def arithmetic(self) -> dict[str, str]:
+        told = self.describe()
+        return {name: told[name] for name in ("library", "device", "CUDA")}
+
     def describe(self) -> dict[str, str]:
         cupy = self.cupy
         properties = cupy.cuda.runtime.getDeviceProperties(self.device)

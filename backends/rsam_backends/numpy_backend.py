@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rsam_backends.base import Backend
+from rsam_backends.base import Backend, BackendError
 from rsam_backends.numpy_kernels import KERNELS
+from rsam_backends.threads import blas_libraries, one_blas_thread
 
 
 class NumpyBackend(Backend):
@@ -55,19 +58,58 @@ class NumpyBackend(Backend):
     def quiet(self) -> np.errstate:
         return np.errstate(all="ignore")
 
-    def describe(self) -> dict[str, str]:
-        from threadpoolctl import threadpool_info
+    def deterministic(self) -> AbstractContextManager[Any]:
+        if numpy_blas() is None:
+            raise BackendError(
+                "the threads of this NumPy's BLAS cannot be set from here (threadpoolctl knows "
+                "OpenBLAS, MKL and BLIS): give it one thread by its own variable, such as "
+                "VECLIB_MAXIMUM_THREADS=1 for Apple's Accelerate, and go without deterministic"
+            )
+        return one_blas_thread()
 
-        blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
-        threads = ", ".join(
-            f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads"
-            for pool in blas
-        )
+    def arithmetic(self) -> dict[str, Any]:
+        extensions = np.show_config(mode="dicts").get("SIMD Extensions", {})
+        in_use = [*extensions.get("baseline", []), *extensions.get("found", [])]
+        return {
+            "library": f"NumPy {np.__version__}",
+            "instructions": " ".join(in_use),
+            "BLAS": numpy_blas(),
+        }
+
+    def describe(self) -> dict[str, str]:
+        blas = numpy_blas()
         return {
             "library": f"NumPy {np.__version__}",
             "device": f"CPU, {platform.machine()}, {os.cpu_count()} cores",
-            "BLAS": threads or "unknown",
+            "BLAS": in_words(blas) if blas else "unknown",
         }
+
+
+def numpy_blas() -> dict[str, Any] | None:
+    """The BLAS that NumPy uses: its name, version, architecture and number of threads now.
+
+    None where threadpoolctl does not know it. Where several are loaded, as SciPy brings one along,
+    NumPy's lies in NumPy's folder, or else was loaded first.
+    """
+    package = Path(np.__file__).parent
+    folders = package / ".dylibs", package.parent / "numpy.libs"
+    found = blas_libraries()
+    own = [library for library in found if Path(library["filepath"]).parent in folders]
+    for library in own or found:
+        return {
+            "name": library["internal_api"],
+            "version": library["version"],
+            "architecture": library.get("architecture"),
+            "threads": library["num_threads"],
+        }
+    return None
+
+
+def in_words(blas: dict[str, Any]) -> str:
+    """What `numpy_blas` tells, such as openblas 0.3.31 for Haswell, 2 threads."""
+    built = f" for {blas['architecture']}" if blas["architecture"] else ""
+    count = blas["threads"]
+    return f"{blas['name']} {blas['version']}{built}, {count} thread{'' if count == 1 else 's'}"
 
 
 def keep_freed_memory() -> None:

@@ -243,6 +243,23 @@ def quiet() -> AbstractContextManager[Any]:
     return in_force.backend.quiet()
 
 
+def deterministic() -> AbstractContextManager[Any]:
+    """A block in which the results of the backend in force do not depend on numbers of threads.
+
+    On NumPy: BLAS has one thread, and all else is summed in an order that no number of threads
+    changes, in and out of such a block. What is left are the libraries and the processor: another
+    version of NumPy or BLAS, or a processor for which they choose other instructions, may give
+    other last bits. Raises `BackendError` on a backend that promises no order, such as cupy, and
+    where BLAS is one whose threads cannot be set (Apple's Accelerate).
+
+    >>> import numpy as np
+    >>> from rsam_backends import deterministic
+    >>> with deterministic():
+    ...     product = np.ones((2, 3)) @ np.ones((3, 2))  # by one thread
+    """
+    return in_force.backend.deterministic()
+
+
 def forbid_waiting() -> AbstractContextManager[Any]:
     """A block in which an unasked wait for the device is an error, where it can be told."""
     return in_force.backend.forbid_waiting()

@@ -63,6 +63,22 @@ def choose(backend: str, kernels: str | None = None, threads: int | None = None)
     set_threads(threads)
 
 
+def note_line(note: str) -> str:
+    """A note of a reader of data, as it is told."""
+    return f"Of the data: {note}."
+
+
+def data_lines(run: Any) -> list[str]:
+    """What is told of a run's data: its readers' notes, and the damaged pictures it leaves out."""
+    lines = [note_line(note) for note in run.data.notes]
+    if run.recipe.skip_damaged:
+        lines.append(
+            f"Of the data: {len(run.left_out):,} damaged pictures are left out; "
+            f"{run.folder}/damaged.json lists them."
+        )
+    return lines
+
+
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """Settings that make no sense end in one line and exit code 2; bad data is no such setting."""

@@ -13,6 +13,7 @@ from rsam_ref.commands.terminal import (
     Kernels,
     Threads,
     choose,
+    data_lines,
     fail,
     interrupted,
     name_and_value,
@@ -117,6 +118,10 @@ def train(
     shards: Annotated[
         int | None, Option(help="Compute a batch in so many parts at once, a thread each.")
     ] = None,
+    deterministic: Annotated[
+        bool | None,
+        Option("--deterministic", help="The same bits on any number of threads: BLAS has one."),
+    ] = None,
     recompute: Annotated[
         bool | None, Option("--recompute", help="Compute blocks twice, to save memory.")
     ] = None,
@@ -145,9 +150,10 @@ def train(
     """Train a model by a recipe, a preset or options; options override the other two.
 
     The run's folder gets the recipe, versions, metrics (JSON lines, CSV), curves.png, checkpoints
-    and the trained model. Ctrl-C stops after the step under way; --resume DIR goes on, bit by bit
-    as if nothing had happened, after Ctrl-C as after a crash. The recipe.toml that a run leaves
-    behind shows all settings.
+    and the trained model. Ctrl-C stops after the step under way; --resume DIR goes on, after Ctrl-C
+    as after a crash, bit by bit as if nothing had happened: on the same libraries, the same kind of
+    processor and as many threads of BLAS, or with --deterministic on any number of them. Where
+    these are others it says so. The recipe.toml that a run leaves behind shows all settings.
     """
     from rsam_ref.training import recipe
 
@@ -163,9 +169,10 @@ def train(
     with usage_errors():
         choose(backend, kernels, threads)
         if resume is not None:
-            if given or file or preset or out or model_option or optimizer_option:
+            others = given.keys() - {"deterministic"}
+            if others or file or preset or out or model_option or optimizer_option:
                 raise ValueError("--resume goes on with the recipe in the folder; drop the others")
-            run = _resume(resume)
+            run = _resume(resume, deterministic)
         else:
             options = {
                 "model_options": dict(map(name_and_value, model_option or [])),
@@ -247,9 +254,16 @@ def _new_folder(name: str) -> Path:
     return next(folder for folder in folders if not folder.exists())
 
 
-def _resume(folder: Path) -> Any:
+def _resume(folder: Path, deterministic: bool | None) -> Any:
+    from rsam_ref.training import recipe
     from rsam_ref.training.run import Run
 
+    path = folder / "recipe.toml"
+    if deterministic and path.is_file() and not recipe.read(path).get("deterministic", False):
+        raise ValueError(
+            f"--deterministic is decided when a run begins, and {folder} began without it: go on "
+            "without it, or begin another run"
+        )
     run = Run.resume(folder)
     for error in run.damaged:
         fail(f"{error}; going back to the checkpoint before it")
@@ -262,8 +276,21 @@ def _resume(folder: Path) -> Any:
         raise typer.Exit
     for path in run.changed_code:
         say(f"{path} is another than before: from here on the run is what it says now.")
+    if run.changes:
+        say(_other_arithmetic(run))
     say(f"Going on at step {run.step} of {run.steps} in {folder}.")
     return run
+
+
+def _other_arithmetic(run: Any) -> str:
+    """One line: what is other than in the last session, and what follows from it."""
+    remedy = ""
+    if any(change.startswith("BLAS threads") for change in run.changes):
+        remedy = " Begun with --deterministic, a run has the same bits on any number of threads."
+    return (
+        f"Other than in the last session: {'; '.join(run.changes)}. So from step {run.step} on the "
+        f"last bits may not be those of the run never stopped, and in training that grows.{remedy}"
+    )
 
 
 def _go(run: Any) -> None:
@@ -283,13 +310,8 @@ def _go(run: Any) -> None:
             f"Begins from {recipe.init}, but for {' and '.join(run.new_head)}: the last layer is "
             "new, as those weights are of another number of classes."
         )
-    for note in run.data.notes:
-        say(f"Of the data: {note}.")
-    if run.recipe.skip_damaged:
-        say(
-            f"Of the data: {len(run.left_out):,} damaged pictures are left out; "
-            f"{run.folder}/damaged.json lists them."
-        )
+    for line in data_lines(run):
+        say(line)
     with progress_bar() as progress:
         task = progress.add_task("steps", total=run.steps, completed=run.step)
 

@@ -155,6 +155,8 @@ class Recipe(BaseModel):
     """A mini-batch in so many parts, one by one, to save memory; batch norm sees the parts."""
     shards: Count = 1
     """A mini-batch is computed in so many parts at once, a thread of the CPU each."""
+    deterministic: bool = False
+    """BLAS at one thread, so that no number of threads decides a bit: slower on large layers."""
     recompute: bool = False
     """Keep no inner values of a model's blocks, but compute them again: memory for time."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -1,10 +1,12 @@
 """A training run in a folder: killed at any moment and resumed, it ends with the same bits.
 
 That is so because nothing is random but by the numbers of the seed, the epoch and the step, and
-because a checkpoint holds all else that the next step depends on. The folder holds:
+because a checkpoint holds all else that the next step depends on; but for what arithmetic.py tells:
+the same libraries on the same kind of processor, and as many threads of BLAS, or ``deterministic``.
+The folder holds:
 
     recipe.toml      the settings; with the data they decide every number of the run
-    run.json         versions, device, seed, data, when it was started and resumed
+    run.json         seed, data, and for every start and resume the versions, device, BLAS, threads
     damaged.json     with ``skip_damaged`` the pictures that are left out, and why
     metrics.jsonl    a row every ``log_every`` steps and at every test; metrics.csv is the same
     checkpoints/     the newest two
@@ -36,7 +38,7 @@ from rsam_ref.loading import name_in
 from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.nn.objective import Objective, objective
 from rsam_ref.nn.recompute import recompute_blocks
-from rsam_ref.training import checkpoint, left_out, recipe
+from rsam_ref.training import arithmetic, checkpoint, left_out, recipe
 from rsam_ref.training.exchange import load_weights
 from rsam_ref.training.interruption import Interruption
 from rsam_ref.training.loop import mix, run_steps, score
@@ -57,6 +59,7 @@ class Run:
     def __init__(self, folder: Path, settings: Recipe, left_out: Collection[str] = ()) -> None:
         self.folder = folder
         self.recipe = settings
+        self.arithmetic = arithmetic.told(settings)
         self.left_out = left_out
         self.data = recipe.dataset(settings, skip=left_out)
         self.model = recipe.model(settings, self.data)
@@ -75,6 +78,7 @@ class Run:
         self.new_head: tuple[str, ...] = ()  # what ``init`` did not give, of other classes
         self.changed_code: list[str] = []  # files of one's own that are others than before
         self.damaged: list[checkpoint.CheckpointError] = []
+        self.changes: list[str] = []  # what the last session computed with, and this one does not
 
     # Beginning
 
@@ -182,6 +186,9 @@ class Run:
 
     def _describe(self, before: dict[str, Any]) -> None:
         """Write run.json: what ran, on what, and every time it was started or resumed."""
+        sessions = before.get("sessions", [])
+        if sessions and "arithmetic" in sessions[-1]:  # older runs did not keep it
+            self.changes = arithmetic.changes(sessions[-1]["arithmetic"], self.arithmetic)
         session = {
             "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "from_step": self.step,
@@ -191,6 +198,7 @@ class Run:
             "platform": platform.platform(),
             "backend": current_backend().name,
             **current_backend().describe(),
+            "arithmetic": self.arithmetic,
         }
         if code := recipe.code(self.recipe):
             session["code"] = code
@@ -208,7 +216,7 @@ class Run:
                 "damaged": len(self.left_out),
             },
             "inputs": recipe.inputs(self.recipe, self.data).plain(),
-            "sessions": [*before.get("sessions", []), session],
+            "sessions": [*sessions, session],
         }
         text = json.dumps(described, indent=2) + "\n"
         write_whole(self.folder / "run.json", text.encode())
@@ -231,7 +239,7 @@ class Run:
         saves = settings.checkpoint_every or self.per_epoch
         self.model.train()
         try:
-            with Interruption() as stop:
+            with arithmetic.as_asked(settings), Interruption() as stop:
                 while self.step < self.steps and not stop:
                     began = time.perf_counter()
                     goals = [

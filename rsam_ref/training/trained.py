@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,8 @@ class Trained:
     loss: Callable[..., Tensor]
     step: int | None
     """The step of a checkpoint; None for the model at the end."""
+    left_out: Collection[str] = ()
+    """The damaged pictures that the run does without."""
 
     @property
     def name(self) -> str:
@@ -67,11 +69,13 @@ def load_trained(where: str | Path, *, dtype: str | None = None) -> Trained:
     """
     path, folder = find(Path(where))
     settings = recipe.check(recipe.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
-    data = recipe.dataset(settings, augmented=False, skip=left_out.read(folder, settings))
+    without = left_out.read(folder, settings)
+    data = recipe.dataset(settings, augmented=False, skip=without)
     _check_data(folder, settings, data)
     model = recipe.model(settings, data, dtype=dtype)
     step = take_weights(model, path, settings.model)
-    return Trained(path, folder, settings, model, data, recipe.loss_function(settings), step)
+    loss = recipe.loss_function(settings)
+    return Trained(path, folder, settings, model, data, loss, step, without)
 
 
 def take_weights(model: Module, path: Path, name: str) -> int | None:
