@@ -1,12 +1,17 @@
 """The Hessian's ends, trace and density against PyTorch's exact Hessians of trained networks."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from rsam_backends import Stream
+from rsam_ref import models
+from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.sharpness import (
     Branch,
+    Estimate,
     block,
     curvature_over_parts,
     extrapolated_product,
@@ -20,6 +25,7 @@ from rsam_ref.sharpness import (
     spectral_density,
 )
 from rsam_ref.sharpness.landscape import Landscape
+from rsam_ref.sharpness.survey import Subject, SurveySettings, survey
 from tests.helpers.curved import MAKE, curved, exact_hessian
 
 NETWORKS = list(MAKE)
@@ -222,6 +228,40 @@ def test_the_curvature_s_spread_over_parts_of_the_samples(name):
     low, high = spread.interval
     assert low < found.values[0] < high
     assert found.bounds[0] < (high - low) / 1000  # the digits are not what is uncertain
+
+
+def test_a_trace_s_spread_is_that_of_the_parts_traces():
+    """With so many products Hutch++ has the traces exactly, so the parts alone differ."""
+    rng = np.random.default_rng(3)
+    x, y = rng.standard_normal((40, 3)), rng.integers(0, 2, 40)
+    trained = SimpleNamespace(
+        model=models.mlp([3, 2, 2], dtype="float64"),
+        data=SimpleNamespace(train=Held(x, y)),
+        loss=cross_entropy,
+    )
+    subject = Subject(trained, SurveySettings(samples=40, parts=4, probes=20))
+    rows = {row["part"]: row for row in survey("trace", subject)}
+    identity, w = np.eye(subject.w.size), subject.w
+    diagonals = [
+        np.array([v @ product_at(part, w)(v) for v in identity]) for part in subject.parts()
+    ]
+    for name, part in {None: slice(None), **subject.layers()}.items():
+        exact = Estimate.of(diagonal[part].sum() for diagonal in diagonals)
+        found = rows[name]["sample_low"], rows[name]["sample_high"]
+        assert found == pytest.approx(exact.interval, rel=1e-4)
+
+
+class Held:
+    """Samples in memory."""
+
+    def __init__(self, x, y):
+        self.x, self.labels = x, y
+
+    def __len__(self):
+        return len(self.x)
+
+    def take(self, index):
+        return self.x[index]
 
 
 # The trace

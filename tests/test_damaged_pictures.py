@@ -167,3 +167,43 @@ def test_the_command_tells_and_keeps_the_list(tmp_path):
     assert "looking at the pictures" in done.stdout
     assert f"5 damaged pictures are left out; {tmp_path / 'run'}/damaged.json" in done.stdout
     assert "skip_damaged = true" in (tmp_path / "run" / "recipe.toml").read_text()
+
+
+NET = """
+from torch import nn
+
+
+def net():
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+"""
+
+
+def test_sharpness_tells_what_reading_the_data_left_out(tmp_path):
+    """Once for all runs on the same data, as train told it; and of a network's data."""
+    data = damaged_set(tmp_path / "data")
+    (data / "train" / "cat" / "list.txt").write_text("no picture")
+    told = set()
+    for name in ("a", "b"):
+        options = ["--image-size", "16", "--model", "mlp", "--batch-size", "4", "--epochs", "1"]
+        run = ["--data", str(data), "--skip-damaged", "--out", str(tmp_path / name)]
+        done = called("train", *options, *run)
+        assert done.returncode == 0, done.stderr
+        told |= {line for line in done.stdout.splitlines() if line.startswith("Of the data: ")}
+    assert len(told) == 3
+    quick = ["--measure", "worst", "--rho", "0.1", "--steps", "1", "--restarts", "0"]
+    runs = [str(tmp_path / name) for name in ("a", "b")]
+    done = called("sharpness", *runs, *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Of the data: ")]
+    assert len(lines) == 3
+    assert set(lines) == told
+
+    whole = made.class_folders(tmp_path / "whole")
+    (whole / "train" / "cat" / "list.txt").write_text("no picture")
+    (tmp_path / "net.py").write_text(NET)
+    done = called("sharpness", "net.py:net", "--data", str(whole), *quick, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("Of the data: ")]
+    assert len(lines) == 1
+    assert "left out 1: " in lines[0]
+    assert "list.txt" in lines[0]

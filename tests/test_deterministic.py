@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import threading
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from rsam_backends import BackendError, deterministic, get_backend, threads, use_backend
 from rsam_backends import numpy_backend as of_numpy
+from rsam_ref.nn.shards import run_in_threads
 from rsam_ref.training import arithmetic, recipe
 from rsam_ref.training.run import Run
 from tests.helpers.commands import called, command
@@ -251,6 +254,51 @@ def test_it_is_numpy_s_own_blas_that_is_told(monkeypatch):
     assert of_numpy.numpy_blas()["version"] == "2"
     monkeypatch.setattr(of_numpy, "blas_libraries", lambda: [other, other | {"version": "3"}])
     assert of_numpy.numpy_blas()["version"] == "1"
+
+
+class OfEachThread:
+    """A BLAS as OpenBLAS is on OpenMP: every thread has a number of threads of its own."""
+
+    def __init__(self):
+        self.numbers = threading.local()
+        self.lib_controllers = [self]
+
+    @property
+    def number(self):
+        return getattr(self.numbers, "now", 4)
+
+    def limit(self, limits):
+        before, self.numbers.now = self.number, limits
+        return SimpleNamespace(restore_original_limits=lambda: self._restore(before))
+
+    def _restore(self, before):
+        self.numbers.now = before
+
+
+def test_a_blas_with_a_number_of_threads_for_every_thread_is_at_one_in_all(monkeypatch):
+    blas, (common, _) = OfEachThread(), threads._blas_by_reach()
+    monkeypatch.setattr(threads, "_blas_by_reach", lambda: (common, blas))
+    threads._pool.cache_clear()  # its workers began before
+    seen = []
+
+    def work(piece):
+        seen.append((threading.current_thread().name, blas.number))
+        started.wait(1)  # so that every thread takes a piece
+
+    try:
+        for of_kernels in (1, 3):
+            started = threading.Barrier(of_kernels)
+            with on_threads(1, of_kernels):
+                threads.share_out(work, range(3))
+        assert len({name for name, _ in seen}) == 3
+        run_in_threads([lambda shard: seen.append(("shard", blas.number))] * 3, [1 / 3] * 3)
+        assert {number for _, number in seen} == {1}
+        assert blas.number == 4
+        with deterministic():
+            assert blas.number == 1
+        assert blas.number == 4
+    finally:
+        threads._pool.cache_clear()
 
 
 def test_the_block_is_left_with_the_threads_that_there_were():

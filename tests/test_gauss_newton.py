@@ -85,6 +85,25 @@ def test_products_and_largest_eigenvalues(name):
         assert np.abs(values - value).min() <= bound < 1e-4 * value
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_eigenvalue_s_spread_over_samples(name):
+    """Its own quadratic form for every sample: their mean is the eigenvalue."""
+    network, w = curved(name), curved(name).w
+    largest = gauss_newton_eigenvalues(outputs(name), w, 2, tolerance=1e-6, stream=stream())
+    x = network.x[:SAMPLES]
+    p = torch.softmax(network.scores(network.torch_w, x), 1).detach().numpy()
+    for value, q in zip(largest.values, largest.vectors):
+        found = GaussNewton(outputs(name), w).over_samples(q)
+        scores = lambda at: network.scores(at, x)
+        forward = torch.autograd.functional.jvp(scores, network.torch_w, torch.from_numpy(q))[1]
+        forward = forward.detach().numpy()
+        exact = (p * forward**2).sum(1) - (p * forward).sum(1) ** 2
+        assert found.mean == pytest.approx(value, rel=1e-6)
+        assert found.mean == pytest.approx(exact.mean(), rel=1e-6)
+        expected = exact.std(ddof=1) / SAMPLES**0.5
+        assert found.standard_error == pytest.approx(expected, rel=1e-6)
+
+
 def test_with_relu_every_weight_is_in_a_line():
     """The scores bend along no single weight, so H and G have one diagonal; with tanh they do."""
     for name, same in (("relu", True), ("tanh", False)):

@@ -79,10 +79,11 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
         loss = given.loss(None if asked.loss is None else _named(asked.loss, home))
         forward = None if asked.forward is None else _named(asked.forward, home)
         if asked.batches is None:
-            evaluation, training = given.of_data(str(asked.data), settings, asked.batch_size)
+            evaluation, training, notes = given.of_data(str(asked.data), settings, asked.batch_size)
         else:
             source = _named(asked.batches, home)
             evaluation = training = given.batches(source, asked.batches, settings.samples)
+            notes = ()
         many: list[tuple[str, Path | None]] = [(target, None) for target in targets]
         if asked.weights:
             repeated = targets * len(asked.weights) if len(targets) == 1 else targets
@@ -98,6 +99,7 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
                 training=training,
                 dtype=given.precision(asked.dtype),
                 forward=forward,
+                notes=notes,
             )
             given.try_out(network)
             found.append(network)

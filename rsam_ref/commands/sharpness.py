@@ -23,8 +23,10 @@ from rsam_ref.commands.terminal import (
     Threads,
     choose,
     console,
+    data_lines,
     errors,
     fail,
+    note_line,
     progress_bar,
     say,
     usage_errors,
@@ -182,7 +184,9 @@ def sharpness(
                         f"gauss-newton is for cross-entropy; {trained.folder} was trained by "
                         f"{trained.recipe.loss}: name other measures"
                     )
-    models = [*runs, *_networks(targets, asked, settings)]
+    networks = _networks(targets, asked, settings)
+    _tell_of_data(runs, networks)
+    models = [*runs, *networks]
     plan = []
     for model, label in zip(models, _labels(models)):
         for name in [name for name in MEASURES if name in (measure or USUAL)]:
@@ -198,6 +202,14 @@ def sharpness(
         errors.print(line, highlight=False, soft_wrap=True, markup=False)
     if failed:
         raise typer.Exit(INTERRUPTED if STOPPED in failed else 1)
+
+
+def _tell_of_data(runs: list[Any], networks: list[Any]) -> None:
+    """What reading the data left out or set right, each line once."""
+    lines = [line for run in runs for line in data_lines(run)]
+    lines += [note_line(note) for network in networks for note in network.notes]
+    for line in dict.fromkeys(lines):
+        say(line)
 
 
 def _networks(targets: list[str], asked: Any, settings: Any) -> list[Any]:
@@ -381,8 +393,16 @@ TABLES = {
         "Eigenvalues of the Hessian, largest (1, 2, ...) and lowest (-1, ...), bounds on these "
         "samples, and the 95 % interval over parts of them along each eigenvector",
     ),
-    "trace": ("layer", "Trace of the Hessian and shares of it, 95 % interval over probes"),
-    "layers": ("layer", "Largest and lowest eigenvalue of every layer's block, bounds"),
+    "trace": (
+        "layer",
+        "Trace of the Hessian and shares of it, 95 % intervals over probes and over parts of the "
+        "samples",
+    ),
+    "layers": (
+        "layer",
+        "Largest and lowest eigenvalue of every layer's block, bounds on these samples, and the "
+        "95 % interval over parts of them along each eigenvector",
+    ),
     "gauss-newton": (
         "of",
         "Traces and largest eigenvalues: 95 % interval over probes or bounds, and over samples",

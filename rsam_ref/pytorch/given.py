@@ -87,9 +87,15 @@ def batches(source: Any, name: str, samples: int) -> Batches:
     return found
 
 
-def of_data(where: str, settings: SurveySettings, size: int) -> tuple[Batches, Batches]:
-    """Training samples, those that a run of ours is measured on, and mini-batches of ``size``."""
-    train = load_dataset(where if where == "digits" else Path(where), seed=settings.seed).train
+def of_data(
+    where: str, settings: SurveySettings, size: int
+) -> tuple[Batches, Batches, tuple[str, ...]]:
+    """Training samples, those that a run of ours is measured on, and mini-batches of ``size``.
+
+    And what reading the data left out or set right, a line each.
+    """
+    data = load_dataset(where if where == "digits" else Path(where), seed=settings.seed)
+    train = data.train
     index = Stream("samples", settings.seed).permutation(len(train))[: settings.samples]
     parts = [index[start : start + size] for start in range(0, len(index), size)]
     order = islice(training_batches(len(train), size, settings.seed, 0), settings.batches)
@@ -97,7 +103,7 @@ def of_data(where: str, settings: SurveySettings, size: int) -> tuple[Batches, B
         [(torch.as_tensor(train.take(i)), torch.as_tensor(train.labels[i])) for i in chosen]
         for chosen in (parts, order)
     )
-    return evaluation, training
+    return evaluation, training, data.notes
 
 
 def try_out(network: Network) -> None:

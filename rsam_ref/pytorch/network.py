@@ -48,6 +48,8 @@ class Network:
     dtype: torch.dtype | None = None
     forward: Forward | None = None
     count: Callable[[Any], int] | None = None
+    notes: tuple[str, ...] = ()
+    """What reading its data left out or set right, a line each."""
 
     @cached_property
     def w(self) -> Tensor:

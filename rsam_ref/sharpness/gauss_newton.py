@@ -85,15 +85,28 @@ class GaussNewton:
 
     def __call__(self, v: Array, times: float = 1.0) -> Array:
         """G v; ``times`` as far apart as the scores are asked else."""
-        length = float(norm(v))
-        if length == 0:
+        if float(norm(v)) == 0:
             return 0 * self.w
-        forward = self._push(self.w, v) if self.exact else self._difference(v, length, times)
+        forward = self._forward(v, times)
         r = self.p * (forward - (self.p * forward).sum(axis=1, keepdims=True))  # A_n J_n v
         return self.outputs.pull(self.w, r) / self.p.shape[0]
 
-    def _difference(self, v: Array, length: float, times: float) -> Array:
+    def over_samples(self, v: Array) -> Estimate:
+        """v . G v for a v (P,) that is not 0, with its interval over samples, v held.
+
+        It is the mean of (J_n v) . A_n J_n v, the variance of J_n v under each p_n.
+        """
+        forward = self._forward(v, 1.0)
+        centred = forward - (self.p * forward).sum(axis=1, keepdims=True)
+        return Estimate.of((self.p * centred * centred).sum(axis=1).tolist())
+
+    def _forward(self, v: Array, times: float) -> Array:
+        """J_n v (N, K)."""
+        return self._push(self.w, v) if self.exact else self._difference(v, times)
+
+    def _difference(self, v: Array, times: float) -> Array:
         """J_n v (N, K) by a difference of the scores."""
+        length = float(norm(v))
         h = times * precision(self.w) ** (1 / 3) * (1 + float(norm(self.w))) / length
         ahead, behind = self._branch(self.w + h * v), self._branch(self.w - h * v)
         return (ahead - behind) / (2 * h)

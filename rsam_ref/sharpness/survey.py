@@ -40,6 +40,7 @@ from typing import Any
 from rsam_backends import Stream, library_of, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.algorithms.noise import Shapes, check_sigma
+from rsam_ref.algorithms.sam import LossAndGrad
 from rsam_ref.algorithms.settings import check_step
 from rsam_ref.data import Samples
 from rsam_ref.data.feed import batches
@@ -55,14 +56,14 @@ from rsam_ref.sharpness.gauss_newton import (
     fisher_trace,
     gauss_newton_eigenvalues,
 )
-from rsam_ref.sharpness.hessian import product_at
+from rsam_ref.sharpness.hessian import embedded, product_at
 from rsam_ref.sharpness.inner import inner_maximum
 from rsam_ref.sharpness.landscape import Landscape
 from rsam_ref.sharpness.outputs import ModelOutputs
 from rsam_ref.sharpness.paths import ascent_paths
 from rsam_ref.sharpness.smoothing import average_sharpness, gradient_stability
 from rsam_ref.sharpness.smoothing import kinks as kinks_under_noise
-from rsam_ref.sharpness.trace import hutch_plus_plus
+from rsam_ref.sharpness.trace import TraceEstimate, hutch_plus_plus
 from rsam_ref.training.trained import Trained
 
 COLUMNS = (
@@ -281,10 +282,8 @@ def hessian(subject: Subject) -> Iterator[Row]:
     """The largest eigenvalues of the Hessian, and its lowest, with their spread over samples."""
     settings, parts = subject.settings, subject.parts()
     found = _eigenvalues(subject, settings.eigenvalues, settings.lowest)
-    for i, row in enumerate(_ranked(found)):
-        samples = curvature_over_parts(parts, subject.w, found.vectors[i])
-        low, high = samples.interval
-        yield row | {"sample_low": low, "sample_high": high}
+    for row, q in zip(_ranked(found), found.vectors):
+        yield row | _over_samples(curvature_over_parts(parts, subject.w, q))
 
 
 def _eigenvalues(
@@ -319,25 +318,38 @@ def _ranked(found: Eigenvalues) -> Iterator[Row]:
 
 
 def layers(subject: Subject) -> Iterator[Row]:
-    """The largest and the lowest eigenvalue of every layer's block of the Hessian."""
+    """The largest and the lowest eigenvalue of every layer's block, with their spread as above."""
+    parts, w = subject.parts(), subject.w
     for name, part in subject.layers().items():
-        for row in _ranked(_eigenvalues(subject, 1, int(part.stop - part.start > 1), part)):
-            yield row | {"part": name}
+        found = _eigenvalues(subject, 1, int(part.stop - part.start > 1), part)
+        for row, q in zip(_ranked(found), found.vectors):
+            samples = curvature_over_parts(parts, w, embedded(q, w, part))
+            yield row | {"part": name} | _over_samples(samples)
 
 
 def trace(subject: Subject) -> Iterator[Row]:
-    """The Hessian's trace, and every layer's share of it, by Hutch++."""
+    """The Hessian's trace, and every layer's share of it, by Hutch++.
+
+    The spread over samples is that of the parts' own traces, by the same probes.
+    """
     names = subject.layers()
-    found = hutch_plus_plus(
-        product_at(subject.evaluation(), subject.w),
-        subject.w,
-        products=3 * subject.settings.probes,
-        parts=list(names.values()),
-        stream=subject.stream("trace"),
-    )
+
+    def estimated(loss: LossAndGrad) -> TraceEstimate:
+        return hutch_plus_plus(
+            product_at(loss, subject.w),
+            subject.w,
+            products=3 * subject.settings.probes,
+            parts=list(names.values()),
+            stream=subject.stream("trace"),
+        )
+
+    found = estimated(subject.evaluation())
+    by_part = [estimated(part) for part in subject.parts()]
     cost = 1 + 2 * found.products
-    for name, estimate in zip([None, *names], [found.total, *found.shares]):
-        yield {"part": name, "gradients": cost} | _interval(estimate)
+    of_parts = zip(*([one.total, *one.shares] for one in by_part))
+    for name, estimate, own in zip([None, *names], [found.total, *found.shares], of_parts):
+        samples = Estimate.of(one.mean for one in own)
+        yield {"part": name, "gradients": cost} | _interval(estimate) | _over_samples(samples)
 
 
 def density(subject: Subject) -> Iterator[Row]:
@@ -374,9 +386,8 @@ def gauss_newton(subject: Subject) -> Iterator[Row]:
         for method, found in zip(
             ("gauss-newton", "fisher"), exact_traces(outputs.samples(), targets, w)
         ):
-            low, high = found.interval
             exactly = dict.fromkeys(("value", "low", "high"), found.mean)
-            yield {"method": method, "x": 0, "sample_low": low, "sample_high": high} | exactly
+            yield {"method": method, "x": 0} | exactly | _over_samples(found)
     else:
         product, stream = GaussNewton(outputs, w), subject.stream("gauss-newton")
         estimate = hutch_plus_plus(product, w, products=products, stream=stream).total
@@ -391,8 +402,10 @@ def gauss_newton(subject: Subject) -> Iterator[Row]:
         tolerance=1e-3,
         stream=subject.stream("lanczos"),
     )
-    for row in _ranked(largest):
-        yield {"method": "gauss-newton"} | row | {"gradients": None}
+    product = GaussNewton(outputs, w)
+    for row, q in zip(_ranked(largest), largest.vectors):
+        samples = _over_samples(product.over_samples(q))
+        yield {"method": "gauss-newton"} | row | samples | {"gradients": None}
 
 
 def eigenplane(subject: Subject) -> Iterator[Row]:
@@ -443,8 +456,7 @@ def m_sharpness(subject: Subject) -> Iterator[Row]:
             restarts=settings.restarts,
             stream=subject.stream("worst", i),
         )
-        low, high = found.interval
-        yield {"rho": rho, "value": found.mean, "sample_low": low, "sample_high": high}
+        yield {"rho": rho, "value": found.mean} | _over_samples(found)
 
 
 def inner(subject: Subject) -> Iterator[Row]:
@@ -538,10 +550,10 @@ USES = {
     "stability": ("samples", "sigmas", "draws"),
     "hessian": ("samples", "eigenvalues", "lowest", "parts", "iterations"),
     "inner": ("batches", "rhos", "sigmas", "lam", "draws", "ascent_steps", "steps", "restarts"),
-    "trace": ("samples", "probes"),
-    "layers": ("samples", "iterations"),
+    "trace": ("samples", "probes", "parts"),
+    "layers": ("samples", "iterations", "parts"),
     "density": ("samples", "probes", "iterations"),
-    "gauss-newton": ("samples", "probes", "eigenvalues", "iterations"),
+    "gauss-newton": ("samples", "probes", "parts", "eigenvalues", "iterations"),
     "eigenplane": ("samples", "extent", "points", "iterations"),
     "kinks": ("samples", "sigmas", "draws"),
     "m-sharpness": ("samples", "parts", "rhos", "steps", "restarts"),
@@ -582,6 +594,11 @@ def _loss(landscape: Landscape, w: Array) -> float:
 def _interval(found: Estimate) -> Row:
     low, high = found.interval
     return {"value": found.mean, "low": low, "high": high}
+
+
+def _over_samples(found: Estimate) -> Row:
+    low, high = found.interval
+    return {"sample_low": low, "sample_high": high}
 
 
 def _under_noise(

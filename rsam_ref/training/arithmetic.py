@@ -57,7 +57,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def _flat(told: dict[str, Any]) -> dict[str, Any]:
     """One level of names: what is told of BLAS as "BLAS version" and so on."""
-    found = {}
+    found: dict[str, Any] = {}
     for name, value in told.items():
         inner = value if isinstance(value, dict) else {"": value}
         found |= {f"{name} {key}".strip(): one for key, one in inner.items()}
