@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import signal
 import threading
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -308,3 +310,15 @@ def test_the_block_is_left_with_the_threads_that_there_were():
             threads.share_out(lambda piece: None, range(4))  # which sets them as well
             assert of_numpy.numpy_blas()["threads"] == 1
         assert of_numpy.numpy_blas()["threads"] == 2
+
+
+def test_the_snippet_of_the_page_runs_and_has_the_same_bits():
+    page = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
+    [snippet] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    found = set()
+    for of_blas in (1, 2):
+        names: dict[str, Any] = {}
+        with on_threads(of_blas, of_blas):
+            exec(snippet, names)
+        found.add(names["model"].weights.flat.tobytes())
+    assert len(found) == 1

@@ -57,7 +57,7 @@ class Resumed:
 def resume_run(where: str | Path, model: nn.Module) -> Resumed:
     """Go on with a run in PyTorch, from its newest checkpoint, with the recipe's optimizer.
 
-    The next steps are those that the run would take: the base's momentum, the schedules of lr, rho
+    The next steps are to rounding those of the run: the base's momentum, the schedules of lr, rho
     and sigma and R-SAM's draws go on where they were; `Resumed.batches` gives the run's batches.
     Dropout's masks are torch's.
 
