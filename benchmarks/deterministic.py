@@ -1,10 +1,11 @@
-"""What `deterministic` costs: R-SAM's step of an MLP and of a CNN, with it and without, in turn.
+"""What `deterministic` costs: R-SAM's step of an MLP and of a CNN, and the MLP's largest product.
 
     python -m benchmarks.deterministic
 
-Blocks of the two take turns, so that a busy machine is busy for both; the ratio is taken pair by
-pair. On a busy machine the fastest blocks tell more of a quiet one than the medians: threads that
-wait for one another wait for whatever else runs. With BLAS at one thread already nothing is paid.
+With it and without, in blocks that take turns, so that a busy machine is busy for both; the ratio
+is taken pair by pair. On such a machine the fastest steps tell more of a quiet one than medians:
+threads that wait for one another wait for whatever else runs. With BLAS at one thread already
+nothing is paid.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -24,43 +26,60 @@ from benchmarks.scaling import Step, step
 from rsam_backends import current_backend, deterministic
 from rsam_ref import models
 
+
+def product() -> Step:
+    """So short that other work leaves it alone now and then."""
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal((n, 1024)).astype("float32") for n in (128, 1024))
+
+    def run() -> None:
+        x @ weight.T
+
+    return run
+
+
 STEPS: dict[str, Callable[[], Step]] = {
     "mlp 784-1024-1024-10, batch 128": lambda: step(models.mlp([784, 1024, 1024, 10]), 128, (784,)),
     "cnn, batch 128": lambda: step(models.cnn(), 128, (1, 28, 28)),
+    "128 x 1024 by 1024 x 1024 alone": product,
 }
 
 
-def seconds(run: Step, steps: int, block: AbstractContextManager[Any]) -> float:
-    """The time of a step in a block of some."""
+def times(run: Step, steps: int, block: AbstractContextManager[Any]) -> list[float]:
+    """The seconds of every step in a block of some."""
+    found = []
     with block:
-        began = time.perf_counter()
         for _ in range(steps):
+            began = time.perf_counter()
             run()
-        return (time.perf_counter() - began) / steps
+            found.append(time.perf_counter() - began)
+    return found
 
 
 def main(
-    blocks: Annotated[int, typer.Option(help="Pairs of blocks.")] = 100,
-    steps: Annotated[int, typer.Option(help="Steps in a block.")] = 1,
+    blocks: Annotated[int, typer.Option(help="Pairs of blocks.")] = 20,
+    steps: Annotated[int, typer.Option(help="Steps in a block.")] = 5,
 ) -> None:
     """Print a step's time without and with, median and fastest, and the ratios' quartiles."""
     console = Console()
     console.print(current_backend().describe()["BLAS"], highlight=False)
-    table = Table("R-SAM's step", "without, ms", "with, ms", "fastest", "with / without, quartiles")
+    columns = "without, ms", "with, ms", "fastest", "with / without, quartiles"
+    table = Table("R-SAM's step, or product", *columns)
     for name, make in STEPS.items():
         run = make()
-        seconds(run, 2, nullcontext())
-        pairs = []
+        times(run, 2, nullcontext())
+        found: dict[bool, list[float]] = {False: [], True: []}
+        ratios = []
         for i in range(blocks):
-            both = {}
+            sums = {}
             for fixed in (False, True) if i % 2 else (True, False):
-                block = deterministic() if fixed else nullcontext()
-                both[fixed] = seconds(run, steps, block)
-            pairs.append((both[False], both[True]))
-        medians = [f"{1000 * statistics.median(column):.1f}" for column in zip(*pairs)]
-        fastest = ", ".join(f"{1000 * min(column):.1f}" for column in zip(*pairs))
-        ratios = ", ".join(f"{ratio:.2f}" for ratio in quartiles([b / a for a, b in pairs]))
-        table.add_row(name, *medians, fastest, ratios)
+                block = times(run, steps, deterministic() if fixed else nullcontext())
+                found[fixed] += block
+                sums[fixed] = sum(block)
+            ratios.append(sums[True] / sums[False])
+        medians = [f"{1000 * statistics.median(column):.1f}" for column in found.values()]
+        fastest = ", ".join(f"{1000 * min(column):.1f}" for column in found.values())
+        table.add_row(name, *medians, fastest, ", ".join(f"{r:.2f}" for r in quartiles(ratios)))
     console.print(table)
 
 

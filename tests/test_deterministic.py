@@ -303,6 +303,23 @@ def test_a_blas_with_a_number_of_threads_for_every_thread_is_at_one_in_all(monke
         threads._pool.cache_clear()
 
 
+def test_pieces_have_blas_at_one_thread_on_any_number_of_threads_of_the_kernels():
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((4, 128, 784)), rng.standard_normal((512, 784))
+    out, seen, found = np.empty((4, 128, 512)), set(), set()
+
+    def work(piece):
+        seen.add(of_numpy.numpy_blas()["threads"])
+        np.matmul(x[piece], weight.T, out=out[piece])
+
+    for of_blas, of_kernels in COUNTS:
+        with on_threads(of_blas, of_kernels):
+            threads.share_out(work, range(4))
+        found.add(out.tobytes())
+    assert seen == {1}
+    assert len(found) == 1
+
+
 def test_the_block_is_left_with_the_threads_that_there_were():
     with threadpool_limits(2, user_api="blas"):
         with deterministic():
