@@ -1,7 +1,7 @@
 """What a reader tells of the data that it read: what was left out or set right, how much, and why.
 
 Imported by the readers. Their notes are those of the `Dataset`, which `rsam-ref train` prints and
-keeps in the run's folder.
+keeps in the run's folder, and `rsam-ref sharpness` prints.
 """
 
 from __future__ import annotations
