@@ -6,13 +6,15 @@ import os
 import shutil
 
 # The arrays are small, and tests run side by side: several BLAS threads would only wait for each
-# other. Set here, before NumPy is loaded; the processes that tests start inherit it.
+# other. Set here for the processes that tests start, which inherit it; NumPy may be loaded here
+# already, by our own pytest plugin, and then the variables come too late for it.
 for library in ("OPENBLAS", "MKL", "OMP"):
     os.environ[f"{library}_NUM_THREADS"] = "1"
 
 import pytest
 import torch
 from hypothesis import settings
+from threadpoolctl import threadpool_limits
 
 from rsam_backends import BackendError, get_backend, switch, use_backend
 from rsam_backends.cupy_kernels import make_kernels
@@ -23,6 +25,7 @@ derandomize = bool(os.environ.get("CI"))
 settings.register_profile("all", deadline=None, max_examples=50, derandomize=derandomize)
 settings.register_profile("quick", deadline=None, max_examples=5, derandomize=True)
 torch.set_num_threads(1)
+threadpool_limits(1, user_api="blas")  # from now on
 
 # What `make quick` runs, `pytest -m quick`: the mathematics, and who may import whom.
 QUICK = {
