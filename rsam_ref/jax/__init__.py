@@ -17,7 +17,8 @@ May import: `rsam_ref.algorithms`, jax and optax. Imported by: nobody here.
 """
 
 from rsam_ref.jax.around import SharpnessAware, State
-from rsam_ref.jax.draw import equinox_axis, filter_noise, filter_norms, flax_axis, stacked
+from rsam_ref.jax.axes import equinox_axis, flax_axis, stacked
+from rsam_ref.jax.draw import filter_noise, filter_norms
 from rsam_ref.jax.gradients import asam_gradient, rsam_gradient, sam_gradient
 from rsam_ref.jax.optimizers import rsam, sam
 from rsam_ref.jax.settings import table

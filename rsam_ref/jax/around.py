@@ -17,7 +17,7 @@ import optax
 
 from rsam_ref.algorithms.sam import Trace
 from rsam_ref.jax import checks
-from rsam_ref.jax.devices import own
+from rsam_ref.jax.devices import Axes, apart, check_axes, check_each_own, each_own
 from rsam_ref.jax.gradients import LossAndGrad
 from rsam_ref.jax.parts import check_trainable, joined, mask_of, part_of
 from rsam_ref.jax.vectors import Tree
@@ -80,10 +80,11 @@ def around(
     find: Find,
     key: Any,
     trainable: Any,
-    m_sharpness: str | None,
+    m_sharpness: Axes | None,
 ) -> SharpnessAware:
     """The transformation whose gradient ``find`` finds, and whose moves are the base's."""
     check_trainable(trainable)
+    check_axes(m_sharpness)
     wrapper = _Wrapper(name, base, find, key, trainable, m_sharpness)
     return SharpnessAware(wrapper.init, wrapper.update)
 
@@ -95,7 +96,7 @@ class _Wrapper:
     find: Find
     key: Any
     trainable: Any
-    m_sharpness: str | None
+    m_sharpness: Axes | None
 
     def init(self, params: Tree) -> State:
         """The state before the first step, none of whose arrays is anyone else's: it is donated."""
@@ -145,11 +146,14 @@ class _Wrapper:
 
         def of_part(w: Tree, *args: Any) -> tuple[Any, Tree]:
             result = loss_and_grad(joined(w, params), *args)
-            return checks.pair_of(result, w, lambda tree: part_of(tree, mask), asked)
+            pair = checks.pair_of(result, w, lambda tree: part_of(tree, mask), asked)
+            if self.m_sharpness is not None:
+                check_each_own(*pair, w, self.m_sharpness)
+            return pair
 
         if self.m_sharpness is not None:
-            axes = [self.m_sharpness]
-            part = jax.tree.map(lambda w: own(w, axes), part)
+            part = each_own(part, self.m_sharpness)
+            self._check_each(part, asked)
         return self.find(of_part, part, state, args)
 
     def _moved(
@@ -159,6 +163,8 @@ class _Wrapper:
         g = trace.gradient
         if self.m_sharpness is not None:
             g = jax.lax.pmean(g, self.m_sharpness)
+            if extra.get("value") is not None:
+                extra = extra | {"value": jax.lax.pmean(extra["value"], self.m_sharpness)}
         updates, after = self.base.update(g, state.base, self._part(params), **extra)
         return updates, State(state.step + 1, state.key, after)
 
@@ -173,6 +179,14 @@ class _Wrapper:
                 f"{self.name} takes gradients elsewhere than at params: give "
                 "update(grads, state, params, grad_fn=...), or use step(loss_and_grad, params, "
                 "state, batch) in place of update, and of TrainState.apply_gradients"
+            )
+
+    def _check_each(self, part: Tree, asked: str) -> None:
+        if asked == checks.GRAD_FN and apart(part):
+            raise TypeError(
+                "where shard_map checks its axes, update cannot tell each device's own gradient, "
+                "of which m_sharpness is, from that of all: take the step by step(loss_and_grad, "
+                "params, state, batch), or give shard_map check_vma=False"
             )
 
     def _check_state(self, state: Any, part: Tree) -> None:

@@ -78,7 +78,7 @@ def _weight(path: Any, leaf: Any) -> Any:
         )
     raise TypeError(
         f"{where} is {kind}, of which there is no gradient; keep it out of params, or mask it by "
-        "`trainable`"
+        "`trainable` and give jax.value_and_grad(loss, allow_int=True)"
     )
 
 
@@ -106,13 +106,11 @@ def _shapes(tree: Tree) -> dict[str, tuple[int, ...]]:
     return {jax.tree_util.keystr(path): tuple(getattr(leaf, "shape", ())) for path, leaf in leaves}
 
 
-def check_noise(noise: Tree, weights: Tree) -> None:
-    """Raise TypeError for noise that is not like the weights."""
-    fault = unlike(noise, weights)
+def check_like(asked: str, tree: Tree, weights: Tree) -> None:
+    """Raise TypeError for a tree that is not like the weights, as ``asked`` says."""
+    fault = unlike(tree, weights)
     if fault:
-        raise TypeError(
-            f"the noise must be a tree like params, as filter_noise gives it; it {fault}"
-        )
+        raise TypeError(f"{asked}; it {fault}")
 
 
 def pair_of(

@@ -15,10 +15,54 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rsam_ref.jax.checks import told
 from rsam_ref.jax.vectors import Tree
 
+Axes = str | tuple[str, ...]
+"""A mapped axis, or several, by name."""
 
-def own(w: Any, axes: Iterable[str]) -> Any:
+
+def check_axes(m_sharpness: Axes | None) -> None:
+    """Raise TypeError for what can name no axis."""
+    names = m_sharpness if isinstance(m_sharpness, tuple) else (m_sharpness,)
+    if m_sharpness is not None and not (names and all(isinstance(name, str) for name in names)):
+        raise TypeError(
+            "m_sharpness is the name of a mapped axis, as axis_name of jax.vmap and jax.pmap, or a "
+            f"tuple of names, not {told(m_sharpness)}"
+        )
+
+
+def each_own(params: Tree, axes: Axes) -> Tree:
+    """The same weights, but of each member of the axes its own; ValueError where none is mapped."""
+    try:
+        return jax.tree.map(lambda w: own(w, [axes]), params)
+    except NameError:
+        raise ValueError(
+            f"m_sharpness={axes!r} is no mapped axis here: take the step in a function that "
+            "jax.vmap or jax.pmap maps with that axis_name, or jax.shard_map over a mesh that has "
+            "that axis"
+        ) from None
+
+
+def check_each_own(loss: Any, gradient: Tree, weights: Tree, axes: Axes) -> None:
+    """Raise TypeError for what all members of the axes share, though their weights are their own.
+
+    So it is where JAX tells: of a loss that is averaged, the gradient at weights of its own is too
+    small by the number of members; of a gradient that is, every member climbs alike.
+    """
+    names = {axes} if isinstance(axes, str) else set(axes)
+    if not names <= apart(weights):
+        return
+    loss = loss[0] if isinstance(loss, tuple) else loss
+    alike = isinstance(loss, jax.Array) and not names <= apart(loss)
+    if alike or not names <= apart(gradient):
+        raise TypeError(
+            f"loss_and_grad averages over {axes!r} what m_sharpness={axes!r} asks of each by "
+            "itself: leave out the jax.lax.pmean, or m_sharpness"
+        )
+
+
+def own(w: Any, axes: Iterable[Axes]) -> Any:
     """The same array, but of each device its own: a choice by the device's number is in between."""
     for axis in axes:
         w = jnp.where(jax.lax.axis_index(axis) >= 0, w, w)

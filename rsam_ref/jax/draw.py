@@ -1,97 +1,24 @@
 """R-SAM's draw on pytrees: D = sigma s z, with s the norm of the filter that a weight belongs to.
 
 A filter is what makes one output, as in `rsam_ref.algorithms.noise`. Which axis of a leaf counts
-the outputs is a convention of the library that the model is made with: the first one here, in
-PyTorch and in equinox, the last one in flax and haiku. ``output_axis`` says which.
+the outputs, ``output_axis`` says (axes.py): the first one where nothing else is given.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from rsam_ref.algorithms.noise import TINY
+from rsam_ref.jax.axes import Axis, OutputAxis, axis_of, name_of, shapes_of
 from rsam_ref.jax.checks import as_weights, told
 from rsam_ref.jax.settings import check_numbers, is_key
 from rsam_ref.jax.vectors import Tree, wide
 
-Axis = int | tuple[int, ...] | None
-"""The axis, or axes, that count a leaf's outputs; None where the leaf is one filter as a whole."""
-OutputAxis = Axis | Callable[[str, Any], Axis]
-"""The same for all leaves, or by a leaf's name in the tree, as ``"dense/kernel"``, and the leaf."""
-
 DRAWS = ("independent", "one-key")
-
-
-def flax_axis(name: str, leaf: Any) -> Axis:
-    """The output axis in models of flax (linen and nnx) and haiku: the last.
-
-    Kernels are (in, out) and (height, width, in, out). The queries, keys and values of attention
-    are (in, heads, of a head): each number of each head is an output; its bias is one filter, as
-    every bias is. A row of an embedding is one filter, as in PyTorch. Of a transposed convolution
-    the last axis is right unless it was made with ``transpose_kernel``; of layers stacked by a
-    scan it is not, see `stacked`.
-    """
-    *_, layer, kind = ["", "", *name.removesuffix("/value").split("/")]
-    if kind == "bias":
-        return None
-    if kind in ("embedding", "embeddings"):
-        return 0
-    if layer in ("query", "key", "value"):
-        return tuple(range(1, leaf.ndim))
-    return -1
-
-
-def equinox_axis(name: str, leaf: Any) -> Axis:
-    """The output axis in models of equinox: the first.
-
-    A convolution's bias, (out, 1, 1), is one filter, as every bias is.
-    """
-    return None if name.split("/")[-1] == "bias" else 0
-
-
-def stacked(output_axis: OutputAxis, *names: str) -> Callable[[str, Any], Axis]:
-    """The output axis where some leaves are those of several layers, stacked along axis 0.
-
-    So do ``nn.scan`` and ``nn.vmap`` of flax with ``variable_axes={"params": 0}``, ``nnx.vmap``,
-    and ``equinox.filter_vmap`` of a constructor. Every layer's filters are its own, biases too.
-
-    Parameters
-    ----------
-    output_axis:
-        that of one layer, and of the leaves that are not stacked.
-    names:
-        what the stacked leaves have in their path, such as ``"layers"`` of ``"layers/dense/bias"``.
-
-    >>> w = {"layers": {"bias": jnp.array([[3.0, 4.0], [6.0, 8.0]])}, "bias": jnp.array([3.0, 4.0])}
-    >>> s = filter_norms(w, stacked(flax_axis, "layers"))
-    >>> s["layers"]["bias"].tolist(), s["bias"].tolist()
-    ([[5.0], [10.0]], [5.0])
-    """
-    if not names:
-        raise TypeError("stacked(output_axis, *names) takes the names of what is stacked")
-
-    def axis(name: str, leaf: Any) -> Axis:
-        if not set(names) & set(name.split("/")):
-            return axis_of(output_axis, name, leaf)
-        if leaf.ndim == 0:
-            raise ValueError(f"{name} has no axis, so nothing is stacked in it")
-        layer = jax.eval_shape(lambda a: a[0], leaf)
-        one = axis_of(output_axis, name, layer)
-        if layer.ndim < 2 or one is None:
-            return (0,)
-        inside = one if isinstance(one, tuple) else (one,)
-        return (0, *(1 + axis % layer.ndim for axis in inside))
-
-    return axis
-
-
-def axis_of(output_axis: OutputAxis, name: str, leaf: Any) -> Axis:
-    """A leaf's output axis, by its name where a function says it."""
-    return output_axis(name, leaf) if callable(output_axis) else output_axis
 
 
 def filter_norms(params: Tree, output_axis: OutputAxis = 0) -> Tree:
@@ -106,12 +33,14 @@ def filter_norms(params: Tree, output_axis: OutputAxis = 0) -> Tree:
     >>> s["kernel"].tolist(), s["bias"].tolist()
     ([[5.0, 2.0]], [10.0])
     """
+    weights = as_weights(params)
+    shapes = shapes_of(weights)
 
     def norms(path: Any, w: Any) -> Any:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        return _norms(w, axis_of(output_axis, name, w), name)
+        name = name_of(path)
+        return _norms(w, axis_of(output_axis, name, w, shapes), name)
 
-    return jax.tree_util.tree_map_with_path(norms, as_weights(params))
+    return jax.tree_util.tree_map_with_path(norms, weights)
 
 
 def filter_noise(
@@ -155,7 +84,11 @@ def filter_noise(
 def scaled(z: Tree, params: Tree, sigma: Any, output_axis: OutputAxis) -> Tree:
     """sigma s z, every leaf of the type that it has in params."""
     norms = filter_norms(params, output_axis)
-    return jax.tree.map(lambda w, s, n: (sigma * s * n).astype(w.dtype), params, norms, z)
+
+    def of_leaf(w: Any, s: Any, n: Any) -> Any:
+        return (jnp.asarray(sigma, s.dtype) * s * n).astype(w.dtype)
+
+    return jax.tree.map(of_leaf, params, norms, z)
 
 
 def normal(key: Any, params: Tree, draw: str = "independent") -> Tree:
@@ -178,11 +111,18 @@ def _normal(key: Any, w: Any) -> Any:
 
 def _norms(w: Any, output_axis: Axis, name: str) -> Any:
     squares = (jnp.conj(wide(w)) * wide(w)).real
-    if output_axis is None or w.ndim == 0 or (w.ndim == 1 and output_axis != (0,)):
-        return jnp.sqrt(jnp.sum(squares, keepdims=True)) + TINY
     outputs = output_axis if isinstance(output_axis, tuple) else (output_axis,)
+    counted = w.ndim == 1 and isinstance(output_axis, tuple) and output_axis == (0,)
+    if output_axis is None or (w.ndim < 2 and not counted):
+        return _root(jnp.sum(squares, keepdims=True)) + TINY
     if not all(hasattr(axis, "__index__") and -w.ndim <= axis < w.ndim for axis in outputs):
         raise ValueError(f"{name or 'the leaf'} has shape {w.shape}, and no axis {output_axis}")
-    kept = {axis % w.ndim for axis in outputs}
+    kept = {operator.index(axis) % w.ndim for axis in outputs}
     over = tuple(axis for axis in range(w.ndim) if axis not in kept)
-    return jnp.sqrt(jnp.sum(squares, axis=over, keepdims=True))
+    return _root(jnp.sum(squares, axis=over, keepdims=True))
+
+
+def _root(squares: Any) -> Any:
+    """The square root, whose derivative at 0 is 0 here: a filter of zeros gives no NaN."""
+    zero = squares == 0
+    return jnp.where(zero, 0, jnp.sqrt(jnp.where(zero, 1, squares)))

@@ -13,6 +13,7 @@ gradients are conjugated.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
@@ -22,13 +23,15 @@ import jax.numpy as jnp
 
 from rsam_ref.algorithms import sam, variants
 from rsam_ref.algorithms.sam import Trace
-from rsam_ref.jax.checks import as_weights, check_function, check_noise, pair_of
+from rsam_ref.algorithms.settings import is_traced
+from rsam_ref.jax.checks import as_weights, check_function, check_like, pair_of
 from rsam_ref.jax.devices import over_devices
 from rsam_ref.jax.settings import check_numbers
-from rsam_ref.jax.vectors import Tree, Vector, typed_like
+from rsam_ref.jax.vectors import Tree, Vector, length_type, typed_like
 
 LossAndGrad = Callable[..., tuple[Any, Tree]]
 
+NOISE = "the noise must be a tree like params, as filter_noise gives it"
 QUANTITIES = [field.name for field in fields(Trace)]
 jax.tree_util.register_dataclass(Trace, data_fields=QUANTITIES, meta_fields=[])
 
@@ -106,20 +109,46 @@ def _on_trees(
     *trees: Tree,
     **settings: Any,
 ) -> Trace:
-    """A rule for vectors, with params for w and trees for its further vectors."""
+    """A rule for vectors, with params for w and trees for its further vectors.
+
+    A radius of 0 leaves w where it is, bit for bit, where 0 / ||g0|| g0 need not be 0: a gradient
+    that is not finite is then the base optimizer's to meet.
+    """
     check_function(loss_and_grad)
+    settings = {name: _number(value) for name, value in settings.items()}
     check_numbers(**settings)
     weights = as_weights(params)
     for tree in trees:
-        check_noise(tree, weights)
+        check_like(NOISE, tree, weights)
+
+    rho, passes = settings["rho"], itertools.count()
 
     def pair(w: Tree, *args: Any) -> tuple[Any, Tree]:
         return pair_of(loss_and_grad(w, *args), weights)
 
     def at(w: Vector) -> tuple[Any, Vector]:
-        loss, gradient = over_devices(pair, typed_like(weights, w.tree), args)
+        place = typed_like(weights, w.tree)
+        if next(passes) > 0:
+            place = _unless_zero(rho, place, weights)
+        loss, gradient = over_devices(pair, place, args)
         return loss, Vector(jax.tree.map(jnp.conj, gradient))
 
     trace = rule(at, Vector(weights), *map(Vector, trees), **settings)
     found = {name: getattr(trace, name) for name in QUANTITIES}
-    return Trace(**{k: v.tree if isinstance(v, Vector) else v for k, v in found.items()})
+    found = {k: v.tree if isinstance(v, Vector) else v for k, v in found.items()}
+    zeros = jax.tree.map(jnp.zeros_like, weights)
+    return Trace(**found | {"perturbation": _unless_zero(rho, found["perturbation"], zeros)})
+
+
+def _number(value: Any) -> Any:
+    """A setting: Python's number of an array, and what is traced in the type of lengths."""
+    if not isinstance(value, jax.Array) or value.ndim:
+        return value
+    return value.astype(length_type()) if is_traced(value) else value.item()
+
+
+def _unless_zero(rho: Any, tree: Tree, instead: Tree) -> Tree:
+    """The tree, but for a radius of 0 the other one."""
+    if not is_traced(rho):
+        return tree if rho else instead
+    return jax.tree.map(lambda a, b: jnp.where(rho == 0, b, a), tree, instead)

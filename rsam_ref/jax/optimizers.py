@@ -10,8 +10,10 @@ import optax
 
 from rsam_ref.algorithms.sam import Trace
 from rsam_ref.jax.around import SharpnessAware, State, around
-from rsam_ref.jax.checks import transformation
-from rsam_ref.jax.draw import DRAWS, OutputAxis, normal, scaled
+from rsam_ref.jax.axes import OutputAxis
+from rsam_ref.jax.checks import check_like, transformation
+from rsam_ref.jax.devices import Axes
+from rsam_ref.jax.draw import DRAWS, normal, scaled
 from rsam_ref.jax.gradients import LossAndGrad, asam_gradient, rsam_gradient, sam_gradient
 from rsam_ref.jax.settings import Number, at, check_known, check_numbers, key_of
 from rsam_ref.jax.vectors import Tree
@@ -25,7 +27,7 @@ def sam(
     adaptive: bool = False,
     eta: float = 0.01,
     trainable: Any = None,
-    m_sharpness: str | None = None,
+    m_sharpness: Axes | None = None,
 ) -> SharpnessAware:
     """Sharpness-aware minimization (Foret et al., ICLR 2021) around an optax optimizer.
 
@@ -41,11 +43,13 @@ def sam(
         which leaves take part, as in ``optax.masked``: a tree of bools, or a function of params
         that gives one. The others are left as they are, and the base does not see them.
     m_sharpness:
-        the name of a mapped axis (of ``shard_map``, ``pmap`` or ``vmap``) each of whose members
-        climbs by the gradient of its own part of the batch; g is averaged over it. Without it,
-        the gradients are those that loss_and_grad gives.
+        the name of a mapped axis (of ``shard_map``, ``pmap`` or ``vmap``), or several, each of
+        whose members climbs by the gradient of its own part of the batch; g, and the loss that the
+        base may ask for, are averaged over it, and by nobody else. Without it, the gradients are
+        those that loss_and_grad gives.
 
-    Raises ValueError for settings that cannot be, TypeError for a base that can be none.
+    Raises ValueError for settings that cannot be, TypeError for a base that can be none; a step
+    raises them for an axis that is not mapped, and for gradients averaged over it already.
 
     >>> tx = sam(optax.sgd(0.5), rho=1.0)
     >>> w = jax.numpy.array([3.0, 4.0])
@@ -77,7 +81,7 @@ def rsam(
     output_axis: OutputAxis = 0,
     draw: str | Callable[[Any, Tree], Tree] = "independent",
     trainable: Any = None,
-    m_sharpness: str | None = None,
+    m_sharpness: Axes | None = None,
 ) -> SharpnessAware:
     """Random sharpness-aware minimization (Liu et al., NeurIPS 2022) around an optax optimizer.
 
@@ -95,8 +99,8 @@ def rsam(
     key:
         of the draws: a key of ``jax.random``, or a seed.
     output_axis:
-        which axis of a leaf counts its filters; `flax_axis` for flax, `equinox_axis` for
-        equinox.
+        which axis of a leaf counts its filters, as in `filter_noise`; `flax_axis` for flax and
+        haiku, `equinox_axis` for equinox.
     draw:
         as in `filter_noise`; or a function of (step, params) that gives z, a tree like params.
 
@@ -117,6 +121,7 @@ def rsam(
     def find(loss_and_grad: LossAndGrad, w: Tree, state: State, args: tuple[Any, ...]) -> Trace:
         if callable(draw):
             z = draw(state.step, w)
+            check_like("draw(step, params) must give z, a tree like params", z, w)
         else:
             now = jax.random.fold_in(key_of(state.key), state.step)
             if m_sharpness is not None:

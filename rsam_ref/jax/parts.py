@@ -58,9 +58,11 @@ def part_of(tree: Tree, mask: Tree) -> Tree:
             tree,
         )
     except ValueError:
+        ours, theirs = type(mask).__name__, type(tree).__name__
+        found = f"a {ours} where params is a {theirs}: make a {theirs} of it, or give a function"
         raise ValueError(
             "the mask `trainable` must be a tree of bools like params, where one bool may stand "
-            f"for a branch; it is {jax.tree.structure(mask)}"
+            f"for a branch; it is {jax.tree.structure(mask) if ours == theirs else found}"
         ) from None
 
 

@@ -66,16 +66,18 @@ def _is_number(value: Any) -> bool:
 
 
 def at(name: str, value: Number, step: Any) -> Any:
-    """The value at a step of what may be a schedule."""
+    """The value at a step of what may be a schedule; it is checked as a number is."""
     if not callable(value):
         return value
     try:
-        return value(step)
+        now = value(step)
     except jax.errors.JAXTypeError:
         raise TypeError(
             f"{name} is a schedule that asks for the number of the step, which jit does not know; "
             "give table(schedule, steps), or one of optax's schedules"
         ) from None
+    check_numbers(**{name: now})
+    return now
 
 
 def table(schedule: Schedule, steps: int) -> Callable[[Any], Any]:
@@ -86,7 +88,11 @@ def table(schedule: Schedule, steps: int) -> Callable[[Any], Any]:
     >>> from rsam_ref.algorithms.schedules import linear
     >>> [float(table(linear(1.0, 4), 5)(step)) for step in (0, 1, 9)]
     [1.0, 0.75, 0.0]
+
+    Raises ValueError where steps is no whole number >= 1.
     """
+    if not hasattr(steps, "__index__") or steps < 1:
+        raise ValueError(f"table(schedule, steps) takes a whole number of steps >= 1, not {steps}")
     values = np.array([schedule(step) for step in range(steps)])
     return lambda step: jnp.asarray(values)[jnp.minimum(step, steps - 1)]
 

@@ -36,9 +36,15 @@ class Vector:
         return Vector(jax.tree.map(jnp.abs, self.tree))
 
     def __matmul__(self, other: Vector) -> Any:
-        """The inner product, a real number: of complex leaves that of their two parts."""
+        """The inner product, a real number: of complex leaves that of their two parts.
+
+        It is never quite 0, so that its root has a derivative: that of rho g / (||g|| + TINY) at
+        g = 0 is rho / TINY.
+        """
+        kind = length_type()
         both = zip(jax.tree.leaves(self.tree), jax.tree.leaves(other.tree))
-        return sum((_dot(a, b) for a, b in both), start=jnp.zeros(()))
+        product = sum(_dot(a, b).astype(kind) for a, b in both)
+        return jnp.where(product == 0, jnp.finfo(kind).tiny, product)
 
     def _with(self, operate: Callable[[Any, Any], Any], other: Any) -> Vector:
         """Leaf by leaf with another vector, or every leaf with one number."""
@@ -50,6 +56,11 @@ class Vector:
             return operate(whole, jnp.asarray(other, whole.real.dtype)).astype(leaf.dtype)
 
         return Vector(jax.tree.map(each, self.tree))
+
+
+def length_type() -> Any:
+    """float32, or float64 where that is enabled."""
+    return jax.dtypes.canonicalize_dtype("float64")
 
 
 def wide(leaf: Any) -> Any:

@@ -77,10 +77,9 @@ def by_closure(tx):
 
     specs = {"in_specs": (P(), P(), P("batch")), "out_specs": P()}
     try:
-        jax.shard_map(step, mesh=mesh, **specs)(PARAMS, tx.init(PARAMS), (X, Y))
+        return jax.shard_map(step, mesh=mesh, **specs)(PARAMS, tx.init(PARAMS), (X, Y))
     except TypeError as error:
         return str(error)
-    return ""
 
 
 def by_update(loss_and_grad):
@@ -103,6 +102,65 @@ def function_by_shards(loss_and_grad):
     mapped = jax.shard_map(of, mesh=mesh, in_specs=(P(), P("batch")), out_specs=P())
     alone = rsam_gradient(grad, PARAMS, noise, (X, Y), rho=RHO).gradient
     return apart(mapped(PARAMS, (X, Y)), alone)
+
+
+def members(tx, loss_and_grad=grad, by="shard_map", steps=6):
+    """After some steps, the weights of each device, one after the other."""
+    if by == "vmap":
+        step = jax.vmap(
+            lambda p, s, b: tx.step(loss_and_grad, p, s, b)[:2],
+            axis_name="batch",
+        )
+        split = jax.tree.map(lambda a: a.reshape(2, 4, *a.shape[1:]), (X, Y))
+        params = jax.tree.map(lambda p: jnp.stack([p, p]), PARAMS)
+        state = jax.vmap(tx.init)(params)
+    else:
+        step = jax.shard_map(
+            lambda p, s, b: tx.step(loss_and_grad, p, s, b)[:2],
+            mesh=mesh,
+            in_specs=(P(), P(), P("batch")),
+            out_specs=P(),
+            check_vma=by == "shard_map",
+        )
+        split, params, state = (X, Y), PARAMS, tx.init(PARAMS)
+    step = jax.jit(step)
+    for _ in range(steps):
+        params, state = step(params, state, split)
+    if by == "vmap":
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], params) for i in range(2)]
+    return [jax.tree.map(lambda leaf, i=i: leaf.addressable_data(i), params) for i in range(2)]
+
+
+def as_numpy(tree):
+    return jax.tree.map(np.asarray, tree)
+
+
+def of_mean_loss(base, by):
+    """How far two devices are from each other, and from a base that is given their mean loss."""
+    one, other = map(as_numpy, members(sam(base, RHO, m_sharpness="batch"), by=by))
+    params, state = PARAMS, base.init(PARAMS)
+    for _ in range(6):
+        value = sum(loss_fn(params, half) for half in HALVES) / 2
+        g = jax.tree.map(lambda p, q: (p - q) / LR, params, each_by_itself(params))
+        updates, state = base.update(g, state, params, value=value)
+        params = optax.apply_updates(params, updates)
+    return max(apart(one, other), apart(one, params))
+
+
+def told_by_update(make, loss_fn):
+    """What update says of m-sharpness in a shard_map that checks."""
+    tx = make(optax.sgd(LR), RHO, m_sharpness="batch")
+
+    def step(params, state, batch):
+        grad_fn = lambda params, i: jax.grad(loss_fn)(params, batch)
+        return tx.update(grad_fn(params, 0), state, params, grad_fn=grad_fn)[0]
+
+    specs = {"in_specs": (P(), P(), P("batch")), "out_specs": P()}
+    try:
+        jax.shard_map(step, mesh=mesh, **specs)(PARAMS, tx.init(PARAMS), (X, Y))
+    except TypeError as error:
+        return str(error)
+    return ""
 
 
 def whole(tx):
@@ -150,16 +208,16 @@ def by_jit(tx):
     return jax.jit(lambda p, s, b: tx.step(grad, p, s, b)[0])(PARAMS, tx.init(PARAMS), batch)
 
 
-def each_by_itself():
+def each_by_itself(params=PARAMS):
     """SAM's m-sharpness, by hand."""
 
     def one(half):
-        g0 = jax.grad(loss_fn)(PARAMS, half)
+        g0 = jax.grad(loss_fn)(params, half)
         scale = RHO / optax.tree.norm(g0)
-        return jax.grad(loss_fn)(jax.tree.map(lambda p, g: p + scale * g, PARAMS, g0), half)
+        return jax.grad(loss_fn)(jax.tree.map(lambda p, g: p + scale * g, params, g0), half)
 
     found = [one(half) for half in HALVES]
-    return jax.tree.map(lambda p, a, b: p - LR * (a + b) / 2, PARAMS, *found)
+    return jax.tree.map(lambda p, a, b: p - LR * (a + b) / 2, params, *found)
 
 
 def each_with_its_draw():
@@ -228,11 +286,36 @@ def main():
         "m-sharpness, unchecked shard_map": apart(by_shards(m, grad, checked=False), each),
         "m-sharpness R-SAM, pmap": apart(by_map(jax.pmap, m_random, grad), drawn),
         "m-sharpness R-SAM, shard_map": apart(by_shards(m_random, grad), drawn),
+        "m-sharpness, shard_map, a closure": apart(by_closure(m), each),
+        "m-sharpness of one axis by its tuple": apart(
+            by_shards(sam(base, RHO, m_sharpness=("batch",)), grad), each
+        ),
         "between the two semantics": apart(together, each),
         "between their draws": apart(whole(random), drawn),
     }
+    plateau = optax.contrib.reduce_on_plateau(patience=1, factor=0.5, rtol=0.5)
+    for name, asks in (
+        ("plateau", optax.chain(base, plateau)),
+        ("polyak", optax.polyak_sgd(max_learning_rate=9.0)),
+    ):
+        for by in ("vmap", "shard_map", "unchecked shard_map"):
+            found[f"{name} by the mean loss, {by}"] = of_mean_loss(asks, by)
     told = {"neither averaged": refused(one, grad), "a closure": by_closure(one)}
-    table = {"devices": jax.device_count(), "apart": found, "refused": told}
+    twice = {
+        "the loss": refused(m, jax.value_and_grad(averaged_loss)),
+        "both": refused(m, averaged_gradient),
+        "the gradient": refused(m, lambda *args: (grad(*args)[0], averaged_gradient(*args)[1])),
+        "the loss with aux": refused(m, with_aux),
+        "the loss, R-SAM": refused(m_random, jax.value_and_grad(averaged_loss)),
+    }
+    updates = [told_by_update(make, of) for make in (sam, rsam) for of in (loss_fn, averaged_loss)]
+    table = {
+        "devices": jax.device_count(),
+        "apart": found,
+        "refused": told,
+        "averaged twice": twice,
+        "by update": updates,
+    }
     sys.stdout.write(json.dumps(table) + "\n")
 
 

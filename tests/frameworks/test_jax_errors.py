@@ -21,6 +21,7 @@ from rsam_ref.jax import (  # noqa: E402
     sam,
     sam_gradient,
     stacked,
+    table,
 )
 
 from .trees_in_jax import grad, quadratic, some_params  # noqa: E402
@@ -74,6 +75,31 @@ SETTINGS = [
         r"sigma is a schedule that asks .* give table\(schedule, steps\)",
         lambda: jax.jit(lambda: stepped(rsam(SGD, sigma=rsam_sigma(0.1, 5))))(),
     ),
+    ("sigma scales the noise .* not -0.1", lambda: stepped(rsam(SGD, sigma=lambda step: -0.1))),
+    ("sigma scales the noise .* not nan", lambda: stepped(rsam(SGD, sigma=lambda step: jnp.nan))),
+    ("sigma is a number, not 'x'", lambda: stepped(rsam(SGD, sigma=lambda step: "x"))),
+    ("rho is a number, not 'x'", lambda: jax.jit(lambda: stepped(sam(SGD, lambda step: "x")))()),
+    ("lam weighs the gradient", lambda: stepped(rsam(SGD, lam=lambda step: 0.0))),
+    ("takes a whole number of steps >= 1, not 0", lambda: table(rsam_sigma(0.1, 5), 0)),
+    ("takes a whole number of steps >= 1, not 2.5", lambda: table(rsam_sigma(0.1, 5), 2.5)),
+    ("m_sharpness is the name of a mapped axis, .* not True", lambda: sam(SGD, m_sharpness=True)),
+    ("m_sharpness is the name of a mapped axis, .* not 2", lambda: rsam(SGD, m_sharpness=2)),
+    (
+        "m_sharpness='batch' is no mapped axis here: take the step in",
+        lambda: stepped(sam(SGD, m_sharpness="batch")),
+    ),
+    (
+        r"m_sharpness=\('a', 'b'\) is no mapped axis here",
+        lambda: stepped(rsam(SGD, m_sharpness=("a", "b"))),
+    ),
+    (
+        r"draw\(step, params\) must give z, a tree like params; it lacks params\['b'\]",
+        lambda: stepped(rsam(SGD, draw=lambda step, params: jnp.ones(3))),
+    ),
+    (
+        r"draw\(step, params\) must give z, a tree like params; it has shape",
+        lambda: stepped(rsam(SGD, draw=lambda step, params: NARROW)),
+    ),
     ("draw is 'independent', 'one-key', or a function", lambda: rsam(SGD, draw="tied")),
     (
         "draw is 'independent' or 'one-key', not",
@@ -90,7 +116,7 @@ SETTINGS = [
 WEIGHTS = [
     ("no leaf that could be trained", lambda: sam_gradient(grad, {}, rho=0.1)),
     (
-        r"params\['n'\] is int32, of which there is no gradient; .* mask it by `trainable`",
+        r"params\['n'\] is int32, of which there is no gradient; .* by `trainable` and .*allow_int",
         lambda: sam(SGD).init({"n": jnp.arange(3)}),
     ),
     (
@@ -132,6 +158,10 @@ WEIGHTS = [
     ),
     ("w has shape .2, 2., and no axis 2", lambda: filter_norms({"w": jnp.ones((2, 2))}, 2)),
     ("w has .* and no axis last", lambda: filter_norms({"w": jnp.ones((2, 2))}, "last")),
+    (
+        "no leaf has 'layer' in its path, .* the first one's path is 'layers/b'",
+        lambda: filter_norms({"layers": some_params()}, stacked(flax_axis, "layer")),
+    ),
     ("takes the names of what is stacked", lambda: stacked(flax_axis)),
     (
         "scale has no axis, so nothing is stacked",
@@ -248,6 +278,18 @@ def test_a_module_of_equinox_as_a_whole_holds_functions():
     model = eqx.nn.MLP(2, 3, 4, 1, key=KEY)
     with pytest.raises(TypeError, match=r"params.activation is a function; .*equinox.partition"):
         sam(SGD).init(model)
+
+
+@pytest.mark.parametrize("freeze", ["flax.core.FrozenDict", "flax.nnx.State"])
+def test_a_mask_in_another_container_is_told_and_in_the_same_one_taken(freeze):
+    module, _, name = freeze.rpartition(".")
+    container = getattr(pytest.importorskip(module), name)
+    params, mask = container(some_params()), {"w": True, "b": False}
+    with pytest.raises(ValueError, match=f"a dict where params is a {name}: make a {name} of it"):
+        sam(SGD, trainable=mask).init(params)
+    moved, _, _ = stepped(sam(SGD, trainable=container(mask)), params=params)
+    assert (moved["b"] == params["b"]).all()
+    assert (moved["w"] != params["w"]).any()
 
 
 def test_apply_gradients_of_a_train_state_says_what_to_call():

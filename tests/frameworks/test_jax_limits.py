@@ -27,6 +27,8 @@ from rsam_ref.jax import (  # noqa: E402
     rsam,
     sam,
     sam_gradient,
+    stacked,
+    table,
 )
 
 from .right_jax import length  # noqa: E402
@@ -161,6 +163,17 @@ def test_a_loss_of_each_device_by_itself_is_refused_where_jax_tells(on_devices):
         assert "average what it gives by jax.lax.pmean, and let it take the batch" in said
 
 
+def test_what_m_sharpness_averages_may_not_be_averaged_before_where_jax_tells(on_devices):
+    for way, said in on_devices["averaged twice"].items():
+        assert "leave out the jax.lax.pmean, or m_sharpness" in said, way
+
+
+def test_m_sharpness_by_update_is_refused_where_jax_sums_gradients(on_devices):
+    assert len(on_devices["by update"]) == 4
+    for said in on_devices["by update"]:
+        assert "take the step by step(loss_and_grad, params, state, batch)" in said
+
+
 # Gradients in parts
 
 
@@ -234,7 +247,7 @@ def weights():
     drawn = lambda *shape: jnp.asarray(rng.standard_normal(shape), "float32")
     return {
         "conv": {"kernel": drawn(3, 3, 4, 5), "bias": jnp.arange(1.0, 6.0)},
-        "query": {"kernel": drawn(4, 2, 3), "bias": jnp.full((2, 2), 2.0)},
+        "query": {"kernel": drawn(4, 2, 3), "bias": jnp.full((2, 3), 2.0)},
         "table": {"embedding": drawn(7, 4)},
     }
 
@@ -257,9 +270,111 @@ def test_the_filters_of_flax():
     np.testing.assert_allclose(s["conv"]["bias"], [np.sqrt(55)], rtol=1e-6)
     heads = np.linalg.norm(np.asarray(w["query"]["kernel"]), axis=0)  # (heads, of a head)
     np.testing.assert_allclose(s["query"]["kernel"][0], heads, rtol=1e-6)
-    assert s["query"]["bias"].ravel().tolist() == [4.0]
+    np.testing.assert_allclose(s["query"]["bias"].ravel(), [np.sqrt(24)], rtol=1e-6)
     rows = np.linalg.norm(np.asarray(w["table"]["embedding"]), axis=1)
     np.testing.assert_allclose(s["table"]["embedding"].ravel(), rows, rtol=1e-6)
+
+
+HEADS = {"kernel": (8, 2, 4)}
+KERNELS = [  # a leaf, its siblings, and the axes along which its outputs lie
+    ("norm/scale", {"norm/scale": (1, 1, 1, 8), "norm/offset": (1, 1, 1, 8)}, ()),
+    ("norm/offset", {"norm/scale": (1, 1, 1, 8), "norm/offset": (1, 1, 1, 8)}, ()),
+    ("conv2_d/b", {"conv2_d/b": (8, 1, 1), "conv2_d/w": (3, 3, 4, 8)}, ()),
+    ("conv2_d/w", {"conv2_d/b": (8, 1, 1), "conv2_d/w": (3, 3, 4, 8)}, (3,)),
+    ("net/~/conv2_d_transpose/w", {"net/~/conv2_d_transpose/w": (3, 3, 8, 4)}, (2,)),
+    ("conv1_d_transpose_1/w", {"conv1_d_transpose_1/w": (3, 4, 4)}, (1,)),
+    ("up/w", {"up/w": (3, 3, 8, 4), "up/b": (8,)}, (2,)),
+    ("transpose_it/w", {"transpose_it/w": (8, 4)}, (1,)),
+    ("up/kernel", {"up/kernel": (3, 3, 8, 4), "up/bias": (8,)}, (2,)),
+    ("up/kernel", {"up/kernel": (3, 3, 8, 4), "up/bias": (4,)}, (3,)),
+    ("query/kernel", {"query/kernel": (1, 1, 8, 4)}, (3,)),
+    ("net/query/w", {"net/query/w": (1, 1, 8, 4)}, (3,)),
+    ("query/kernel", {"query/kernel": (1, 1, 1, 8, 4), "query/bias": (4,)}, (4,)),
+    ("value/kernel", {"value/kernel": (3, 8, 6), "value/bias": (6,)}, (2,)),
+    ("value/kernel", {"value/kernel": (1, 8, 6)}, (2,)),
+    ("a/key/kernel", {"a/key/kernel": (1, 8, 4), "a/out/kernel": (1, 4, 8)}, (2,)),
+    ("a/key/kernel", {"a/key/kernel": (8, 2, 4), "a/out/kernel": (2, 4, 8)}, (1, 2)),
+    ("a/key/kernel", {"a/key/kernel": (8, 2, 4), "a/key/bias": (2, 4)}, (1, 2)),
+    ("a/out/kernel", {"a/out/kernel": (2, 4, 8), "a/out/bias": (8,)}, (2,)),
+    ("join/kernel", {"join/kernel": (8, 2, 4), "join/bias": (2, 4)}, (1, 2)),
+    ("sum/kernel", {"sum/kernel": (8, 2, 4), "sum/bias": (8, 4)}, (0, 2)),
+    ("key/kernel/value", {"key/kernel/value": (8, 2, 4), "key/bias/value": (2, 4)}, (1, 2)),
+    (
+        "key/kernel/value",
+        {"key/kernel/value": (8, 2, 4), "out/kernel/value": (2, 4, 8)},
+        (1, 2),
+    ),
+    ("key/kernel/value", {"key/kernel/value": (3, 8, 4), "key/bias/value": (4,)}, (2,)),
+]
+
+
+@pytest.mark.parametrize("stack", [None, "layers"])
+@pytest.mark.parametrize(("name", "shapes", "kept"), KERNELS)
+def test_outputs_lie_along_the_axes_of_the_bias(name, shapes, kept, stack):
+    params: dict = {}
+    for path, shape in shapes.items():
+        *parents, last = [*([stack] if stack else []), *path.split("/")]
+        branch = params
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[last] = jnp.ones((3, *shape) if stack else shape)
+    axis = stacked(flax_axis, stack) if stack else flax_axis
+    found = filter_norms(params, axis)
+    for part in [*([stack] if stack else []), *name.split("/")]:
+        found = found[part]
+    shape = shapes[name]
+    one = tuple(size if axis in kept else 1 for axis, size in enumerate(shape))
+    assert found.shape == ((3, *one) if stack else one)
+
+
+def test_a_function_may_ask_for_the_shapes_of_all_leaves():
+    params = {"key": {"kernel": jnp.ones((3, 8, 4)), "bias": jnp.ones(4)}, "gain": jnp.ones((2, 3))}
+
+    def axis(name, leaf, shapes):
+        return None if name == "gain" else flax_axis(name, leaf, shapes)
+
+    found = jax.tree.map(jnp.shape, filter_norms(params, axis))
+    assert found == {"key": {"kernel": (1, 1, 4), "bias": (1,)}, "gain": (1, 1)}
+
+
+def test_a_bias_that_is_left_out_does_not_make_attention_a_convolution():
+    layers = {name: HEADS | {"bias": (2, 4)} for name in ("query", "key", "value")}
+    shapes = {"attention": layers | {"out": {"kernel": (2, 4, 8), "bias": (8,)}}}
+    params = jax.tree.map(jnp.ones, shapes, is_leaf=lambda leaf: isinstance(leaf, tuple))
+    whole = filter_norms(params, flax_axis)["attention"]["query"]["kernel"]
+    for keep in ("kernel", "query"):
+        part = jax.tree_util.tree_map_with_path(
+            lambda path, leaf, keep=keep: leaf if keep in jax.tree_util.keystr(path) else None,
+            params,
+        )
+        part["attention"]["query"]["bias"] = None
+        found = filter_norms(part, flax_axis)["attention"]["query"]["kernel"]
+        assert found.shape == whole.shape == (1, 2, 4)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_kernels_of_flax_models_are_known_by_their_biases(bias):
+    linen = pytest.importorskip("flax.linen")
+    from flax import nnx
+
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            linen.MultiHeadDotProductAttention(2, use_bias=bias, name="attention")(x)
+            linen.Conv(4, (3,), use_bias=bias, name="query")(x)
+            linen.Conv(4, (1, 1), use_bias=bias, name="key")(x[None])
+            linen.Conv(6, (1,), use_bias=bias, name="out")(x)
+
+    params = Net().init(KEY, jnp.ones((2, 5, 8)))["params"]
+    s = jax.tree.map(jnp.shape, filter_norms(params, flax_axis))
+    assert s["attention"]["query"]["kernel"] == (1, 2, 4)
+    assert s["attention"]["out"]["kernel"] == (1, 1, 8)
+    assert s["query"]["kernel"] == (1, 1, 4)
+    assert s["key"]["kernel"] == (1, 1, 1, 4)
+    model = nnx.MultiHeadAttention(2, 8, use_bias=bias, decode=False, rngs=nnx.Rngs(0))
+    params = nnx.split(model, nnx.Param, ...)[1]
+    s = filter_norms(params, flax_axis)
+    assert s["query"]["kernel"].get_value().shape == (1, 2, 4)
 
 
 def test_the_filters_of_equinox():
@@ -318,6 +433,77 @@ def test_a_radius_of_0_is_the_base_optimizer_bit_for_bit(base):
         moved, state, _ = tx.step(grad, params, tx.init(params))
         assert equal(moved, optax.apply_updates(params, updates))
         assert equal(state.base, expected)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    "rho",
+    [0.0, jnp.float32(0.0), lambda step: 0.0, optax.linear_schedule(0.0, 1.0, 9)],
+    ids=["a number", "an array", "a schedule", "a schedule of optax"],
+)
+@pytest.mark.parametrize("first", [0.0, np.nan])
+def test_a_radius_of_0_leaves_a_gradient_that_is_not_finite_to_the_base(first, rho, compiled):
+    params = {"w": jnp.array([first, 1.0]), "b": jnp.array([-0.0, 4.0])}
+    roots = jax.value_and_grad(lambda p: jnp.sqrt(p["w"]).sum() + (p["b"] ** 2).sum())
+    base = optax.chain(optax.clip(1.0), optax.sgd(0.1))
+    updates, _ = base.update(roots(params)[1], base.init(params), params)
+    for tx in (
+        sam(base, rho),
+        sam(base, rho, ascent_steps=3),
+        sam(base, rho, adaptive=True),
+        rsam(base, rho, 0.0),
+    ):
+        step = jax.jit(partial(tx.step, roots)) if compiled else partial(tx.step, roots)
+        moved, _, trace = step(params, tx.init(params))
+        for a, b in zip(*map(jax.tree.leaves, (moved, optax.apply_updates(params, updates)))):
+            np.testing.assert_array_equal(a, b)
+        assert all((leaf == 0).all() for leaf in jax.tree.leaves(trace.perturbation))
+
+
+@pytest.mark.parametrize("name", TXS)
+def test_a_step_has_a_derivative_where_a_filter_is_0(name, x64):
+    params = {"w": jnp.array([[1.0, -2.0], [0.5, 0.3], [0.0, 0.0]]), "b": jnp.zeros(3)}
+    x = jax.random.normal(KEY, (8, 2))
+
+    def loss(p, x):
+        return jnp.mean((jnp.tanh(x @ p["w"].T + p["b"]).sum(1) - x[:, 0]) ** 2)
+
+    tx = TXS[name]()
+
+    def after(p):
+        return loss(tx.step(jax.value_and_grad(loss), p, tx.init(p), x)[0], x[::-1] + 0.1)
+
+    found = jax.grad(after)(params)
+    h = 1e-6
+    for leaf, at in (("w", (0, 1)), ("w", (2, 0)), ("b", (1,))):
+        up, down = (params | {leaf: params[leaf].at[at].add(s * h)} for s in (1, -1))
+        expected = (after(up) - after(down)) / (2 * h)
+        np.testing.assert_allclose(found[leaf][at], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_the_derivative_at_a_gradient_of_0_is_that_of_the_direction(x64):
+    params = {"w": jnp.zeros(3)}
+    climb = lambda p: sam_gradient(grad, p, rho=0.1).perturbation["w"].sum()
+    np.testing.assert_allclose(jax.grad(climb)(params)["w"], 0.1 / 1e-12, rtol=1e-6)
+
+
+def test_leaves_in_float32_need_no_promotion_where_float64_is_enabled(x64):
+    params = jax.tree.map(lambda p: p.astype("float32"), some_params())
+    rates = (0.1, jnp.float32(0.1), optax.linear_schedule(0.1, 0.0, 9), table(lambda t: 0.1, 9))
+    for rate in rates:
+        for tx in (
+            sam(optax.sgd(0.1), rate),
+            sam(optax.sgd(0.1), rate, adaptive=True),
+            rsam(optax.sgd(0.1), rate, rate, rate),
+        ):
+            expected = tx.step(grad, params, tx.init(params))[0]
+            with jax.numpy_dtype_promotion("strict"):
+                found = jax.jit(partial(tx.step, grad))(params, tx.init(params))[0]
+            for a, b in zip(*map(jax.tree.leaves, (found, expected))):
+                np.testing.assert_allclose(a, b, rtol=1e-6)
+    mixed = params | {"b": params["b"].astype("float64")}
+    with jax.numpy_dtype_promotion("strict"):
+        assert sam_gradient(grad, mixed, rho=0.1).gradient["b"].dtype == "float64"
 
 
 def test_no_noise_is_sam_bit_for_bit():

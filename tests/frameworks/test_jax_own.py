@@ -249,7 +249,7 @@ def test_the_public_names_are_those_of_the_table():
 def test_the_examples_of_the_docstrings_print_what_they_say():
     modules = [
         importlib.import_module(f"rsam_ref.jax.{name}")
-        for name in ("draw", "optimizers", "settings")
+        for name in ("axes", "draw", "optimizers", "settings")
     ]
     results = [doctest.testmod(module) for module in modules]
     assert [r.failed for r in results] == [0, 0, 0]

@@ -94,6 +94,22 @@ def test_fold_in_gives_the_draw_of_a_step_again(key):
     close(tx.step(grad, params, state._replace(key=8))[0], tx.step(grad, params, reseeded)[0])
 
 
+def test_the_draw_of_a_part_is_had_again_by_the_part():
+    params, mask = some_params(), {"w": False, "b": True}
+    tx = rsam(optax.sgd(0.1), 0.1, 0.1, trainable=mask)
+    state = tx.init(params)
+    part = {"w": None, "b": params["b"]}
+    key = jax.random.fold_in(state.key, state.step)
+    close(tx.step(grad, params, state)[2].noise, filter_noise(key, part, 0.1), rtol=0)
+
+
+def test_a_stack_may_be_left_out():
+    axis = stacked(flax_axis, "layers")
+    params = {"layers": some_params(), "head": some_params()}
+    tx = rsam(optax.sgd(0.1), output_axis=axis, trainable={"layers": False, "head": True})
+    close(one_step(tx, params)["layers"], params["layers"], rtol=0)
+
+
 def test_two_with_the_same_seed_draw_alike():
     one, two = rsam(optax.sgd(0.1), 0.1, 0.1), rsam(optax.adam(0.1), 0.2, 0.1)
     params = some_params()
@@ -152,6 +168,10 @@ def test_inject_hyperparams_may_hold_the_radius(make):
 def test_inject_hyperparams_takes_all_settings_but_the_static_ones(make, static):
     tx = optax.inject_hyperparams(make, static_args=static)(optax.sgd(0.1), rho=0.2)
     params, gradient = some_params(), lambda p, i: grad(p)[1]
+    if make is rsam:  # what it makes a number of is taken where jit does not trace it
+        all_of_them = optax.inject_hyperparams(make)(optax.sgd(0.1), rho=0.2)
+        updates, _ = all_of_them.update(None, all_of_them.init(params), params, grad_fn=gradient)
+        close(optax.apply_updates(params, updates), one_step(rsam(optax.sgd(0.1), 0.2)))
     step = jax.jit(lambda p, s: tx.update(gradient(p, 0), s, p, grad_fn=gradient)[0])
     updates = step(params, tx.init(params))
     close(optax.apply_updates(params, updates), one_step(make(optax.sgd(0.1), 0.2)))
