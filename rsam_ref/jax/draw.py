@@ -111,10 +111,10 @@ def _normal(key: Any, w: Any) -> Any:
 
 def _norms(w: Any, output_axis: Axis, name: str) -> Any:
     squares = (jnp.conj(wide(w)) * wide(w)).real
-    outputs = output_axis if isinstance(output_axis, tuple) else (output_axis,)
     counted = w.ndim == 1 and isinstance(output_axis, tuple) and output_axis == (0,)
     if output_axis is None or (w.ndim < 2 and not counted):
         return _root(jnp.sum(squares, keepdims=True)) + TINY
+    outputs = output_axis if isinstance(output_axis, tuple) else (output_axis,)
     if not all(hasattr(axis, "__index__") and -w.ndim <= axis < w.ndim for axis in outputs):
         raise ValueError(f"{name or 'the leaf'} has shape {w.shape}, and no axis {output_axis}")
     kept = {operator.index(axis) % w.ndim for axis in outputs}
