@@ -223,7 +223,7 @@ def each_by_itself(params=PARAMS):
 
     def one(half):
         g0 = jax.grad(loss_fn)(params, half)
-        scale = RHO / optax.tree.norm(g0)
+        scale = RHO / (optax.tree.norm(g0) + 1e-12)
         return jax.grad(loss_fn)(jax.tree.map(lambda p, g: p + scale * g, params, g0), half)
 
     found = [one(half) for half in HALVES]
