@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 CUDA   ?= 13
 BIN     = $(VENV)/bin
+CURVLINOPS = curvlinops-for-pytorch backpack-for-pytorch einops unfoldNd tqdm einconv linear_operator jaxtyping wadler_lindig
 
 .PHONY: help demo test coverage quick strangers frameworks survey test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
 
@@ -25,7 +26,7 @@ $(VENV)/strangers: $(VENV)/test
 
 $(VENV)/frameworks: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[frameworks]"
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target $(VENV)/elsewhere timm torchvision
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target $(VENV)/elsewhere timm torchvision $(CURVLINOPS)
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base

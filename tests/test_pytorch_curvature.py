@@ -349,8 +349,10 @@ def test_a_measure_changes_nothing_in_the_model(measure):
     rows = measured()
     assert_same(everything(model), before)
     assert str(measured()) == str(rows)  # with the same draws
+    # what fails on halves of the samples, passes 3 to 6, says that they cannot be told apart
+    within = 7 if measure in ("hessian", "layers", "m-sharpness") else 4
     for error in (RuntimeError, KeyboardInterrupt):
-        for passes in (1, 2, 4):  # at the beginning, and within the measure
+        for passes in (1, 2, within):
             model[5].left, model[5].error = passes, error
             with pytest.raises(error):
                 measured()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +25,11 @@ class Asked:
     loss: str | None
     forward: str | None
     batch_size: int
-    dtype: str
+    dtype: str | None
     threads: int | None = None
+    minutes: float = 0.0
+    held: frozenset[str] = frozenset()
+    """The settings that were given, and stay as they are."""
 
 
 def is_network(argument: str) -> bool:
@@ -59,6 +63,8 @@ def check_asked(targets: list[str], asked: Asked) -> None:
         )
     if asked.batch_size < 1:
         raise ValueError(f"--batch-size must be at least 1, not {asked.batch_size}")
+    if not 0 <= asked.minutes < math.inf:
+        raise ValueError(f"--minutes is a finite number, 0 for no limit, not {asked.minutes}")
 
 
 def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
@@ -97,7 +103,7 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
                 loss=loss,
                 evaluation=evaluation,
                 training=training,
-                dtype=given.precision(asked.dtype),
+                dtype=given.precision(asked.dtype or "float64"),
                 forward=forward,
                 notes=notes,
             )
@@ -105,6 +111,36 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
             found.append(network)
     except given.GivenError as error:
         raise NetworkError(str(error)) from None
+    return found
+
+
+def plan_of(
+    networks: list[Any], measures: list[str], settings: Any, asked: Asked, kept: Any
+) -> Any:
+    """One plan for all networks, by what it takes to measure the first.
+
+    It is kept, so that the same command goes on with it. None where no time is set.
+    """
+    from rsam_ref.pytorch.plan import Plan, plan
+    from rsam_ref.sharpness.kept import digest_of
+    from rsam_ref.sharpness.survey import USES
+
+    if not asked.minutes:
+        return None
+    first, used = networks[0], sorted({name for measure in measures for name in USES[measure]})
+    others = [len(networks), measures, repr(settings), asked.minutes, asked.dtype]
+    key = digest_of(first, used, ["plan", *others, sorted(asked.held)])
+    if (rows := kept.get(key)) is not None:
+        return Plan.of(rows)
+    found = plan(
+        first,
+        measures,
+        settings,
+        seconds=60 * asked.minutes / len(networks),
+        held=asked.held,
+        any_precision=asked.dtype is None,
+    )
+    kept.add(key, found.rows())
     return found
 
 

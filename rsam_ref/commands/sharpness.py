@@ -76,12 +76,26 @@ def sharpness(
     parts: Annotated[
         int, Option(help="Parts of the samples: for the spread over samples, and for m-sharpness.")
     ] = 5,
+    iterations: Annotated[int, Option(help="Lanczos' iterations, at most.")] = 60,
+    depth: Annotated[
+        int, Option(help="Parts of their dotted names that tell layers apart; 0: all.")
+    ] = 0,
     lam: Annotated[float, Option(help="R-SAM's weight of the gradient against the draw.")] = 2.0,
     seed: Annotated[int, Option(help="Decides samples, directions and draws.")] = 0,
     dtype: Annotated[
-        str,
-        Option(help="float64, or float32 in half the time; never for what asks the Hessian."),
-    ] = "float64",
+        str | None,
+        Option(
+            help="float64, or float32 in half the time; never for what asks the Hessian.  "
+            "[default: float64; float32 for a network that needs it to be done in --minutes]"
+        ),
+    ] = None,
+    minutes: Annotated[
+        float,
+        Option(
+            help="For networks of PyTorch: about how long all measures may take. What is not given "
+            "is made smaller for that, and told. 0: no limit."
+        ),
+    ] = 10.0,
     weights: Annotated[
         list[Path] | None,
         Option(metavar="FILE", help="A network's weights, safetensors or npz; repeatable."),
@@ -119,6 +133,7 @@ def sharpness(
     backend: Backend = "numpy",
     kernels: Kernels = "fast",
     threads: Threads = None,
+    context: typer.Context = None,  # type: ignore[assignment]  # typer gives it
 ) -> None:
     """Measure how flat the loss is around trained weights, and draw it; models side by side.
 
@@ -138,14 +153,18 @@ def sharpness(
     A network of PyTorch is FILE.py:NAME: a model, or a function or class without arguments that
     makes one. Say what it is measured on with --data or --batches-from; its loss, and what else
     --batches-from, --loss and --forward name, may stand in the same file: then NAME is enough.
+    Where its measures would take longer than --minutes, they have fewer probes, draws, steps and
+    points: the intervals and bounds say what that costs, and more minutes, or any of these given,
+    buy it back.
     """
-    from rsam_ref.commands.networks import Asked, check_asked, is_network
+    from rsam_ref.commands.networks import Asked, check_asked, is_network, plan_of
+    from rsam_ref.sharpness.kept import Kept
     from rsam_ref.sharpness.survey import MEASURES, PRECISE, USUAL, SurveySettings
     from rsam_ref.training.trained import load_trained
 
     with usage_errors():
         choose(backend, kernels, threads)
-        if dtype not in ("float32", "float64"):
+        if dtype not in (None, "float32", "float64"):
             raise ValueError(f"--dtype is float32 or float64, not {dtype}")
         if unknown := [name for name in measure or () if name not in MEASURES]:
             raise ValueError(f"unknown measure {unknown[0]!r}; there are {', '.join(MEASURES)}")
@@ -164,6 +183,8 @@ def sharpness(
             lowest=lowest,
             probes=probes,
             parts=parts,
+            iterations=iterations,
+            depth=depth,
             lam=lam,
             seed=seed,
         )
@@ -173,9 +194,24 @@ def sharpness(
                 "steps with the maximum, which needs as many; or name other measures"
             )
         targets = [str(path) for path in checkpoint if is_network(str(path))]
-        asked = Asked(weights or [], data, batch_source, loss, forward, batch_size, dtype, threads)
+        asked = Asked(
+            weights or [],
+            data,
+            batch_source,
+            loss,
+            forward,
+            batch_size,
+            dtype,
+            threads,
+            minutes,
+            _given_settings(context),
+        )
         check_asked(targets, asked)
-    runs = [load_trained(path, dtype=dtype) for path in checkpoint if str(path) not in targets]
+    runs = [
+        load_trained(path, dtype=dtype or "float64")
+        for path in checkpoint
+        if str(path) not in targets
+    ]
     if "gauss-newton" in (measure or ()):
         with usage_errors():
             for trained in runs:
@@ -187,13 +223,22 @@ def sharpness(
     networks = _networks(targets, asked, settings)
     _tell_of_data(runs, networks)
     models = [*runs, *networks]
+    out.mkdir(parents=True, exist_ok=True)
+    kept = Kept(out / "measured.jsonl")
+    wanted = [name for name in MEASURES if name in (measure or USUAL)]
+    chosen = plan_of(networks, wanted, settings, asked, kept) if networks else None
+    if chosen is not None:
+        _tell_plan(chosen, settings, len(networks))
     plan = []
     for model, label in zip(models, _labels(models)):
-        for name in [name for name in MEASURES if name in (measure or USUAL)]:
-            precisely = name in PRECISE and dtype != "float64"
-            plan.append((label, name, model.in_float64 if precisely else model))
-    out.mkdir(parents=True, exist_ok=True)
-    rows, failed = _measure(plan, settings, out / "measured.jsonl")
+        for i, name in enumerate(wanted):
+            if chosen is not None and model in networks:
+                of = chosen.network(model, name), chosen.measures[i].settings
+            else:
+                precisely = name in PRECISE and dtype == "float32"
+                of = model.in_float64 if precisely else model, settings
+            plan.append((label, name, *of))
+    rows, failed = _measure(plan, kept)
     _write(out, rows)
     names = ["sharpness.csv", "sharpness.json", *_write_figures(out, rows)]
     _show(rows)
@@ -225,43 +270,74 @@ def _networks(targets: list[str], asked: Any, settings: Any) -> list[Any]:
         raise typer.Exit(1) from None
 
 
-def _subject(model: Any, settings: Any, tell: Callable[[], None]) -> Any:
+def _given_settings(context: typer.Context | None) -> frozenset[str]:
+    """The settings that stand on the command line; none where there is none."""
+    if context is None:
+        return frozenset()
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = [name for name, source in sources.items() if source and source.name == "COMMANDLINE"]
+    return frozenset({"rho": "rhos", "sigma": "sigmas"}.get(name, name) for name in given)
+
+
+def _tell_plan(plan: Any, settings: Any, networks: int) -> None:
+    """How long every measure is to take, and with which settings that are not the usual ones."""
+    table = Table(
+        "measure",
+        Column("seconds", justify="right"),
+        "smaller than by default",
+        title=f"About {_minutes(networks * plan.seconds)}"
+        + (f" for {networks} networks" if networks > 1 else "")
+        + ("" if plan.dtype is None else f", computed in {plan.dtype}".replace("torch.", "")),
+        box=box.SIMPLE_HEAD,
+    )
+    for planned in plan.measures:
+        table.add_row(planned.measure, f"{planned.seconds:.0f}", planned.smaller(settings))
+    console.print(table)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _subject(model: Any, settings: Any, tell: Callable[[], None], known: dict[Any, Any]) -> Any:
     """What the measures ask, of a run or of a network."""
     from rsam_ref.sharpness.survey import Subject
     from rsam_ref.training.trained import Trained
 
     if isinstance(model, Trained):
-        return Subject(model, settings, tell)
+        return Subject(model, settings, tell, known)
     from rsam_ref.pytorch.network import NetworkSubject
 
-    return NetworkSubject(model, settings, tell)
+    return NetworkSubject(model, settings, tell, known)
 
 
 def _measure(
-    plan: list[tuple[str, str, Any]], settings: Any, file: Path
+    plan: list[tuple[str, str, Any, Any]], kept: Any
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of every (label, measure, model), and why some could not be taken, a line each.
+    """The rows of every (label, measure, model, settings), and why some failed, a line each.
 
-    What the file holds is not measured again. Ctrl-C leaves the rows that there are. What fails in
+    What is kept is not measured again. Ctrl-C leaves the rows that there are. What fails in
     a network that was given leaves its other measures.
     """
-    from rsam_ref.sharpness.kept import Kept, fingerprint
+    from rsam_ref.sharpness.kept import fingerprint
     from rsam_ref.sharpness.survey import survey
     from rsam_ref.training.trained import Trained
 
-    kept = Kept(file)
+    known: dict[str, dict[Any, Any]] = {}
     rows: list[dict[str, Any]] = []
     failed: list[str] = []
     with progress_bar() as progress:
         task = progress.add_task("measuring", total=len(plan))
         try:
-            for label, name, trained in plan:
+            for label, name, trained, settings in plan:
                 key = fingerprint(trained, settings, name)
                 found = kept.get(key)
                 if found is None:
                     tell = _teller(progress, task, f"{label} {name}")
                     start = len(rows)
-                    measured = survey(name, _subject(trained, settings, tell))
+                    measured = survey(
+                        name, _subject(trained, settings, tell, known.setdefault(label, {}))
+                    )
                     try:
                         rows.extend(_labelled(label, measured))
                     except Exception as error:

@@ -258,8 +258,8 @@ def _resume(folder: Path, deterministic: bool | None) -> Any:
     from rsam_ref.training import recipe
     from rsam_ref.training.run import Run
 
-    path = folder / "recipe.toml"
-    if deterministic and path.is_file() and not recipe.read(path).get("deterministic", False):
+    began = folder / "recipe.toml"
+    if deterministic and began.is_file() and not recipe.read(began).get("deterministic", False):
         raise ValueError(
             f"--deterministic is decided when a run begins, and {folder} began without it: go on "
             "without it, or begin another run"

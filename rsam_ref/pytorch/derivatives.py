@@ -6,7 +6,7 @@ taken for constant, without a word; such functions are looked for, and refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,27 +36,72 @@ def gradient(loss: Tensor, w: Tensor, *, again: bool = False) -> Tensor:
     return torch.autograd.grad(loss, w, create_graph=again)[0]
 
 
-def product(loss: Tensor, w: Tensor, v: Tensor) -> Tensor:
-    """The Hessian of a loss at w times v (P,), within `twice_differentiable`.
+def products(loss: Tensor, w: Tensor, vectors: Sequence[Tensor]) -> list[Tensor]:
+    """The Hessian of a loss at w times each v (P,), within `twice_differentiable`.
 
-    Raises ArithmeticError where the gradient is not finite, and NotImplementedError where a
-    function has no second derivative.
+    All of them share the graph of one gradient. Raises as `differentiable_gradient` and
+    `differentiated` do.
+    """
+    return differentiated(differentiable_gradient(loss, w), w, vectors)
+
+
+def differentiable_gradient(loss: Tensor, w: Tensor) -> Tensor:
+    """The gradient of a loss at w (P,), with its graph.
+
+    Raises ArithmeticError where it is not finite, and NotImplementedError for a function that is
+    marked as having no second derivative.
     """
     first = gradient(loss, w, again=True)
     if not bool(torch.isfinite(first.detach()).all()):
         raise ArithmeticError("the gradient is not finite at these weights: there is no Hessian")
-    if not first.requires_grad:  # a loss that is linear
-        return torch.zeros_like(w)
     if _passes(first, "torch::autograd::Error"):
         raise NotImplementedError(f"a function is marked once_differentiable; {OTHERWISE}")
-    try:
-        (found,) = torch.autograd.grad(first, w, v.to(first), allow_unused=True)
-    except RuntimeError as error:
-        if "not implemented" not in str(error):
-            raise
-        told = str(error).splitlines()[0]
-        raise NotImplementedError(f"no second derivative: {told}; {OTHERWISE}") from None
-    return torch.zeros_like(w) if found is None else found
+    return first
+
+
+def differentiated(
+    first: Tensor, w: Tensor, vectors: Sequence[Tensor], *, keep: bool = False
+) -> list[Tensor]:
+    """The derivative of first . v for each v (P,); the graph stays for more where it is to be kept.
+
+    Raises NotImplementedError where a function has no second derivative.
+    """
+    if not first.requires_grad:  # a loss that is linear
+        return [torch.zeros_like(w) for _ in vectors]
+    found = []
+    for i, v in enumerate(vectors, start=1):
+        retained = keep or i < len(vectors)
+        try:
+            (image,) = torch.autograd.grad(
+                first, w, v.to(first), allow_unused=True, retain_graph=retained
+            )
+        except RuntimeError as error:
+            if "not implemented" not in str(error):
+                raise
+            told = str(error).splitlines()[0]
+            raise NotImplementedError(f"no second derivative: {told}; {OTHERWISE}") from None
+        found.append(torch.zeros_like(w) if image is None else image)
+    return found
+
+
+class Activations(TorchFunctionMode):
+    """A block in which the bytes of what functions return are added up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if isinstance(found, Tensor) and found.requires_grad and not found._is_view():
+            self.bytes += found.numel() * found.element_size()
+        return found
 
 
 @contextmanager

@@ -9,6 +9,7 @@ weights it shares. Of a complex parameter real and imaginary parts lie side by s
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -39,6 +40,11 @@ class Place:
         if self.like.is_complex():
             return (*shape, 2) if len(shape) > 1 else (2 * math.prod(shape),)
         return shape
+
+    @property
+    def size(self) -> int:
+        """How many numbers of the vector it is."""
+        return math.prod(self.shape)
 
     def laid_out(self, tensor: Tensor) -> Tensor:
         """A tensor like the parameter, as it lies in the vector: (number,)."""
@@ -85,8 +91,7 @@ class Layout:
             )
         self.names = [place.name for place in self.places]
         self.shapes = [place.shape for place in self.places]
-        self._sizes = [math.prod(shape) for shape in self.shapes]
-        self.size = sum(self._sizes)
+        self.size = sum(place.size for place in self.places)
         self.device = self.places[0].like.device
 
     @property
@@ -103,14 +108,28 @@ class Layout:
         parts = [place.laid_out(tensors[place.name].detach()) for place in self.places]
         return torch.cat([part.to(self.device, dtype) for part in parts])
 
-    def tensors(self, vector: Tensor, *, own_types: bool = True) -> dict[str, Tensor]:
+    def tensors(
+        self, vector: Tensor, *, own_types: bool = True, part: slice | None = None
+    ) -> dict[str, Tensor]:
         """The vector's parts by the parameters' names, in their shapes and on their devices.
 
-        They have the parameters' types, or without ``own_types`` the vector's.
+        They have the parameters' types, or without ``own_types`` the vector's. With ``part`` the
+        vector is that part of a whole one. Raises ValueError where it cuts through a parameter.
         """
+        among = self.places if part is None else self._within(part)
         found = {}
-        for place, part in zip(self.places, torch.split(vector, self._sizes)):
-            tensor = place.taken_up(part.clone())  # a view of many could not be changed in place
+        for place, values in zip(among, torch.split(vector, [p.size for p in among])):
+            tensor = place.taken_up(values.clone())  # a view of many could not be changed in place
             kind = place.like.dtype if own_types else tensor.dtype
             found[place.name] = tensor.to(place.like.device, kind)
+        return found
+
+    def _within(self, part: slice) -> list[Place]:
+        """The parameters that lie in a part of the vector."""
+        stops = list(itertools.accumulate(place.size for place in self.places))
+        found = [p for p, stop in zip(self.places, stops) if part.start < stop <= part.stop]
+        if sum(place.size for place in found) != part.stop - part.start:
+            raise ValueError(
+                f"the part {part.start} to {part.stop} of the weights cuts through a parameter"
+            )
         return found

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +15,12 @@ from torch import Tensor, nn
 from rsam_ref.data.errors import DataError
 from rsam_ref.data.weight_files import read_weights
 from rsam_ref.nn.module import common_prefix
-from rsam_ref.pytorch.batches import as_batches, tensors_in
+from rsam_ref.pytorch.batches import as_batches, count_samples, tensors_in
+from rsam_ref.pytorch.layout import Layout
 from rsam_ref.pytorch.objectives import Forward, Loss, Objective
+from rsam_ref.pytorch.plan import plan
 from rsam_ref.pytorch.scores import Scores
+from rsam_ref.sharpness.budget import Facts
 from rsam_ref.sharpness.survey import (
     MEASURES,
     PRECISE,
@@ -29,6 +32,19 @@ from rsam_ref.sharpness.survey import (
 )
 
 Tell = Callable[[], None]
+
+
+@dataclass
+class Home:
+    """What is known of a loss at the network's own weights."""
+
+    w: Tensor
+    loss: Tensor | None = None
+    found: tuple[Tensor, Tensor] | None = None
+
+    def is_at(self, w: Tensor) -> bool:
+        """Whether these are the weights."""
+        return w is self.w or (w.dtype == self.w.dtype and torch.equal(w, self.w))
 
 
 @dataclass(frozen=True)
@@ -54,14 +70,27 @@ class Network:
     @cached_property
     def w(self) -> Tensor:
         """The weights (P,)."""
-        return self.objective(self.evaluation).w
+        layout = Layout(self.model)
+        dtype = layout.dtype if self.dtype is None else self.dtype
+        return layout.vector(dict(self.model.named_parameters()), dtype)
+
+    @cached_property
+    def at_weights(self) -> Home:
+        """What is known already of the evaluation loss at w."""
+        return Home(self.w)
 
     def objective(
-        self, batches: Any, *, batch_statistics: bool = False, tell: Tell = lambda: None
+        self,
+        batches: Any,
+        *,
+        batch_statistics: bool = False,
+        tell: Tell = lambda: None,
+        home: Home | None = None,
     ) -> Objective:
         """The loss on these batches, which calls ``tell`` at every evaluation."""
         return _Told(
             tell,
+            home or Home(self.w),
             self.model,
             self.loss,
             batches,
@@ -72,21 +101,44 @@ class Network:
             count=self.count,
         )
 
+    def evaluation_loss(self, tell: Tell = lambda: None) -> Objective:
+        """The mean loss over the evaluation batches, in evaluation mode."""
+        return self.objective(self.evaluation, tell=tell, home=self.at_weights)
+
     @cached_property
     def in_float64(self) -> Network:
         """The same network, to be computed in double precision."""
-        return replace(self, dtype=torch.float64)
+        return self._in(torch.float64)
+
+    @cached_property
+    def in_float32(self) -> Network:
+        """The same network, to be computed in single precision."""
+        return self._in(torch.float32)
+
+    def _in(self, dtype: torch.dtype) -> Network:
+        return self if self.dtype == dtype else replace(self, dtype=dtype)
 
     @cached_property
     def loss_at_weights(self) -> float:
         """The evaluation loss; ArithmeticError where it is not finite."""
-        loss = float(self.objective(self.evaluation).loss(self.w))
+        loss = float(self.evaluation_loss().loss(self.w))
         if not math.isfinite(loss):
             raise ArithmeticError(
                 f"the loss of {self.name} at the weights themselves is {loss}, so there is no "
                 "flatness to measure: look at weights and inputs, or compute in float64"
             )
         return loss
+
+    def facts(self, settings: SurveySettings) -> Facts:
+        """What decides the calls of its measures."""
+        count = self.count or count_samples
+        sizes = [count(batch) for batch in self.training[: settings.batches]]
+        return Facts(
+            weights=self.w.numel(),
+            layers=tuple(NetworkSubject(self, settings).layers()),
+            samples=sum(map(count, self.evaluation)),
+            mini_batch=round(sum(sizes) / len(sizes)),
+        )
 
     def identity(self, uses: Sequence[str]) -> tuple[list[Any], dict[str, Any]]:
         """What decides a measure's numbers: plain values, and arrays by name.
@@ -105,9 +157,15 @@ class NetworkSubject(Subject):
     """A network as the survey's measures ask for it."""
 
     def __init__(
-        self, network: Network, settings: SurveySettings, on_evaluation: Tell = lambda: None
+        self,
+        network: Network,
+        settings: SurveySettings,
+        on_evaluation: Tell = lambda: None,
+        known: dict[Any, Any] | None = None,
     ) -> None:
-        super().__init__(cast(Any, network), settings, on_evaluation)
+        super().__init__(
+            cast(Any, network), settings, on_evaluation, {} if known is None else known
+        )
 
     @property
     def _network(self) -> Network:
@@ -120,7 +178,7 @@ class NetworkSubject(Subject):
 
     def evaluation(self) -> Any:
         """The mean loss over the network's batches, in evaluation mode."""
-        return self._network.objective(self._network.evaluation, tell=self.on_evaluation)
+        return self._network.evaluation_loss(self.on_evaluation)
 
     def parts(self) -> list[Any]:
         """The same on parts of the samples; of the batches, where samples cannot be told apart."""
@@ -142,23 +200,61 @@ class NetworkSubject(Subject):
 
 
 class _Told(Objective):
-    """An objective that tells of every evaluation, for a progress bar."""
+    """An objective that tells of every evaluation, for a progress bar.
 
-    def __init__(self, tell: Tell, *args: Any, **settings: Any) -> None:
+    Every measure asks for loss and gradient at the weights themselves: they are computed once.
+    """
+
+    def __init__(self, tell: Tell, home: Home, *args: Any, **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.tell = tell
+        self.home = home
+
+    def on(self, batches: Any) -> Self:
+        """The same loss of the same model, on other batches."""
+        other = super().on(batches)
+        other.home = Home(self.home.w)
+        return other
 
     def __call__(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        there = self.home.is_at(w)
+        if there and self.home.found is not None:
+            loss, gradient = self.home.found
+            return loss.clone(), gradient.clone()
         self.tell()
-        return super().__call__(w)
+        found = super().__call__(w)
+        if there:
+            self.home.found = (found[0].clone(), found[1].clone())
+        return found
 
     def loss(self, w: Tensor) -> Tensor:
+        there = self.home.is_at(w)
+        if there and self.home.loss is not None:
+            return self.home.loss.clone()
         self.tell()
-        return super().loss(w)
+        found = super().loss(w)
+        if there:
+            self.home.loss = found.clone()
+        return found
 
-    def hessian_product(self, w: Tensor, v: Tensor) -> Tensor:
-        self.tell()
-        return super().hessian_product(w, v)
+    def hessian_products(
+        self, w: Tensor, vectors: Sequence[Tensor], part: slice | None = None
+    ) -> list[Tensor]:
+        for _ in vectors:
+            self.tell()
+        return super().hessian_products(w, vectors, part)
+
+    def products_at(
+        self, w: Tensor, part: slice | None = None
+    ) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+        kept = super().products_at(w, part)
+
+        def told(vectors: Sequence[Tensor]) -> list[Tensor]:
+            for _ in vectors:
+                self.tell()
+            return kept(vectors)
+
+        return told
 
 
 def flatness(
@@ -173,6 +269,7 @@ def flatness(
     forward: Forward | None = None,
     count: Callable[[Any], int] | None = None,
     name: str = "model",
+    minutes: float | None = None,
 ) -> list[Row]:
     """The measures of ``rsam-ref sharpness`` of a torch model, which stays as it is, bit for bit.
 
@@ -190,6 +287,9 @@ def flatness(
         what ``inner`` looks at, the first ``settings.batches`` of them; by default of ``batches``.
     name:
         the rows' ``model``.
+    minutes:
+        about how long all measures may take: ``settings`` are made smaller until they do, and for
+        ``dtype=torch.float64`` float32 may be taken instead, as the command does it.
 
     Returns the rows of `rsam_ref.sharpness.survey`, dicts with the same columns, which the
     functions of `rsam_ref.sharpness.figures` draw. Raises ValueError for unknown measures, and
@@ -202,12 +302,27 @@ def flatness(
     training = evaluation if mini_batches is None else as_batches(mini_batches)
     network = Network(name, name, model, loss, evaluation, training, dtype, forward, count)
     network.loss_at_weights  # noqa: B018 - what is wrong is said before an hour of measuring
+    own = settings or SurveySettings()
+    known: dict[Any, Any] = {}
     rows: list[Row] = []
-    for measure in wanted:
-        measured = network.in_float64 if measure in PRECISE else network
-        subject = NetworkSubject(measured, settings or SurveySettings())
+    for measured, measure, chosen in _chosen(network, wanted, own, minutes):
+        subject = NetworkSubject(measured, chosen, known=known)
         rows += (row | {"model": name} for row in survey(measure, subject))
     return rows
+
+
+def _chosen(
+    network: Network, measures: Sequence[str], settings: SurveySettings, minutes: float | None
+) -> Iterator[tuple[Network, str, SurveySettings]]:
+    """What every measure is taken of, and its settings."""
+    if minutes is None:
+        for name in measures:
+            yield (network.in_float64 if name in PRECISE else network), name, settings
+        return
+    any_precision = network.dtype == torch.float64
+    found = plan(network, measures, settings, seconds=60 * minutes, any_precision=any_precision)
+    for planned in found.measures:
+        yield found.network(network, planned.measure), planned.measure, planned.settings
 
 
 def load_state(model: nn.Module, path: Path) -> None:

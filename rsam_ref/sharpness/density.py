@@ -19,7 +19,7 @@ from rsam_backends import Stream
 from rsam_backends.base import Array
 from rsam_ref.sharpness.estimate import Estimate
 from rsam_ref.sharpness.hessian import Product, precision
-from rsam_ref.sharpness.lanczos import Lanczos
+from rsam_ref.sharpness.lanczos import Lanczos, room
 from rsam_ref.sharpness.probes import signs_like
 
 
@@ -76,7 +76,9 @@ def spectral_density(
 
     A probe is a vector of random signs like w (P,), unless ``starts`` gives the vectors. Its error
     has two parts: the spread over probes, which every estimate tells, and that of few steps, which
-    shows where more of them change it. Memory: ``steps`` vectors like w.
+    shows where more of them change it. Memory: ``steps`` vectors like w; of more than a
+    million weights `HELD`: copies of an eigenvalue that then appear share its weight (Greenbaum,
+    Linear Algebra and its Applications 113, 1989).
     """
     if starts is None:
         if probes < 1:
@@ -93,7 +95,7 @@ def _quadrature(product: Product, start: Array, steps: int) -> tuple[list[float]
 
     A node's weight is the squared first component of the tridiagonal matrix's eigenvector.
     """
-    run = Lanczos(product, start)
+    run = Lanczos(product, start, window=room(start))
     largest = 0.0
     for step in range(steps):
         beta = run.step()

@@ -6,6 +6,7 @@ largest eigenvalues say how sharp the loss is, the lowest whether it bends down 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,10 +23,11 @@ from rsam_ref.sharpness.hessian import (
     embedded,
     extrapolated_product,
     hessian_product,
+    images,
     precision,
     product_at,
 )
-from rsam_ref.sharpness.lanczos import Lanczos
+from rsam_ref.sharpness.lanczos import Lanczos, room
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +65,23 @@ def hessian_eigenvalues(
     It ends when what is left of every H q - value q is at most ``tolerance`` times the largest
     size of those eigenvalues, or after ``iterations`` products; the bounds say how far it came.
     From one start the iteration sees one vector of every eigenspace; where that space is used up it
-    starts anew beside it. Memory: ``iterations`` vectors like w.
+    starts anew beside it. Memory: ``iterations`` vectors like w; of more than a million weights
+    `HELD` of them, or twice the number of eigenvalues, by restarts (lanczos.py).
 
-    The value is q . H q with H q extrapolated (hessian.py) or the loss's own. The bound is the sum
-    of ||H q - value q||, of the extrapolation's error, and of how far a difference over 1e-5 of the
-    weights disagrees with it: there a kink shows that is in the loss and that `Branch` leaves.
+    Where the loss has its own products, the value is q . H q and the bound is ||H q - value q||,
+    both as the iteration has them, and rounding. Else H q is extrapolated (hessian.py), and the
+    bound is the sum of ||H q - value q||, of the extrapolation's error, and of how far a difference
+    over 1e-5 of the weights disagrees with it: a kink shows there that is in the loss and that
+    `Branch` leaves.
 
     With ``part`` it is the Hessian of the weights w[part] alone, of a layer say, all others held.
     """
     exact = getattr(loss_and_grad, "hessian_product", None) is not None
+    own = product_at(loss_and_grad, w) if exact else None
     branch = loss_and_grad if exact else Branch(loss_and_grad, w)
     gradients = 0 if exact else 1
-    own = product_at(loss_and_grad, w) if exact else None
+    if own is not None and part is not None:
+        own = block(own, w, part)
 
     def counted(v: Array) -> tuple[Any, Array]:
         nonlocal gradients
@@ -89,9 +96,6 @@ def hessian_eigenvalues(
         return own(v)
 
     def whole(q: Array) -> tuple[Array, float]:
-        if own is not None:
-            image = product(q)
-            return image, precision(w) * math.prod(w.shape) ** 0.5 * float(norm(image))
         image, error = extrapolated_product(counted, w, q)
         near = hessian_product(counted, w, q, times=1 / 3)
         return image, error + float(norm(near - image))
@@ -103,8 +107,8 @@ def hessian_eigenvalues(
         return image[part], error
 
     found = eigenvalues_of(
-        product if part is None else block(product, w, part),
-        checked,
+        product if part is None or exact else block(product, w, part),
+        None if exact else checked,
         w if part is None else w[part],
         k,
         lowest=lowest,
@@ -117,7 +121,7 @@ def hessian_eigenvalues(
 
 def eigenvalues_of(
     product: Product,
-    checked: Callable[[Array], tuple[Array, float]],
+    checked: Callable[[Array], tuple[Array, float]] | None,
     w: Array,
     k: int,
     *,
@@ -129,7 +133,8 @@ def eigenvalues_of(
     """The ends of any symmetric matrix's spectrum, by products with vectors like w (P,).
 
     ``checked`` is the product once more, as good as it can be had, with a bound of its error; the
-    values and their bounds are made of it. The gradients are not counted here.
+    values and their bounds are made of it, or for None, where products are exact to rounding, of
+    the iteration's own. The gradients are not counted here.
     """
     size = math.prod(w.shape)
     if not 1 <= k <= size:
@@ -142,14 +147,18 @@ def eigenvalues_of(
             f"{wanted} eigenvalues need at least {wanted} iterations, not {iterations}"
         )
     run = _run(product, w, k, lowest, min(iterations, size), tolerance, stream)
-    coefficients = run.eigenpairs()[1]
-    m = len(run.diagonal)
+    values, coefficients = run.eigenpairs()
+    m = len(values)
     found = []
     for i in [*range(m - 1, m - 1 - k, -1), *range(lowest)]:
         q = run.vector(coefficients[:, i])
-        image, error = checked(q)
-        value = float(q @ image)
-        found.append((value, float(norm(image - value * q)) + error, q))
+        if checked is None:
+            value, bound = values[i], run.residual(coefficients[:, i]) + run.rounding
+        else:
+            image, error = checked(q)
+            value = float(q @ image)
+            bound = float(norm(image - value * q)) + error
+        found.append((value, bound, q))
     top = sorted(found[:k], key=lambda pair: -pair[0])
     bottom = sorted(found[k:], key=lambda pair: pair[0])
     return Eigenvalues(
@@ -172,22 +181,31 @@ def _run(
     stream: Stream,
 ) -> Lanczos:
     """Lanczos' iteration until both ends are as near as ``tolerance``, ``limit`` steps at most."""
-    run = Lanczos(product, normal_like(w, stream))
-    while True:
+    run, held = Lanczos(product, normal_like(w, stream)), room(w)
+    for taken in itertools.count(1):
         beta = run.step()
         m = len(run.diagonal)
         values, vectors = run.eigenpairs()
         scale = max(abs(value) for value in values)
-        wanted = [i for i in range(m) if i < lowest or i >= m - k]
+        wanted = _ends(m, k, lowest)
         left = max(beta * abs(float(vectors[-1, i])) for i in wanted)
         met = m >= min(k + lowest, limit) and left <= tolerance * scale
         closed = beta <= precision(w) ** 0.5 * scale
-        if m == limit or (met and not closed):
-            return run
+        if taken == limit or (met and not closed):
+            break
+        if held is not None and m >= max(held, 2 * (k + lowest) + 2):
+            more = (m // 2 - k - lowest) // (2 if lowest else 1)
+            run.restart(_ends(m, k + more, lowest + more if lowest else 0))
         if closed:  # H leads nowhere new from here, which says nothing of what lies elsewhere
             run.start_anew(normal_like(w, stream))
         else:
             run.go_on()
+    return run
+
+
+def _ends(m: int, k: int, lowest: int) -> list[int]:
+    """The places of the k largest and the lowest among m ascending values."""
+    return [i for i in range(m) if i < lowest or i >= m - k]
 
 
 def curvature_over_parts(parts: Sequence[LossAndGrad], w: Array, q: Array) -> Estimate:
@@ -199,4 +217,14 @@ def curvature_over_parts(parts: Sequence[LossAndGrad], w: Array, q: Array) -> Es
     spectrum q was chosen as the steepest on these samples, so on others it is less steep than that:
     the interval is that of a fixed direction, and no bound on their eigenvalue.
     """
-    return Estimate.of(float(q @ product_at(part, w)(q)) for part in parts)
+    return curvatures_over_parts(parts, w, [q])[0]
+
+
+def curvatures_over_parts(
+    parts: Sequence[LossAndGrad], w: Array, vectors: Sequence[Array]
+) -> list[Estimate]:
+    """`curvature_over_parts` along each of several unit vectors (P,)."""
+    curvatures = [
+        [float(q @ image) for q, image in images(product_at(part, w), vectors)] for part in parts
+    ]
+    return [Estimate.of(of_one) for of_one in zip(*curvatures)]

@@ -13,7 +13,8 @@ curvature. The vectors may be those of the backend in force, or PyTorch's, or JA
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from rsam_backends import library_of
@@ -26,7 +27,15 @@ Product = Callable[[Array], Array]
 
 PRECISION = {4: 2.0**-23, 8: 2.0**-52}  # of a number of so many bytes, relative to its size
 FEWEST, LEVELS = 5, 10  # halvings of the first difference, at least, and differences at most
+TOGETHER = 4  # vectors that a loss multiplies with its Hessian at once, for their memory
 TRUST = 4.0  # how many times its estimate an error is taken for
+
+
+def batched(things: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    """Lists of ``size`` things; the last may be shorter."""
+    ahead = iter(things)
+    while some := list(islice(ahead, size)):
+        yield some
 
 
 def precision(w: Array) -> float:
@@ -76,17 +85,53 @@ def extrapolated_product(loss_and_grad: LossAndGrad, w: Array, v: Array) -> tupl
     return best, TRUST * (error + precision(w) * float(norm(best)))
 
 
+class OwnProduct:
+    """v -> H v at w (P,) by the loss's own ``hessian_product``.
+
+    A loss with ``products_at`` keeps, as long as this lives, what all products at w share.
+    """
+
+    def __init__(self, loss: Any, w: Array, part: slice | None = None) -> None:
+        self.loss, self.w = loss, w
+        kept: Any = getattr(loss, "products_at", None)
+        self._kept: Any = None if kept is None else kept(w, part)
+
+    def __call__(self, v: Array) -> Array:
+        """H v (P,)."""
+        return self.several([v])[0]
+
+    def several(self, vectors: Sequence[Array]) -> list[Array]:
+        """H v (P,) for each."""
+        if self._kept is None:
+            return [self.loss.hessian_product(self.w, v) for v in vectors]
+        return self._kept(vectors)
+
+    def block(self, part: slice) -> Product:
+        """The product with the block of w[part]; a loss with ``products_at`` takes it alone."""
+        if self._kept is not None:
+            return OwnProduct(self.loss, self.w, part)
+        return lambda v: self(embedded(v, self.w, part))[part]
+
+
 def product_at(loss_and_grad: LossAndGrad, w: Array) -> Product:
     """v -> H v at w (P,): the loss's own ``hessian_product``, or differences on its `Branch`."""
-    own: Any = getattr(loss_and_grad, "hessian_product", None)
-    if own is not None:
-        return lambda v: own(w, v)
+    if getattr(loss_and_grad, "hessian_product", None) is not None:
+        return OwnProduct(loss_and_grad, w)
     branch = Branch(loss_and_grad, w)
     return lambda v: hessian_product(branch, w, v)
 
 
+def images(product: Product, vectors: Iterable[Array]) -> Iterator[tuple[Array, Array]]:
+    """v and H v for each of several vectors, `TOGETHER` at a time where the product shares work."""
+    several: Any = getattr(product, "several", None)
+    for some in batched(vectors, 1 if several is None else TOGETHER):
+        yield from zip(some, [product(v) for v in some] if several is None else several(some))
+
+
 def block(product: Product, w: Array, part: slice) -> Product:
     """The product with one block of the matrix: that of the weights w[part] among themselves."""
+    if isinstance(product, OwnProduct):
+        return product.block(part)
     return lambda v: product(embedded(v, w, part))[part]
 
 

@@ -59,8 +59,13 @@ class Measured(Protocol):
 def fingerprint(model: Measured, settings: SurveySettings, measure: str) -> str:
     """What decides a measure's numbers, as 16 hex digits."""
     used = {name: getattr(settings, name) for name in ("seed", *USES[measure])}
-    plain, arrays = model.identity(USES[measure])
-    digest = hashlib.sha256(json.dumps([measure, used, *plain], sort_keys=True).encode())
+    return digest_of(model, USES[measure], [measure, used])
+
+
+def digest_of(model: Measured, uses: Sequence[str], others: Sequence[Any]) -> str:
+    """What a model is, where settings of these names are used, and other values: 16 hex digits."""
+    plain, arrays = model.identity(uses)
+    digest = hashlib.sha256(json.dumps([*others, *plain], sort_keys=True).encode())
     for name, array in sorted(arrays.items()):
         digest.update(f"\0{name}\0{array.dtype.str}\0".encode() + array.tobytes())
     return digest.hexdigest()[:16]

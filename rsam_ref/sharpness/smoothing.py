@@ -10,7 +10,7 @@ from rsam_ref.algorithms.noise import Shapes, filter_noise
 from rsam_ref.algorithms.sam import TINY, LossAndGrad, norm
 from rsam_ref.sharpness.directions import Loss
 from rsam_ref.sharpness.estimate import Estimate
-from rsam_ref.sharpness.hessian import Product
+from rsam_ref.sharpness.hessian import Product, images
 
 
 def average_sharpness(
@@ -64,10 +64,10 @@ def kinks(
     _check_draws(draws)
     at_w = float(loss(w))
     rises, forms = [], []
-    for _ in range(draws):
-        noise = filter_noise(w, shapes, sigma=sigma, stream=stream)
+    drawn = (filter_noise(w, shapes, sigma=sigma, stream=stream) for _ in range(draws))
+    for noise, image in images(product, drawn):
         rises.append((float(loss(w + noise)) + float(loss(w - noise))) / 2 - at_w)
-        forms.append(float(noise @ product(noise)) / 2)
+        forms.append(float(noise @ image) / 2)
     beyond = Estimate.of(rise - form for rise, form in zip(rises, forms))
     return Kinks(Estimate.of(rises), Estimate.of(forms), beyond)
 

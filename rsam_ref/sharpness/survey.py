@@ -48,13 +48,14 @@ from rsam_ref.sharpness.ascent import m_sharpness as m_sharpness_of
 from rsam_ref.sharpness.ascent import rho_sharpness
 from rsam_ref.sharpness.density import spectral_density
 from rsam_ref.sharpness.directions import filter_normalised_direction, loss_along
-from rsam_ref.sharpness.eigenvalues import Eigenvalues, curvature_over_parts, hessian_eigenvalues
+from rsam_ref.sharpness.eigenvalues import Eigenvalues, curvatures_over_parts, hessian_eigenvalues
 from rsam_ref.sharpness.estimate import Estimate
 from rsam_ref.sharpness.gauss_newton import (
     GaussNewton,
     exact_traces,
     fisher_trace,
     gauss_newton_eigenvalues,
+    gauss_newton_trace,
 )
 from rsam_ref.sharpness.hessian import embedded, product_at
 from rsam_ref.sharpness.inner import inner_maximum
@@ -105,6 +106,8 @@ class SurveySettings:
     """Random probes of the density; a trace has three times as many products."""
     iterations: int = 60
     """Lanczos' iterations, at most."""
+    depth: int = 0
+    """How many parts of their dotted names tell the layers of ``layers`` apart; 0: all."""
     lam: float = 2.0
     ascent_steps: tuple[int, ...] = (1, 2, 5, 10)
     seed: int = 0
@@ -125,10 +128,9 @@ class SurveySettings:
             raise ValueError(f"extent must be a finite number > 0, not {self.extent}")
         if self.probes < 2:
             raise ValueError(f"an interval needs at least 2 probes, not {self.probes}")
-        if self.lowest < 0:
-            raise ValueError(f"lowest must be at least 0, not {self.lowest}")
-        if self.restarts < 0:
-            raise ValueError(f"restarts must be at least 0, not {self.restarts}")
+        for name in ("lowest", "restarts", "depth"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be at least 0, not {getattr(self, name)}")
         Stream("samples", self.seed)  # a seed that cannot be one is refused here
 
 
@@ -139,6 +141,8 @@ class Subject:
     trained: Trained
     settings: SurveySettings
     on_evaluation: Callable[[], None] = field(default=lambda: None)
+    known: dict[Any, Any] = field(default_factory=dict, compare=False)
+    """What one measure found and another takes over, by what it is and the settings behind it."""
 
     @property
     def w(self) -> Array:
@@ -178,12 +182,16 @@ class Subject:
         smooth = recipe.label_smoothing
         return outputs, (1 - smooth) * one_hot.astype(self.w.dtype) + smooth / classes
 
-    def layers(self) -> dict[str, slice]:
-        """The place of every layer in w: of parameters that differ in the last name alone."""
+    def layers(self, depth: int = 0) -> dict[str, slice]:
+        """The place of every layer in w: of parameters that differ in the last name alone.
+
+        With ``depth`` of those whose names have so many dotted parts in common.
+        """
         landscape, start = self.evaluation(), 0
         found: dict[str, slice] = {}
         for name, shape in zip(landscape.names, landscape.shapes):
             layer, stop = name.rpartition(".")[0] or name, start + math.prod(shape)
+            layer = ".".join(layer.split(".")[: depth or None])
             found[layer] = slice(found[layer].start if layer in found else start, stop)
             start = stop
         return found
@@ -282,8 +290,10 @@ def hessian(subject: Subject) -> Iterator[Row]:
     """The largest eigenvalues of the Hessian, and its lowest, with their spread over samples."""
     settings, parts = subject.settings, subject.parts()
     found = _eigenvalues(subject, settings.eigenvalues, settings.lowest)
-    for row, q in zip(_ranked(found), found.vectors):
-        yield row | _over_samples(curvature_over_parts(parts, subject.w, q))
+    subject.known[_leading(settings)] = found.values[0], found.vectors[:2]
+    over_parts = curvatures_over_parts(parts, subject.w, found.vectors)
+    for row, samples in zip(_ranked(found), over_parts):
+        yield row | _over_samples(samples)
 
 
 def _eigenvalues(
@@ -299,6 +309,11 @@ def _eigenvalues(
         tolerance=1e-3,
         stream=subject.stream("lanczos"),
     )
+
+
+def _leading(settings: SurveySettings) -> tuple[Any, ...]:
+    """What the leading eigenvectors are known by."""
+    return "leading", settings.eigenvalues, settings.lowest, settings.iterations, settings.seed
 
 
 def _ranked(found: Eigenvalues) -> Iterator[Row]:
@@ -320,10 +335,10 @@ def _ranked(found: Eigenvalues) -> Iterator[Row]:
 def layers(subject: Subject) -> Iterator[Row]:
     """The largest and the lowest eigenvalue of every layer's block, with their spread as above."""
     parts, w = subject.parts(), subject.w
-    for name, part in subject.layers().items():
+    for name, part in subject.layers(subject.settings.depth).items():
         found = _eigenvalues(subject, 1, int(part.stop - part.start > 1), part)
-        for row, q in zip(_ranked(found), found.vectors):
-            samples = curvature_over_parts(parts, w, embedded(q, w, part))
+        vectors = [embedded(q, w, part) for q in found.vectors]
+        for row, samples in zip(_ranked(found), curvatures_over_parts(parts, w, vectors)):
             yield row | {"part": name} | _over_samples(samples)
 
 
@@ -347,9 +362,13 @@ def trace(subject: Subject) -> Iterator[Row]:
     by_part = [estimated(part) for part in subject.parts()]
     cost = 1 + 2 * found.products
     of_parts = zip(*([one.total, *one.shares] for one in by_part))
+    rows: list[Row] = []
     for name, estimate, own in zip([None, *names], [found.total, *found.shares], of_parts):
         samples = Estimate.of(one.mean for one in own)
-        yield {"part": name, "gradients": cost} | _interval(estimate) | _over_samples(samples)
+        row: Row = {"part": name, "gradients": cost}
+        rows.append(row | _interval(estimate) | _over_samples(samples))
+    subject.known["trace", subject.settings.probes, subject.settings.seed] = rows[0]
+    yield from rows
 
 
 def density(subject: Subject) -> Iterator[Row]:
@@ -379,7 +398,9 @@ def gauss_newton(subject: Subject) -> Iterator[Row]:
     """
     outputs, targets = subject.outputs()
     settings, w = subject.settings, subject.w
-    of_hessian = next(trace(subject))
+    of_hessian = subject.known.get(("trace", settings.probes, settings.seed))
+    if of_hessian is None:
+        of_hessian = next(trace(subject))
     yield {"method": "hessian", "x": 0} | of_hessian
     products = 3 * settings.probes
     if targets.shape[1] < products:
@@ -389,8 +410,8 @@ def gauss_newton(subject: Subject) -> Iterator[Row]:
             exactly = dict.fromkeys(("value", "low", "high"), found.mean)
             yield {"method": method, "x": 0} | exactly | _over_samples(found)
     else:
-        product, stream = GaussNewton(outputs, w), subject.stream("gauss-newton")
-        estimate = hutch_plus_plus(product, w, products=products, stream=stream).total
+        stream = subject.stream("gauss-newton")
+        estimate = gauss_newton_trace(outputs, w, probes=products, stream=stream)
         yield {"method": "gauss-newton", "x": 0} | _interval(estimate)
         estimate = fisher_trace(outputs, targets, w, probes=products, stream=stream)
         yield {"method": "fisher", "x": 0} | _interval(estimate)
@@ -413,11 +434,14 @@ def eigenplane(subject: Subject) -> Iterator[Row]:
 
     It ends where the loss would have risen by ``extent`` along the first, were it quadratic.
     """
-    found = _eigenvalues(subject, 2, 0)
     landscape, settings = subject.evaluation(), subject.settings
-    length = math.sqrt(2 / abs(found.values[0])) if found.values[0] else 1.0
+    known = subject.known.get(_leading(settings))
+    if known is None or len(known[1]) < 2:
+        found = _eigenvalues(subject, max(2, settings.eigenvalues), settings.lowest)
+        known = found.values[0], found.vectors[:2]
+    largest, (across, up) = known
+    length = math.sqrt(2 / abs(largest)) if largest else 1.0
     steps = [length * math.sqrt(settings.extent) * t / settings.extent for t in _grid(settings)]
-    across, up = found.vectors
     yield from _over_plane(landscape, subject.w, across, up, steps)
 
 
@@ -551,10 +575,10 @@ USES = {
     "hessian": ("samples", "eigenvalues", "lowest", "parts", "iterations"),
     "inner": ("batches", "rhos", "sigmas", "lam", "draws", "ascent_steps", "steps", "restarts"),
     "trace": ("samples", "probes", "parts"),
-    "layers": ("samples", "iterations", "parts"),
+    "layers": ("samples", "iterations", "depth", "parts"),
     "density": ("samples", "probes", "iterations"),
     "gauss-newton": ("samples", "probes", "parts", "eigenvalues", "iterations"),
-    "eigenplane": ("samples", "extent", "points", "iterations"),
+    "eigenplane": ("samples", "extent", "points", "eigenvalues", "lowest", "iterations"),
     "kinks": ("samples", "sigmas", "draws"),
     "m-sharpness": ("samples", "parts", "rhos", "steps", "restarts"),
     "ascents": ("batches", "rhos", "sigmas", "lam", "extent", "points"),

@@ -13,14 +13,14 @@ where the first is computed and the second estimated (Meyer, Musco, Musco and Wo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rsam_backends import Stream
 from rsam_backends.base import Array
 from rsam_ref.algorithms.sam import norm
 from rsam_ref.sharpness.estimate import Estimate
-from rsam_ref.sharpness.hessian import Product, precision
+from rsam_ref.sharpness.hessian import Product, images, precision
 from rsam_ref.sharpness.lanczos import orthogonal
 from rsam_ref.sharpness.probes import signs_like
 
@@ -70,8 +70,8 @@ def hutch_plus_plus(
     if third < 2:
         raise ValueError(f"Hutch++ needs at least 6 products, 2 for each third, not {products}")
     basis: list[Array] = []
-    for _ in range(third):
-        image = product(signs_like(w, stream))
+    drawn = (signs_like(w, stream) for _ in range(third))
+    for _, image in images(product, drawn):
         rest = orthogonal(image, basis)
         if float(norm(rest)) > precision(w) ** 0.5 * float(norm(image)):
             basis.append(rest / norm(rest))
@@ -95,17 +95,14 @@ def _estimate(
         raise ValueError(f"an interval needs at least 2 probes, not {probes}")
     wholes = [slice(0, math.prod(w.shape)), *parts]
 
-    def terms(u: Array) -> list[float]:
-        image = product(u)
-        return [float(u[part] @ image[part]) for part in wholes]
+    def terms(vectors: Iterable[Array]) -> Iterator[list[float]]:
+        for u, image in images(product, vectors):
+            yield [float(u[part] @ image[part]) for part in wholes]
 
-    def drawn() -> Iterator[list[float]]:
-        for _ in range(probes):
-            yield terms(orthogonal(signs_like(w, stream), basis))
-
-    computed = [math.fsum(column) for column in zip(*map(terms, basis))] or [0.0] * len(wholes)
+    drawn = (orthogonal(signs_like(w, stream), basis) for _ in range(probes))
+    computed = [math.fsum(column) for column in zip(*terms(basis))] or [0.0] * len(wholes)
     sums = []
-    for known, values in zip(computed, zip(*drawn())):
+    for known, values in zip(computed, zip(*terms(drawn))):
         rest = Estimate.of(values)
         sums.append(Estimate(known + rest.mean, rest.standard_error, rest.n))
     return TraceEstimate(sums[0], sums[1:], len(basis) + probes)

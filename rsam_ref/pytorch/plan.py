@@ -1,0 +1,119 @@
+"""Networks measured in a given time: what an evaluation takes is tried out, the rest is counted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import torch
+
+from rsam_ref.pytorch.batches import count_samples
+from rsam_ref.sharpness.budget import Calls, Planned, planned
+from rsam_ref.sharpness.survey import PRECISE, Row, SurveySettings
+
+GRADIENT, PRODUCT = 4.0, 12.0  # losses' worth, where only a loss was timed
+ENOUGH = 0.5  # seconds of one kind of call
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The measures' settings, and the precision that all are computed in."""
+
+    measures: list[Planned]
+    dtype: torch.dtype | None
+    """None: that of the networks, and float64 for what asks the Hessian."""
+
+    @property
+    def seconds(self) -> float:
+        """About how long all of them take."""
+        return sum(planned.seconds for planned in self.measures)
+
+    def network(self, network: Any, measure: str) -> Any:
+        """The network in the precision that a measure is computed in."""
+        if self.dtype is None:
+            return network.in_float64 if measure in PRECISE else network
+        return network.in_float32
+
+    def rows(self) -> list[Row]:
+        """The plan as plain values, to be kept."""
+        kind = None if self.dtype is None else str(self.dtype).removeprefix("torch.")
+        return [
+            {"dtype": kind, "measure": p.measure, "seconds": p.seconds, **asdict(p.settings)}
+            for p in self.measures
+        ]
+
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Plan:
+        """The plan that was kept."""
+        names = [field.name for field in fields(SurveySettings)]
+        found = []
+        for row in rows:
+            values = {name: row[name] for name in names}
+            values = {n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+            found.append(Planned(row["measure"], SurveySettings(**values), row["seconds"]))
+        kind = rows[0]["dtype"]
+        return cls(found, None if kind is None else getattr(torch, kind))
+
+
+def plan(
+    network: Any,
+    measures: Sequence[str],
+    settings: SurveySettings,
+    *,
+    seconds: float,
+    held: Collection[str] = (),
+    any_precision: bool = True,
+) -> Plan:
+    """Settings for every measure of a network, so that all of them take about so many seconds.
+
+    With ``any_precision`` float64 is left for float32 where the settings as given would take
+    longer; Hessians of torch models are exact in either, to its own rounding. ``held`` names the
+    settings that stay as they are.
+    """
+    facts = network.facts(settings)
+
+    def found(each: Callable[[str], Calls], seconds: float = seconds) -> list[Planned]:
+        times = {name: each(name) for name in measures}
+        return planned(measures, settings, facts, times, seconds=seconds, held=held)
+
+    loss = timed(network, losses_alone=True)
+    guess = Calls(loss.losses, GRADIENT * loss.losses, PRODUCT * loss.losses)
+    first = found(lambda _: guess)
+    if all(p.settings == settings for p in first):
+        return Plan(first, None)
+    if any_precision:
+        single = timed(network.in_float32)
+        return Plan(found(lambda _: single), torch.float32)
+    usual, precise = timed(network), timed(network.in_float64)
+    return Plan(found(lambda name: precise if name in PRECISE else usual), None)
+
+
+def timed(network: Any, *, losses_alone: bool = False) -> Calls:
+    """How many seconds one loss, one gradient and one product take, by the first batch."""
+    count = network.count or count_samples
+    batch, w = network.evaluation[0], network.w
+    share = sum(map(count, network.evaluation)) / count(batch)
+    loss, point = network.objective([batch]), 1.0001 * w  # nothing is remembered there
+
+    def took(run: Callable[[], Any]) -> float:
+        """The shortest of a few, since a first call does things that are done once."""
+        seconds: list[float] = []
+        while len(seconds) < 5 and sum(seconds) < ENOUGH:
+            start = time.perf_counter()
+            run()
+            seconds.append(time.perf_counter() - start)
+        return share * min(seconds)
+
+    of_loss = took(lambda: loss.loss(point))
+    if losses_alone:
+        return Calls(of_loss)
+    gradient = took(lambda: loss(point))
+    again = loss.products_at(point)
+    try:
+        again([torch.ones_like(point)])
+        product = took(lambda: again([torch.ones_like(point)]))
+    except (NotImplementedError, ArithmeticError, RuntimeError):  # told by the measures themselves
+        product = PRODUCT / GRADIENT * gradient
+    return Calls(of_loss, gradient, product)
