@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from pathlib import Path
@@ -44,6 +45,17 @@ def fingerprint(target: str) -> str | None:
     if path is None or not path.is_file():
         return None
     return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+
+
+def line_of(error: BaseException, target: str) -> str:
+    """Where in the file of a target an error was raised, in words; nothing if it was elsewhere."""
+    path = file_of(target)
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if path is not None and Path(frame.filename).name == path.name
+    ]
+    return f" (line {lines[-1]})" if lines else ""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -78,6 +78,19 @@ def too_few(shape, classes):
     return net(shape, classes - 1)
 
 
+class Hidden(Module):
+    def __init__(self, classes):
+        self.parts = {"head": Linear(64, classes)}
+
+    def forward(self, x):
+        return self.parts["head"](x.reshape((x.shape[0], -1)))
+
+
+class Mistaken(Small):
+    def forward(self, x):
+        return x.nothing
+
+
 def an_array(shape, classes):
     return [0.0]
 
@@ -125,6 +138,8 @@ def test_a_model_that_builds_itself_is_left_as_it_is(mine):
         ("model", "is a model; give a function or a class that makes one"),
         ("value", "is a int, not a function that makes a model"),
         ("an_array", "gives a list, where a model"),
+        ("Hidden", "what lies in it would never be trained"),
+        ("Mistaken", r"AttributeError: .*nothing.* \(line 68\)"),
         ("needs", "needs 'depth'.*--model-option depth="),
         ("raises", "raised KeyError: 'not today'"),
         ("too_few", r"gives shape \(2, 9\) for 2 images.*scores \(2, 10\)"),

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -296,6 +297,18 @@ def test_an_unfinished_run_is_told_and_does_not_count(several, tmp_path):
     assert groups_of(runs_in([copy]))[0].done == []
 
 
+def test_a_seed_that_is_there_twice_counts_once(several, tmp_path):
+    for name in ("sgd-0", "sgd-1"):
+        shutil.copytree(several / name, tmp_path / name)
+    shutil.copytree(several / "sgd-0", tmp_path / "sgd-0-again")
+    (group,) = groups_of(runs_in([tmp_path]))
+    assert len(group.done) == 2
+    done = called("summary", tmp_path)
+    assert f"{tmp_path / 'sgd-0-again'} has seed 0 once more, and does not count" in (
+        done.stdout.replace("\n", " ")
+    )
+
+
 def test_the_summary_is_written(several, tmp_path):
     table, picture = tmp_path / "s.csv", tmp_path / "s.png"
     done = called("summary", str(several), "--save", str(table), "--save", str(picture))
@@ -430,6 +443,35 @@ def test_a_run_begins_from_another_one_with_a_head_of_its_own(pictures, tmp_path
     for name in new:
         want = first if name.startswith("5.") else old
         np.testing.assert_array_equal(new[name], want[name])
+
+
+def test_a_run_from_another_has_its_model_and_size(pictures, tmp_path):
+    folder, _ = pictures
+    options = ("--model-option", "hidden=[8]", "--image-size", "16", "--data", folder)
+    first = trained(tmp_path / "first", *options)
+    done = called(
+        "train", "--init", first, "--data", folder, "--epochs", 1, "--out", tmp_path / "b"
+    )
+    assert done.returncode == 0, done.stderr
+    after = load_predictor(tmp_path / "b")
+    assert after.inputs.shape == (3, 16, 16)
+    assert after.recipe.model_options == {"hidden": [8]}
+    assert "its last layer is kept" not in done.stdout
+
+
+def test_a_head_of_other_classes_of_the_same_number_is_told(pictures, tmp_path):
+    folder, before = pictures
+    other = tmp_path / "renamed"
+    for part in ("train", "val"):
+        for name in ("blue", "green", "red"):
+            shutil.copytree(folder / part / name, other / part / f"{name}ish")
+    done = called(
+        *("train", "--init", before, "--data", other, "--epochs", 1, "--out", tmp_path / "after")
+    )
+    assert done.returncode == 0, done.stderr
+    assert "its last layer is kept, which was trained on the classes blue, green, red." in (
+        done.stdout.replace("\n", " ")
+    )
 
 
 def test_weights_of_another_model_are_no_new_head(pictures, tmp_path):

@@ -124,4 +124,4 @@ def _about(make: Any) -> str:
 
 
 def _bytes(count: float) -> str:
-    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{max(count, 1e5) / 1e6:.1f} MB"

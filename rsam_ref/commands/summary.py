@@ -45,6 +45,8 @@ def summary(
                 at = run.rows[-1]["step"] if run.rows else 0
                 of = f" of {run.steps}" if run.steps else ""
                 say(f"{run.folder} is not finished (step {at}{of}) and does not count.")
+        for run in group.again:
+            say(f"{run.folder} has seed {run.recipe.seed} once more, and does not count.")
     counted = [group for group in groups if group.done]
     for path in save or []:
         if not counted:

@@ -196,6 +196,7 @@ def _start(
     from rsam_ref.loading import absolute, is_target
     from rsam_ref.training import recipe
     from rsam_ref.training.run import Run
+    from rsam_ref.training.trained import settings_of_the_model
 
     settings: dict[str, Any] = {}
     if file is not None and preset is not None:
@@ -209,6 +210,8 @@ def _start(
     if file is not None:
         settings = recipe.read(file)
     settings = recipe.over(settings, given)
+    if "init" in settings and "model" not in settings:
+        settings = settings_of_the_model(Path(settings["init"])) | settings
     chosen = recipe.check(settings, str(file or "train"))
     for name, values in options.items():
         if values:
@@ -305,6 +308,11 @@ def _go(run: Any) -> None:
         f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
         f"{recipe.optimizer}{radius}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
     )
+    if run.head_of:
+        say(
+            f"Begins from {recipe.init}; its last layer is kept, which was trained on the classes "
+            f"{run.head_of}."
+        )
     if run.new_head:
         say(
             f"Begins from {recipe.init}, but for {' and '.join(run.new_head)}: the last layer is "

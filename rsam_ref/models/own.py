@@ -13,7 +13,7 @@ from typing import Any
 
 from rsam_backends import Stream, to_device
 from rsam_ref.autograd.tensor import Tensor, no_grad
-from rsam_ref.loading import load
+from rsam_ref.loading import line_of, load
 from rsam_ref.nn.module import Module
 
 
@@ -46,7 +46,10 @@ def own_model(
             "be"
         )
     if not model._built:
-        model.build(seed, dtype)
+        try:
+            model.build(seed, dtype)
+        except TypeError as error:  # parameters where they would never be trained
+            raise ValueError(f"{target}: {error}") from error
     elif str(model.weights.flat.dtype) != str(dtype):
         raise ValueError(
             f"{target} builds its model in {model.weights.flat.dtype}, and {dtype} is asked for: "
@@ -95,7 +98,8 @@ def _made(
     try:
         return make(**arguments)
     except Exception as error:  # of code that is not ours
-        raise ValueError(f"{target} raised {type(error).__name__}: {error}") from error
+        told = f"{type(error).__name__}: {error}{line_of(error, target)}"
+        raise ValueError(f"{target} raised {told}") from error
 
 
 def _check_scores(target: str, model: Module, shape: tuple[int, int, int], classes: int) -> None:
@@ -105,7 +109,7 @@ def _check_scores(target: str, model: Module, shape: tuple[int, int, int], class
         with model.in_mode(training=False), no_grad():
             out = model(Tensor.over(x))
     except Exception as error:  # of code that is not ours
-        told = f"{type(error).__name__}: {error}"
+        told = f"{type(error).__name__}: {error}{line_of(error, target)}"
         raise ValueError(f"{target} does not take images of shape {x.shape}: {told}") from error
     if not isinstance(out, Tensor) or out.shape != (2, classes):
         got = f"shape {out.shape}" if isinstance(out, Tensor) else f"a {type(out).__name__}"

@@ -34,7 +34,7 @@ def flat_mlp(
     *,
     shape: tuple[int, ...],
     classes: int = 10,
-    hidden: Sequence[int] = (256, 256),
+    hidden: Sequence[int] | int = (256, 256),
     seed: int = 0,
     dtype: Any = "float32",
 ) -> Module:
@@ -42,7 +42,8 @@ def flat_mlp(
 
     The weights are those that `mlp` draws from the same seed.
     """
-    rows = mlp([math.prod(shape), *hidden, classes])
+    widths = [hidden] if isinstance(hidden, int) else hidden
+    rows = mlp([math.prod(shape), *widths, classes])
     return Sequential(Flatten(), *[layer for _, layer in rows.children()]).build(seed, dtype)
 
 

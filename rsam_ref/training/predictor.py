@@ -5,7 +5,6 @@ The form of its inputs is read from the run's run.json; where that does not tell
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from typing import Any
 from rsam_backends import quiet, to_device, to_host, xp
 from rsam_ref.autograd.tensor import Tensor, no_grad
 from rsam_ref.data import Inputs, Samples
-from rsam_ref.data.errors import DataError
 from rsam_ref.data.feed import in_order
 from rsam_ref.nn.module import Module
 from rsam_ref.training import recipe, trained
@@ -70,22 +68,10 @@ def load_predictor(where: str | Path) -> Predictor:
     """
     path, folder = trained.find(Path(where))
     settings = recipe.check(recipe.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
-    inputs = _told_inputs(folder)
+    inputs = trained.inputs_of_a_run(folder)
     if inputs is None:
         loaded = trained.load_trained(path)
         return Predictor(settings, loaded.model, recipe.inputs(settings, loaded.data))
     model = recipe.model_for(settings, inputs.shape, len(inputs.classes))
     trained.take_weights(model, path, settings.model)
     return Predictor(settings, model, inputs)
-
-
-def _told_inputs(folder: Path) -> Inputs | None:
-    """The form of the inputs as the run's run.json tells it; None for a run that does not."""
-    path = folder / "run.json"
-    try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        return Inputs.of_plain(told["inputs"]) if "inputs" in told else None
-    except FileNotFoundError:
-        return None
-    except (ValueError, TypeError, KeyError) as error:
-        raise DataError(path, f"is damaged ({error}); without it the run's data tell") from None

@@ -34,7 +34,7 @@ from rsam_ref.algorithms.schedules import (
 from rsam_ref.autograd.ops_nn import cross_entropy, sigmoid_cross_entropy
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.data import Dataset, Inputs, load_dataset
-from rsam_ref.loading import did_you_mean, file_of, fingerprint, is_target, load
+from rsam_ref.loading import did_you_mean, file_of, fingerprint, is_target, line_of, load
 from rsam_ref.models import make_model
 from rsam_ref.nn.module import Module
 
@@ -385,7 +385,7 @@ def try_loss(recipe: Recipe, classes: int) -> None:
     except Exception as error:  # of code that is not ours
         raise RecipeError(
             f"{recipe.loss}, given scores (2, {classes}) and labels (2,), raised "
-            f"{type(error).__name__}: {error}"
+            f"{type(error).__name__}: {error}{line_of(error, recipe.loss)}"
         ) from error
 
 

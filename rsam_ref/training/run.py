@@ -44,6 +44,7 @@ from rsam_ref.training.interruption import Interruption
 from rsam_ref.training.loop import mix, run_steps, score
 from rsam_ref.training.metrics import Metrics, Row
 from rsam_ref.training.recipe import Recipe
+from rsam_ref.training.trained import inputs_of_a_run
 
 FREE = {"data", "log_every", "evaluate_every", "checkpoint_every", "tensorboard", "recompute"}
 """Settings that may change while a run is stopped: the weights do not depend on them."""
@@ -75,6 +76,7 @@ class Run:
         self.seconds = 0.0  # of all sessions
         self.pending: list[list[float]] = []  # the losses of the steps since the last row
         self.saved: Path | None = None
+        self.head_of = ""  # other classes, which the last layer of ``init`` was trained on
         self.new_head: tuple[str, ...] = ()  # what ``init`` did not give, of other classes
         self.changed_code: list[str] = []  # files of one's own that are others than before
         self.damaged: list[checkpoint.CheckpointError] = []
@@ -125,6 +127,9 @@ class Run:
         recipe.try_loss(settings, len(run.data.classes))
         if settings.init is not None:
             run.new_head = load_weights(run.model, settings.init, new_head=True).new
+            before = inputs_of_a_run(Path(settings.init))
+            if before is not None and not run.new_head and before.classes != run.data.classes:
+                run.head_of = listed(before.classes)
         folder.mkdir(parents=True, exist_ok=True)
         with run._locked():
             if settings.skip_damaged:
@@ -391,6 +396,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise RunError(
             f"{path}: damaged ({error}); it only tells of the run, so remove it and go on"
         ) from None
+
+
+def listed(names: tuple[str, ...]) -> str:
+    """The first of some names, and how many there are."""
+    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
 
 
 def _after(step: int, every: int) -> int:

@@ -107,8 +107,20 @@ class Group:
 
     @property
     def done(self) -> list[Past]:
-        """The finished runs that were tested: those that count."""
-        return [run for run in self.runs if run.finished and run.tests]
+        """The finished runs that were tested, one for each seed: those that count."""
+        by_seed: dict[int, Past] = {}
+        for run in self.runs:
+            if run.finished and run.tests:
+                by_seed.setdefault(run.recipe.seed, run)
+        return list(by_seed.values())
+
+    @property
+    def again(self) -> list[Past]:
+        """Finished runs of a seed that another one has: the same again, which say nothing new."""
+        counted = [run.folder for run in self.done]
+        return [
+            run for run in self.runs if run.finished and run.tests and run.folder not in counted
+        ]
 
     def values(self, name: str) -> list[float]:
         """Of the last row with a test of every run that counts; inf where it is not finite."""
@@ -140,6 +152,8 @@ class Group:
 
 def in_words(value: Any) -> str:
     """A setting's value as people write it."""
+    if isinstance(value, str) and Path(value.rpartition(":")[0] or value).is_absolute():
+        return Path(value).name  # of data, weights, and models and losses of one's own
     if isinstance(value, dict):
         return " ".join(f"{name}={item}" for name, item in value.items()) or "-"
     return f"{value:g}" if isinstance(value, float) else str(value)

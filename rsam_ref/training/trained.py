@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from rsam_ref.autograd.tensor import Tensor
-from rsam_ref.data import Dataset
+from rsam_ref.data import Dataset, Inputs
 from rsam_ref.data.errors import DataError, because
 from rsam_ref.data.weight_files import read_weights
 from rsam_ref.nn.module import Module
@@ -87,6 +87,34 @@ def take_weights(model: Module, path: Path, name: str) -> int | None:
     except (KeyError, ValueError) as error:
         raise DataError(path, f"does not fit {name}: {error.args[0]}") from None
     return step
+
+
+def inputs_of_a_run(folder: Path) -> Inputs | None:
+    """The form of a model's inputs as its run's run.json tells it; None where that does not.
+
+    Raises DataError where the file is damaged.
+    """
+    path = folder / "run.json"
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        return Inputs.of_plain(told["inputs"]) if "inputs" in told else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(path, f"is damaged ({error}); without it the run's data tell") from None
+
+
+def settings_of_the_model(folder: Path) -> dict[str, Any]:
+    """The settings that decide a run's model, for a run that begins from it; of a file none."""
+    path = folder / "recipe.toml"
+    if not path.is_file():
+        return {}
+    chosen = recipe.check(recipe.read(path), str(path)).settings
+    found = {k: v for k, v in chosen.items() if k in ("model", "model_options", "image_size")}
+    inputs = inputs_of_a_run(folder)
+    if inputs is not None and inputs.encoded:
+        found["image_size"] = inputs.shape[1]
+    return found
 
 
 def weights_of_a_run(where: str | Path) -> dict[str, Any]:
