@@ -58,7 +58,16 @@ ALONE = {
 # Optimizers and objectives for PyTorch know the algorithms alone; beside them, `runs` reads runs,
 # and `network` takes measures.
 TORCH = {"bases", "draw", "optimizers", "order", "passes", "settings", "trace", "vectors"}
-TORCH |= {"wrapper", "objectives", "layout", "batches", "derivatives", "scores"}
+TORCH |= {
+    "wrapper",
+    "objectives",
+    "layout",
+    "filters",
+    "scaling",
+    "batches",
+    "derivatives",
+    "scores",
+}
 for stem in TORCH:
     ALONE[f"rsam_ref.pytorch.{stem}"] = (
         "rsam_backends rsam_ref.algorithms.noise rsam_ref.algorithms.sam"

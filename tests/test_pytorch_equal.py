@@ -28,7 +28,7 @@ from rsam_ref.algorithms.schedules import (
 )
 from rsam_ref.conformance import check
 from rsam_ref.pytorch import RSAM, SAM
-from rsam_ref.pytorch.draw import filter_norms, transposed_weights
+from rsam_ref.pytorch.filters import filter_norms, transposed_weights
 from tests.helpers.problems import batches
 from tests.helpers.torch_problems import (
     closure_of,

@@ -18,7 +18,7 @@ from rsam_backends import Stream
 from rsam_ref import models, rsam_gradient, sam_gradient
 from rsam_ref.algorithms.noise import filter_noise, filter_scale
 from rsam_ref.pytorch import flatness, objective
-from rsam_ref.pytorch.draw import filter_norms
+from rsam_ref.pytorch.filters import filter_norms
 from rsam_ref.sharpness import (
     Landscape,
     average_sharpness,

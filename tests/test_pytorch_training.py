@@ -151,7 +151,11 @@ def test_settings_of_the_draw_that_cannot_be(options, says):
 @pytest.mark.parametrize(
     ("kind", "own", "says"),
     [
-        (SAM, {"Rho": 0.1}, "'Rho', which is no setting of SAM: those are rho, adaptive, eta"),
+        (
+            SAM,
+            {"Rho": 0.1},
+            "'Rho', which is no setting of SAM for a group: those are rho, adaptive, eta",
+        ),
         (SAM, {"sigma": 0.1}, "'sigma', which is no setting of SAM"),
         (RSAM, {"adaptive": True}, "'adaptive', which is no setting of RSAM"),
     ],

@@ -1,76 +1,21 @@
-"""R-SAM's draw in PyTorch: D = sigma s z, with s the norm of the filter that a weight belongs to.
-
-A filter is what makes one output, as in `rsam_ref.algorithms.noise`. Most weights have their
-outputs along axis 0; those of transposed convolutions along axis 1, which only the module tells.
-"""
+"""R-SAM's draw in PyTorch: z ~ N(0, I), by seed, and with it the noise D = sigma s z."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rsam_backends import Stream
-from rsam_ref.algorithms.noise import TINY, check_sigma
-from rsam_ref.pytorch.vectors import LOW, is_sharded
+from rsam_ref.algorithms.noise import check_sigma
+from rsam_ref.pytorch.filters import filter_norms
+from rsam_ref.pytorch.vectors import as_real, is_sharded, wide
 
 Draw = Callable[[int, Sequence[Tensor]], Sequence[Tensor]]
 """From the step, counted from 0, and the weights to z: a tensor like each of the weights."""
-
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-
-
-def transposed_weights(modules: Iterable[nn.Module]) -> dict[Tensor, int]:
-    """The weights (in, out / groups, ...) of transposed convolutions, and their groups.
-
-    Those that are computed from others (weight norm, spectral norm) are not asked for: they are no
-    parameters, and to ask can move a state.
-    """
-    found: dict[Tensor, int] = {}
-    for m in modules:
-        if isinstance(m, TRANSPOSED):
-            weight = m._parameters.get("weight")
-            if weight is not None:
-                found[weight] = m.groups
-    return found
-
-
-def filter_norms(w: Tensor, output_axis: int = 0, groups: int = 1) -> Tensor:
-    """The norm of every filter of a parameter, in a shape that multiplies it.
-
-    Parameters
-    ----------
-    w:
-        a parameter; with less than two axes it is one filter, whose norm is never quite 0.
-    output_axis:
-        the axis along which the filters are counted; counted from the last where it is below 0.
-    groups:
-        for transposed convolutions (in, out / groups, ...): outputs of different groups
-        stand in the same place of axis 1, and are different filters.
-
-    >>> w = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
-    >>> filter_norms(w).tolist(), filter_norms(w, output_axis=1).squeeze().tolist()[0]
-    ([[5.0], [2.0]], 3.0)
-    """
-    kind = torch.float32 if w.dtype in LOW else None
-    if w.ndim < 2:
-        return torch.linalg.vector_norm(w, dtype=kind) + TINY
-    grouped = w.reshape(groups, -1, *w.shape[1:]) if groups > 1 else w[None]
-    over = [axis for axis in range(1, grouped.ndim) if axis != output_axis % w.ndim + 1]
-    norms = torch.linalg.vector_norm(grouped, dim=over, keepdim=True, dtype=kind)
-    return norms.expand_as(grouped).reshape(w.shape) if groups > 1 else norms[0]
-
-
-def check_axis(output_axis: int, weights: Iterable[Tensor]) -> None:
-    """Raise ValueError where a weight has no such axis; vectors and numbers are one filter."""
-    for w in weights if output_axis else ():  # axis 0 they all have
-        if w.ndim >= 2 and not -w.ndim <= output_axis < w.ndim:
-            raise ValueError(
-                f"output_axis is {output_axis}, which a parameter of the shape {tuple(w.shape)} "
-                "does not have; give it a group with an output_axis of its own"
-            )
 
 
 class Generators:
@@ -80,6 +25,8 @@ class Generators:
     """
 
     def __init__(self, seed: int) -> None:
+        if seed >= 2**64:
+            raise ValueError(f"seed is below 2**64 with draw='torch', not {seed}")
         self.seed = seed
         self._own: dict[str, torch.Generator] = {}
 
@@ -140,19 +87,23 @@ def sharded_as(w: Any, whole: Tensor) -> Tensor:
 class ReferenceDraw:
     """The draws of `rsam_ref.RSAM` with this seed: the same z for the same step and weights.
 
-    The weights are taken in their order, as one vector of the first one's type.
+    The weights are taken in their order, as one vector of the first one's type, in which complex
+    ones have their real and imaginary parts side by side.
     """
 
     def __init__(self, seed: int) -> None:
-        Stream("noise", seed)  # a seed that cannot be one is refused here
         self.seed = seed
 
     def __call__(self, step: int, weights: Sequence[Tensor]) -> list[Tensor]:
         """z for each of the weights, from ``Stream("noise", seed, step)``."""
-        kind = "float64" if weights[0].dtype == torch.float64 else "float32"
-        sizes = [w.numel() for w in weights]
+        kind = "float64" if as_real(weights[0]).dtype == torch.float64 else "float32"
+        sizes = [w.numel() * (2 if w.is_complex() else 1) for w in weights]
         drawn = torch.from_numpy(Stream("noise", self.seed, step).normal(sum(sizes), kind))
-        whole = [z.reshape(w.shape) for z, w in zip(torch.split(drawn, sizes), weights)]
+        parts = zip(torch.split(drawn, sizes), weights)
+        whole = [
+            torch.view_as_complex(z.reshape(*w.shape, 2)) if w.is_complex() else z.reshape(w.shape)
+            for z, w in parts
+        ]
         return [sharded_as(w, z.to(w.device, w.dtype)) for z, w in zip(whole, weights)]
 
     def state_dict(self) -> dict[str, Any]:
@@ -165,8 +116,25 @@ class ReferenceDraw:
         self.seed = int(state["seed"])
 
 
+def whole_seed(seed: Any) -> int:
+    """The seed as a Python number; TypeError for what is no whole number, ValueError below 0."""
+    try:
+        if isinstance(seed, bool):
+            raise TypeError
+        number = operator.index(seed)
+    except TypeError:
+        raise TypeError(f"seed is a whole number, not {seed!r}") from None
+    if number < 0:
+        raise ValueError(f"seed is a whole number >= 0, not {number}")
+    return number
+
+
 def draw_of(draw: str | Draw, seed: int) -> Draw:
-    """The draw of that name, or the one that is given."""
+    """The draw of that name, or the one that is given.
+
+    Raises TypeError or ValueError for a seed that can be none.
+    """
+    seed = whole_seed(seed)
     if callable(draw):
         return draw
     kinds: dict[str, Callable[[int], Draw]] = {"torch": Generators, "reference": ReferenceDraw}
@@ -183,10 +151,16 @@ def drawn(draw: Draw, step: int, weights: Sequence[Tensor]) -> list[Tensor]:
     shapes, expected = ([tuple(t.shape) for t in tensors] for tensors in (z, weights))
     if shapes != expected:
         raise ValueError(f"the draw gave tensors of the shapes {shapes}, not {expected}")
+    for t, w in zip(z, weights):
+        if t.is_complex() != w.is_complex():
+            raise ValueError(
+                f"the draw gave {t.dtype} for a weight of {w.dtype}: z is complex where the weight "
+                "is, and only there"
+            )
     return z
 
 
 def noise(w: Tensor, z: Tensor, *, sigma: float, output_axis: int, groups: int) -> Tensor:
     """D = sigma s z of one parameter, of its type."""
     check_sigma(sigma)
-    return (sigma * filter_norms(w, output_axis, groups) * z).to(w.dtype)
+    return (sigma * filter_norms(w, output_axis, groups) * wide(z)).to(w.dtype)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from rsam_ref.pytorch.draw import transposed_weights
+from rsam_ref.pytorch.filters import transposed_weights
 
 
 @dataclass(frozen=True)

@@ -13,15 +13,9 @@ from rsam_ref.algorithms.sam import TINY
 from rsam_ref.algorithms.schedules import Schedule
 from rsam_ref.algorithms.settings import check_step
 from rsam_ref.algorithms.variants import check_eta
-from rsam_ref.pytorch.draw import (
-    Draw,
-    check_axis,
-    draw_of,
-    drawn,
-    noise,
-    transposed_weights,
-)
-from rsam_ref.pytorch.vectors import add_, norm
+from rsam_ref.pytorch.draw import Draw, draw_of, drawn, noise
+from rsam_ref.pytorch.filters import check_axis, transposed_weights
+from rsam_ref.pytorch.vectors import add_, as_real, norm, wide
 from rsam_ref.pytorch.wrapper import Params, Part, Wrapper, eager
 
 Number = float | Schedule
@@ -88,6 +82,15 @@ class SAM(Wrapper):
         check_step(rho=group["rho"])
         check_eta(group["eta"])
 
+    def _check_groups(self, saved: list[dict[str, Any]]) -> None:
+        for i, (group, other) in enumerate(zip(self.param_groups, saved)):
+            own, theirs = group["adaptive"], bool(other.get("adaptive", group["adaptive"]))
+            if own != theirs:
+                raise ValueError(
+                    f"group {i} of this state is of {_name(theirs)}, and here of {_name(own)}: "
+                    f"make SAM with adaptive={theirs} to go on with it"
+                )
+
     def _ascend(self) -> Tensor:
         """From w to w + eps."""
         parts = []
@@ -104,15 +107,25 @@ class SAM(Wrapper):
         return length
 
 
+def _name(adaptive: bool) -> str:
+    return "ASAM" if adaptive else "SAM"
+
+
 def _reach(part: Part) -> list[Tensor] | None:
-    """T = |w| + eta; None for 1, where a group is not adaptive."""
+    """T = |w| + eta; None for 1, where a group is not adaptive.
+
+    Complex weights are two real ones each, (..., 2).
+    """
     if not part.group["adaptive"]:
         return None
-    return [w.abs() + part.group["eta"] for w in part.weights]
+    return [wide(as_real(w)).abs() + part.group["eta"] for w in part.weights]
 
 
 def _times(t: list[Tensor] | None, vector: list[Tensor]) -> list[Tensor]:
-    return vector if t is None else [a * b for a, b in zip(t, vector)]
+    if t is None:
+        return vector
+    products = [a * as_real(b) for a, b in zip(t, vector)]
+    return [torch.view_as_complex(p) if b.is_complex() else p for p, b in zip(products, vector)]
 
 
 def _rising(gradient: Tensor, group: dict[str, Any]) -> Tensor:
@@ -195,6 +208,7 @@ class RSAM(Wrapper):
         Raises RuntimeError out of turn.
         """
         self._order.turn("draw_step")
+        self._take_up_groups()
         self._begin()
         groups = list(self._weights())
         self._before = self._draw_state()
@@ -244,7 +258,7 @@ class RSAM(Wrapper):
 
     @eager
     def restore(self) -> None:
-        """Abandon a step: the weights are at w, and the next one draws the same noise."""
+        """Abandon a step, as `SAM`'s; the next one draws the same noise."""
         if not self._order.at_rest and self._before is not None:
             self._load_draw(self._before)
         self._noise = {}
@@ -269,4 +283,4 @@ class RSAM(Wrapper):
 
 def _ascent(gradient: Tensor | None, drawn: Tensor, group: dict[str, Any]) -> Tensor:
     """The direction a = lam g0 + D of one parameter."""
-    return drawn if gradient is None else group["lam"] * _rising(gradient, group) + drawn
+    return drawn if gradient is None else group["lam"] * wide(_rising(gradient, group)) + drawn

@@ -16,19 +16,19 @@ class Order:
         """Whether no step has begun."""
         return self._due == self._parts[0]
 
-    def turn(self, name: str) -> None:
-        """Raise RuntimeError unless this part is due."""
-        if name != self._due:
+    def turn(self, part: str, what: str | None = None) -> None:
+        """Raise RuntimeError unless this part is due; ``what``: that belongs to it was called."""
+        if part != self._due:
             *before, first, second = self._parts
             order = ", a backward pass, ".join([*before, first, second])
             raise RuntimeError(
-                f"{self._who}.{name}() out of turn: {self._due}() is due. A step is "
+                f"{self._who}.{what or part}() out of turn: {self._due}() is due. A step is "
                 f"{order if before else 'a backward pass, ' + order}; restore() abandons one"
             )
 
-    def done(self, name: str) -> None:
+    def done(self, part: str) -> None:
         """The part after this one is due."""
-        self._due = self._parts[self._parts.index(name) + 1]
+        self._due = self._parts[self._parts.index(part) + 1]
 
     def abandon(self) -> None:
         """The first part is due."""

@@ -30,6 +30,71 @@ class GeneratorStates:
             _module_of(device).set_rng_state(state, device)
 
 
+class Replay:
+    """The blocks of the first pass, and those of the second, which see the same masks in turn.
+
+    One block holds a whole pass; or there are several in both, one for each micro-batch.
+    """
+
+    def __init__(self) -> None:
+        self._starts: list[GeneratorStates] = []
+        self._replayed = 0
+        self._recording = False
+
+    @contextmanager
+    def recorded(self, devices: Iterable[torch.device]) -> Iterator[None]:
+        """A block of the first pass. One that fails leaves nothing behind."""
+        self.need_no_block("first_pass()")
+        start = GeneratorStates(devices)
+        self._recording = True
+        try:
+            yield
+        finally:
+            self._recording = False
+        self._starts.append(start)
+
+    @contextmanager
+    def replayed(self, *, needed: bool) -> Iterator[None]:
+        """A block of the second pass. One that fails can be taken again.
+
+        ``needed``: raise RuntimeError where there was none in the first pass.
+        """
+        if self._replayed < len(self._starts):
+            self._starts[self._replayed].put_back()
+        elif needed or self._starts:
+            raise RuntimeError(
+                f"second_pass() is the {_nth(self._replayed + 1)} of this step, and first_pass() "
+                f"was called {_times(len(self._starts))}: it replays what was drawn there, so put "
+                "the first pass into as many blocks"
+            )
+        yield
+        self._replayed += 1
+
+    def need_no_block(self, what: str) -> None:
+        """Raise RuntimeError within a block of the first pass."""
+        if self._recording:
+            raise RuntimeError(
+                f"{what} within first_pass(): that block ends with the backward pass"
+            )
+
+    def need_all(self) -> None:
+        """Raise RuntimeError where the second pass has blocks, but fewer than the first one."""
+        if 0 < self._replayed < len(self._starts):
+            raise RuntimeError(
+                f"first_pass() was called {_times(len(self._starts))} in this step, second_pass() "
+                f"{_times(self._replayed)}: each replays one of those, so call it as often, or "
+                "restore(), which abandons the step"
+            )
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once"}.get(count, f"{count} times")
+
+
+def _nth(number: int) -> str:
+    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+
+
 def seed_generators(seed: int, devices: Iterable[torch.device]) -> None:
     """Let torch's global generators begin anew: the host's, and those of these devices alone."""
     torch.default_generator.manual_seed(seed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from rsam_ref.algorithms.schedules import Schedule
@@ -17,6 +18,9 @@ NUMBERS = ("rho", "sigma", "lam", "eta")
 """The settings that are numbers, and may be functions of the step."""
 
 NAMES = (*NUMBERS, "adaptive", "output_axis")
+
+WHOLE = ("max_grad_norm", "seed", "draw")
+"""What is set for all groups together."""
 
 
 class Settings:
@@ -29,13 +33,22 @@ class Settings:
         self._values: list[dict[str, float]] = []  # what the schedules have set
 
     def check_names(self, group: Group, of_base: Mapping[str, Any]) -> None:
-        """Raise ValueError where a group has a setting of another optimizer, or one misspelt."""
+        """Raise ValueError where a group has what is no setting of a group, or one misspelt.
+
+        What has another name is the user's own, as in torch: names of layers, factors of rates.
+        """
         for name in group:
-            if name.lower() in NAMES and name not in self.defaults and name not in of_base:
+            known = name in self.defaults or name in of_base
+            if not known and (name.lower() in (*NAMES, *WHOLE) or _almost(name)):
                 raise ValueError(
-                    f"a group has {name!r}, which is no setting of {self._who}: "
+                    f"a group has {name!r}, which is no setting of {self._who} for a group: "
                     f"those are {', '.join(self.defaults)}"
                 )
+
+    @property
+    def groups(self) -> int:
+        """How many groups are complete."""
+        return len(self._schedules)
 
     def complete(self, group: Group, place: int, step: int) -> None:
         """Give a group the settings that it does not have; ``place``: of the group in its list."""
@@ -63,7 +76,9 @@ class Settings:
 
     def _set(self, group: Group, place: int, step: int) -> None:
         schedules = self._schedules[place]
-        self._values[place] = {name: number(name, s(step)) for name, s in schedules.items()}
+        self._values[place] = {
+            name: number(name, s(step), "a number at every step") for name, s in schedules.items()
+        }
         group.update(self._values[place])
         group.update({name: _plain(name, group[name]) for name in self.defaults})
 
@@ -80,6 +95,11 @@ def number(name: str, value: Any, kind: str = "a number or a function of the ste
 
 def _plain(name: str, value: Any) -> Any:
     """A setting as Python has it, which every way of loading a state takes."""
+    if callable(value) and name in NUMBERS:
+        raise TypeError(
+            f"{name} of a group is a number once the optimizer is made: a function of the step is "
+            "given when it is made, or to add_param_group"
+        )
     if name in NUMBERS:
         return number(name, value)
     if name == "output_axis":
@@ -89,3 +109,9 @@ def _plain(name: str, value: Any) -> Any:
     if isinstance(value, str) or callable(value):
         raise TypeError(f"{name} is True or False, not {value!r}")
     return bool(value)
+
+
+def _almost(name: str) -> bool:
+    """Whether a name is one of the settings', but for a letter or two."""
+    near = get_close_matches(name.lower(), NAMES, cutoff=0.85)
+    return any(other[0] == name[0].lower() for other in near)

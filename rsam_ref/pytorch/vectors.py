@@ -8,12 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Vector = Sequence[Tensor]
 
 LOW = (torch.float16, torch.bfloat16)
-"""Types whose squares are summed in float32."""
+"""Types whose products and sums are taken in float32: rho / ||g|| alone is often no float16."""
+
+
+def wide(tensor: Tensor) -> Tensor:
+    """In float32, where its own type is of low precision."""
+    return tensor.float() if tensor.dtype in LOW else tensor
+
+
+def as_real(tensor: Tensor) -> Tensor:
+    """Complex numbers as two real ones each, (..., 2); real ones as they are."""
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
 
 def norm(vector: Vector) -> Tensor:
@@ -31,30 +41,43 @@ def norm(vector: Vector) -> Tensor:
 
 
 def add_(weights: Vector, vector: Vector, factor: Tensor) -> None:
-    """``weights += factor * vector`` in place, where ``factor`` is one number."""
+    """``weights += factor * vector`` in place, where ``factor`` is one number.
+
+    Weights of low precision are rounded once, from the sum.
+    """
     if _by_lists(weights):
-        steps = torch._foreach_mul(list(vector), factor.to(weights[0].device))
+        steps = torch._foreach_mul([wide(v) for v in vector], factor.to(weights[0].device))
         torch._foreach_add_(list(weights), steps)
-    else:
-        for w, v in zip(weights, vector):
-            w.addcmul_(v, factor.to(w.device))
+        return
+    for w, v in zip(weights, vector):
+        w.addcmul_(wide(v), factor.to(w.device))
 
 
 def clip_(parameters: Iterable[Tensor], longest: float) -> Tensor:
     """Scale gradients in place to this length, if theirs is above it; returns theirs.
 
     Of a sparse gradient, whose rows may be listed more than once, the rows are added up first.
+    As `torch.nn.utils.clip_grad_norm_`, but for float16, whose norm there is often infinite.
     """
-    whole = []
+    gradients = []
     for p in parameters:
         if p.grad is not None and p.grad.layout == torch.sparse_coo:
             p.grad = p.grad.coalesce()
-            rows = p.grad._values()
-            whole.append(rows.detach())
-            whole[-1].grad = rows  # where torch's function looks
-        else:
-            whole.append(p)
-    return nn.utils.clip_grad_norm_(whole, longest)
+            gradients.append(p.grad._values())
+        elif p.grad is not None:
+            gradients.append(p.grad)
+    length = norm(gradients)
+    scale_(gradients, (longest / (length + 1e-6)).clamp(max=1.0))
+    return length
+
+
+def scale_(vector: Vector, factor: Tensor) -> None:
+    """``vector *= factor`` in place, where ``factor`` is one number."""
+    if _by_lists(vector) and not any(t.dtype in LOW for t in vector):
+        torch._foreach_mul_(list(vector), factor.to(vector[0].device))
+        return
+    for t in vector:
+        t.copy_(wide(t) * factor.to(t.device)) if t.dtype in LOW else t.mul_(factor.to(t.device))
 
 
 def copy_(to: Vector, source: Vector) -> None:

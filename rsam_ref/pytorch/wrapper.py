@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from rsam_ref.pytorch.bases import check_base, made
 from rsam_ref.pytorch.order import Order
-from rsam_ref.pytorch.passes import Buffers, GeneratorStates, kept_by, modules_that_run
+from rsam_ref.pytorch.passes import Buffers, Replay, kept_by, modules_that_run
+from rsam_ref.pytorch.scaling import Scaling, refuse_a_scalers_own_step
 from rsam_ref.pytorch.settings import Settings, number
 from rsam_ref.pytorch.trace import StepTrace, detached
 from rsam_ref.pytorch.vectors import Vector, clip_, copy_
@@ -53,6 +54,9 @@ class Wrapper(torch.optim.Optimizer):
     PARTS: tuple[str, ...] = ("first_step", "second_step")
     """The parts of a step, in their order."""
 
+    _step_supports_amp_scaling = True
+    """So a scaler's own step comes to ours as it is, which refuses it."""
+
     def __init__(
         self,
         params: Params,
@@ -84,8 +88,8 @@ class Wrapper(torch.optim.Optimizer):
         self._order = Order(who, self.PARTS)
         self._away: list[tuple[Tensor, Tensor]] = []
         self._length: Tensor | None = None
-        self._scaler: Any = None
-        self._masks: GeneratorStates | None = None
+        self._scaling = Scaling()
+        self._replay = Replay()
         self._ran: set[nn.Module] = set()
         self._buffers: Buffers | None = None
         built = isinstance(params, torch.optim.Optimizer)
@@ -168,6 +172,12 @@ class Wrapper(torch.optim.Optimizer):
             self._settings.forget(len(self.param_groups))
             raise
 
+    def _take_up_groups(self) -> None:
+        """Give those groups their settings that the base, whose list it is, was given."""
+        for i in range(self._settings.groups, len(self.param_groups)):
+            self._settings.check_names(self.param_groups[i], self.base_optimizer.defaults)
+            self._complete(self.param_groups[i], i)
+
     def _begin(self) -> None:
         """A step begins: the schedules' values for it."""
         for i, group in enumerate(self.param_groups):
@@ -194,14 +204,17 @@ class Wrapper(torch.optim.Optimizer):
 
     @eager
     def restore(self) -> None:
-        """Abandon a step: the weights are at w, and a new step may begin."""
+        """Abandon a step: the weights are at w, without gradients, and a new step may begin."""
+        self._scaling.forget(self, self.base_optimizer)
         self._return()
+        self._used_up()
 
     def _return(self) -> None:
         """The weights are at w, the statistics as the first pass left them; nothing is kept."""
         with torch.no_grad():
             self._back()
-        self._away, self._length, self._masks, self._scaler = [], None, None, None
+        self._away, self._length = [], None
+        self._scaling, self._replay = Scaling(), Replay()
         if self._buffers is not None:
             self._buffers.put_back()
         self._buffers, self._ran = None, set()
@@ -227,11 +240,15 @@ class Wrapper(torch.optim.Optimizer):
 
         The statistics of modules that run here move once a step, of whatever network they are.
         Only needed with dropout or without the model, and where ``step(closure)`` is not used.
+        Of micro-batches each may have a block of its own, in both passes.
+
+        Raises RuntimeError out of turn.
         """
+        self._order.turn("first_step", "first_pass")
         devices = {p.device for group in self.param_groups for p in group["params"]}
-        self._masks = GeneratorStates(devices)
-        with modules_that_run() as self._ran:
+        with self._replay.recorded(devices), modules_that_run() as ran:
             yield
+        self._ran |= ran
 
     @contextmanager
     def second_pass(self, model: nn.Module | None = None) -> Iterator[None]:
@@ -239,15 +256,17 @@ class Wrapper(torch.optim.Optimizer):
 
         ``model``: put its running statistics back afterwards. Where the optimizer knows the model,
         or it ran in `first_pass`, `second_step` does so without being told.
+
+        Raises RuntimeError out of turn, and without ``model`` where there was no `first_pass`.
         """
-        if self._masks is not None:
-            self._masks.put_back()
-        buffers = None if model is None else Buffers(model.modules())
-        try:
-            yield
-        finally:
-            if buffers is not None:
-                buffers.put_back()
+        self._order.turn("second_step", "second_pass")
+        with self._replay.replayed(needed=model is None):
+            buffers = None if model is None else Buffers(model.modules())
+            try:
+                yield
+            finally:
+                if buffers is not None:
+                    buffers.put_back()
 
     # The step
 
@@ -277,14 +296,14 @@ class Wrapper(torch.optim.Optimizer):
                 "first_step() always zeroes the gradients, else the second pass's would be added "
                 "to them: leave zero_grad=False out"
             )
-        if scaler is not None and not hasattr(scaler, "unscale_"):
-            raise TypeError(f"scaler is a torch.amp.GradScaler, not {scaler!r}")
+        self._replay.need_no_block("first_step()")
+        scaling = Scaling(scaler)
+        self._take_up_groups()
         self._look_at(self._ran)
         if self.PARTS[0] == "first_step":
             self._begin()
-        self._scaler = scaler if scaler is not None and scaler.is_enabled() else None
-        if self._scaler is not None:
-            self._scaler.unscale_(self)
+        self._scaling = scaling
+        scaling.unscale_first(self)
         with torch.no_grad():
             self._length = self._ascend()
         self._used_up()
@@ -319,27 +338,25 @@ class Wrapper(torch.optim.Optimizer):
         """
         self._order.turn("second_step")
         self._need_gradients("second_step")
-        length, scaler, clipped = cast(Tensor, self._length), self._scaler, None
+        self._replay.need_all()
+        length, scaling = cast(Tensor, self._length), self._scaling
+        clip = None if self.max_grad_norm is None else self._clip
         self._return()
-        if scaler is None:
-            clipped = self._clip()
-            self.base_optimizer.step()
-        elif bool(torch.isfinite(length)):
-            scaler.unscale_(self.base_optimizer)
-            clipped = self._clip()
-            scaler.step(self.base_optimizer)
+        try:
+            clipped = scaling.base_step(self.base_optimizer, length, clip)
+        except BaseException:
+            scaling.forget(self, self.base_optimizer)
+            raise
         self.trace = StepTrace(None, None, length, clipped)
         self.steps += 1
         self._opt_called = True  # what learning rate schedulers ask for
         if zero_grad:
             self._used_up()
 
-    def _clip(self) -> Tensor | None:
+    def _clip(self) -> Tensor:
         """Clip g; returns its length before."""
-        if self.max_grad_norm is None:
-            return None
         own = [p for group in self.param_groups for p in group["params"]]
-        return clip_(own, self.max_grad_norm)
+        return clip_(own, cast(float, self.max_grad_norm))
 
     def _before_base_step(self, base: Any, args: Any, kwargs: Any) -> None:
         for hook in self._optimizer_step_pre_hooks.values():
@@ -386,6 +403,7 @@ class Wrapper(torch.optim.Optimizer):
             without a closure, or one that leaves no gradient; within a step that first_step
             began.
         """
+        refuse_a_scalers_own_step(self)
         if closure is None:
             raise RuntimeError(
                 f"{type(self).__name__} takes two gradients a step, so step() needs a closure that "
@@ -424,6 +442,7 @@ class Wrapper(torch.optim.Optimizer):
         only. Raises RuntimeError in the middle of a step.
         """
         self._order.need_rest("state_dict()")
+        self._take_up_groups()
         return {**self.base_optimizer.state_dict(), NAME: self._own_state()}
 
     def _own_state(self) -> dict[str, Any]:
@@ -441,18 +460,23 @@ class Wrapper(torch.optim.Optimizer):
                 f"this is no state of {type(self).__name__}: it has no {NAME!r}. That of a base "
                 "optimizer is loaded by base_optimizer.load_state_dict"
             )
+        self._take_up_groups()
         state, before = state_dict[NAME], self._own_state()
         if set(state) != set(before):
             raise ValueError(
                 f"this is a state of another algorithm than {type(self).__name__}: its {NAME!r} "
                 f"holds {', '.join(sorted(state))}, not {', '.join(sorted(before))}"
             )
+        self._check_groups(state_dict["param_groups"])
         self._load_own_state(state)
         try:
             self.base_optimizer.load_state_dict({k: v for k, v in state_dict.items() if k != NAME})
         except BaseException:
             self._load_own_state(before)
             raise
+
+    def _check_groups(self, saved: list[dict[str, Any]]) -> None:
+        """Raise ValueError where groups of a state are of another algorithm."""
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
         self.steps = int(state["steps"])
