@@ -38,8 +38,9 @@ def transposed_weights(modules: Iterable[nn.Module]) -> dict[Tensor, int]:
 def _own_parameters(module: nn.Module) -> Iterator[Tensor]:
     """A module's parameters, and those of its parametrizations, that have a shape."""
     yield from (p for p in module._parameters.values() if p is not None and not is_lazy(p))
-    if "parametrizations" in module._modules:
-        yield from module.parametrizations.parameters()
+    computed = module._modules.get("parametrizations")
+    if computed is not None:
+        yield from computed.parameters()
 
 
 def filter_norms(w: Tensor, output_axis: int = 0, groups: int = 1) -> Tensor:

@@ -44,7 +44,6 @@ class Replay:
     @contextmanager
     def recorded(self, devices: Iterable[torch.device]) -> Iterator[None]:
         """A block of the first pass. One that fails leaves nothing behind."""
-        self.need_no_block("first_pass()")
         start = GeneratorStates(devices)
         self._recording = True
         try:
@@ -62,11 +61,7 @@ class Replay:
         if self._replayed < len(self._starts):
             self._starts[self._replayed].put_back()
         elif needed or self._starts:
-            raise RuntimeError(
-                f"second_pass() is the {_nth(self._replayed + 1)} of this step, and first_pass() "
-                f"was called {_times(len(self._starts))}: it replays what was drawn there, so put "
-                "the first pass into as many blocks"
-            )
+            self._raise_uneven(self._replayed + 1)
         yield
         self._replayed += 1
 
@@ -80,19 +75,14 @@ class Replay:
     def need_all(self) -> None:
         """Raise RuntimeError where the second pass has blocks, but fewer than the first one."""
         if 0 < self._replayed < len(self._starts):
-            raise RuntimeError(
-                f"first_pass() was called {_times(len(self._starts))} in this step, second_pass() "
-                f"{_times(self._replayed)}: each replays one of those, so call it as often, or "
-                "restore(), which abandons the step"
-            )
+            self._raise_uneven(self._replayed)
 
-
-def _times(count: int) -> str:
-    return {0: "never", 1: "once"}.get(count, f"{count} times")
-
-
-def _nth(number: int) -> str:
-    return {1: "first", 2: "second", 3: "third"}.get(number, f"{number}th")
+    def _raise_uneven(self, replayed: int) -> None:
+        raise RuntimeError(
+            f"this step has {len(self._starts)} blocks first_pass() and {replayed} second_pass(): "
+            "the second pass has the masks of the first one where both are in as many blocks; "
+            "restore() abandons the step"
+        )
 
 
 def seed_generators(seed: int, devices: Iterable[torch.device]) -> None:

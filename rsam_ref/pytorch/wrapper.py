@@ -129,9 +129,18 @@ class Wrapper(torch.optim.Optimizer):
         self._share(base)
         self.base_optimizer = base
         setattr(base, OWNER, type(self).__name__)
+        base.register_load_state_dict_pre_hook(self._with_settings)
         base.register_load_state_dict_post_hook(self._share)
         base.register_step_pre_hook(self._before_base_step)
         base.register_step_post_hook(self._after_base_step)
+
+    def _with_settings(self, base: Any, state: dict[str, Any]) -> dict[str, Any] | None:
+        """A base's state without settings of ours: the groups keep those that they have."""
+        saved, names = state["param_groups"], self._settings.defaults
+        if len(saved) != len(self.param_groups):
+            return None  # torch refuses it
+        own = [{name: group[name] for name in names} for group in self.param_groups]
+        return {**state, "param_groups": [{**a, **b} for a, b in zip(own, saved)]}
 
     def _share(self, base: torch.optim.Optimizer) -> None:
         complete = [dict(group) for group in base.param_groups]
@@ -220,8 +229,11 @@ class Wrapper(torch.optim.Optimizer):
         self._buffers, self._ran = None, set()
         self._order.abandon()
 
+    def _without_gradients(self) -> bool:
+        return all(p.grad is None for group in self.param_groups for p in group["params"])
+
     def _need_gradients(self, name: str) -> None:
-        if all(p.grad is None for group in self.param_groups for p in group["params"]):
+        if self._without_gradients():
             raise RuntimeError(
                 f"{type(self).__name__}.{name}() found no gradient: make a backward pass first"
             )
@@ -245,6 +257,9 @@ class Wrapper(torch.optim.Optimizer):
         Raises RuntimeError out of turn.
         """
         self._order.turn("first_step", "first_pass")
+        self._replay.need_no_block("first_pass()")
+        if self._without_gradients():  # those that were there are of a step that was left out
+            self._replay, self._ran = Replay(), set()
         devices = {p.device for group in self.param_groups for p in group["params"]}
         with self._replay.recorded(devices), modules_that_run() as ran:
             yield
