@@ -136,6 +136,7 @@ class Wrapper(torch.optim.Optimizer):
 
     def _with_settings(self, base: Any, state: dict[str, Any]) -> dict[str, Any] | None:
         """A base's state without settings of ours: the groups keep those that they have."""
+        self._take_up_groups()
         saved, names = state["param_groups"], self._settings.defaults
         if len(saved) != len(self.param_groups):
             return None  # torch refuses it
