@@ -177,6 +177,15 @@ def test_a_scalers_own_step_is_refused(kind, before):
     assert optimizer.steps == before + 2
 
 
+def test_a_scaler_that_is_not_given_raises_after_the_step():
+    """What docs/pytorch.md says: the base step is taken with the scaled gradient."""
+    model, sam = net_in_float32(SAM)
+    scaler = scaler_at()
+    sam.step(scaled(model, scaler))
+    with pytest.raises(AssertionError, match="No inf checks were recorded"):
+        scaler.update()
+
+
 @both
 @pytest.mark.parametrize("how", ["option", "by hand", "hook"])
 def test_every_way_to_clip_under_a_scaler_clips_g_as_it_is(kind, how):
@@ -411,3 +420,13 @@ def test_a_model_that_is_compiled_in_place_warns_of_nothing():
     sam = SAM(model, torch.optim.SGD, lr=0.1)
     sam.step(lambda: model(torch.ones(3, 4)).square().sum().backward())
     assert sam.steps == 1
+
+
+def test_around_a_compiled_model_torch_warns_of_the_hook():
+    """What docs/pytorch.md says of it; the step is the same (test_pytorch_training.py)."""
+    torch._dynamo.reset()
+    model = nn.Linear(4, 2)
+    compiled = torch.compile(model, backend="eager")
+    sam = SAM(model, torch.optim.SGD, lr=0.1)
+    with pytest.warns(UserWarning, match="when there are global hooks on modules"):
+        sam.step(lambda: compiled(torch.ones(3, 4)).square().sum().backward())

@@ -13,7 +13,8 @@ from torch.nn.utils import prune
 from rsam_backends import Stream
 from rsam_ref.pytorch import RSAM, SAM
 from rsam_ref.pytorch.filters import filter_norms, transposed_weights
-from rsam_ref.pytorch.vectors import clip_
+from rsam_ref.pytorch.layout import Layout
+from rsam_ref.pytorch.vectors import add_, clip_
 
 LOW = [torch.float16, torch.bfloat16]
 low = pytest.mark.parametrize("dtype", LOW)
@@ -96,6 +97,17 @@ def test_small_and_large_gradients_climb_as_in_float64(dtype, own, at, slope, rh
         g = torch.tensor([1, -1, 0.5, 1]) * slope
         ends += ascent(SAM([w], torch.optim.SGD, rho=rho, **own, lr=0.1), [g.to(dtype)])
     torch.testing.assert_close(*ends, rtol=1e-3, atol=UNIT[dtype] * at)
+
+
+@low
+@both_ways
+def test_weights_of_low_precision_are_rounded_once(dtype):
+    generator = torch.Generator().manual_seed(0)
+    w, v = (torch.randn(1000, generator=generator).to(dtype) for _ in range(2))
+    factor = torch.tensor(0.0123)
+    expected = (w.float() + factor * v.float()).to(dtype)
+    add_([w], [v], factor)
+    assert torch.equal(w, expected)
 
 
 @both_ways
@@ -236,6 +248,20 @@ def test_what_a_transposed_weight_is_computed_from_has_its_filters(how, groups):
             torch.testing.assert_close(p.detach() - before[name], 0.5 * norms)
             seen += 1
     assert seen == (2 if "weight norm" in how else 1)
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_flatness_lays_them_out_by_outputs(groups):
+    layer = nn.utils.parametrizations.weight_norm(nn.ConvTranspose2d(4, 6, 2, groups=groups))
+    layout = Layout(layer)
+    tensors = {name: p.detach() for name, p in layer.named_parameters()}
+    vector = layout.vector(tensors, torch.float32)
+    for name, tensor in layout.tensors(vector).items():
+        assert torch.equal(tensor, tensors[name])
+    size = 4 // groups
+    shapes = dict(zip(layout.names, layout.shapes))
+    assert shapes["parametrizations.weight.original0"] == (groups, size, 1, 1)
+    assert shapes["parametrizations.weight.original1"] == (6, size, 2, 2)
 
 
 @pytest.mark.parametrize("groups", [1, 2])

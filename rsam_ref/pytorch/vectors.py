@@ -77,7 +77,10 @@ def scale_(vector: Vector, factor: Tensor) -> None:
         torch._foreach_mul_(list(vector), factor.to(vector[0].device))
         return
     for t in vector:
-        t.copy_(wide(t) * factor.to(t.device)) if t.dtype in LOW else t.mul_(factor.to(t.device))
+        if t.dtype in LOW:
+            t.copy_(wide(t) * factor.to(t.device))
+        else:
+            t.mul_(factor.to(t.device))
 
 
 def copy_(to: Vector, source: Vector) -> None:
