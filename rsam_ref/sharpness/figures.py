@@ -10,11 +10,10 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import SymLogNorm
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from rsam_backends import use_backend
-from rsam_ref.figures import STYLE
+from rsam_ref.figures import STYLE, Figure
 from rsam_ref.sharpness.estimate import Estimate
 from rsam_ref.sharpness.view import LOOKS as PATHS
 from rsam_ref.sharpness.view import NAMES as PATH_NAMES

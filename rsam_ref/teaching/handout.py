@@ -8,7 +8,6 @@ from __future__ import annotations
 import ast
 import html
 import inspect
-import io
 import re
 import textwrap
 from dataclasses import dataclass
@@ -16,21 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.figure import Figure
 
 import rsam_ref
 from rsam_backends import use_backend
 from rsam_ref.algorithms import sam
 from rsam_ref.conformance import CATALOGUE
-from rsam_ref.figures import UNDATED, WRITING, save
+from rsam_ref.figures import Figure, save, svg
 from rsam_ref.files import write_whole
-from rsam_ref.teaching.picture import LOOK, picture_step, wrapped
+from rsam_ref.teaching.labels import wrapped
+from rsam_ref.teaching.picture import LOOK, in_words, picture_step
 from rsam_ref.teaching.stages import NO_BREAK, Equation, stages_of, typeset
 from rsam_ref.teaching.step import (
     ALGORITHMS,
+    HANDED_OUT,
     WorkedStep,
     as_text,
     first_place,
+    name_of,
     quantities,
     settings_text,
 )
@@ -136,6 +137,8 @@ class Sheet:
 def sheet(step: WorkedStep) -> Sheet:
     """The page for a step on two weights."""
     name, trace = step.algorithm, step.trace
+    if name not in HANDED_OUT or step.ascent_steps > 1:
+        raise ValueError(f"{name_of(step)} has no page to hand out; R-SAM and SAM have one")
     rows = [
         (typeset(symbol), typeset(text), signed(as_text(v)), f"{float(sam.norm(v)):.3f}")
         for symbol, text, v in quantities(step)
@@ -229,6 +232,7 @@ def page_figure(step: WorkedStep) -> Figure:
     told = sheet(step)
     with matplotlib.rc_context(LOOK), use_backend("numpy"):
         page = _Page()
+        page.figure.title, page.figure.description = told.title, told.what
         width = A4[0] - 2 * MARGIN
         page.line(MARGIN, 48, told.title, 18, weight="bold")
         y = page.text(MARGIN, 52, told.what, width, 9)
@@ -326,14 +330,10 @@ def picture(step: WorkedStep) -> str:
         figure = Figure(figsize=(5.4, 5.1))
         axes = figure.add_axes((0.13, 0.11, 0.85, 0.85 * 5.4 / 5.1))
         picture_step(axes, step, {stage.name for stage in stages_of(step)}, size=13, bar=None)
-    drawn = io.StringIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Type", "Format"))
-    with matplotlib.rc_context(WRITING):
-        figure.savefig(drawn, format="svg", metadata={**UNDATED["svg"], **nothing})
-    svg = drawn.getvalue()
-    label = f"One step of {ALGORITHMS[step.algorithm]} as arrows on the contours of the loss"
-    svg = svg[svg.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-    return svg
+    figure.title = f"One step of {ALGORITHMS[step.algorithm]} as arrows on contours of the loss"
+    figure.description = in_words(step, stages_of(step))
+    drawn = svg(figure)
+    return drawn[drawn.index("<svg") :]
 
 
 def _code(text: str) -> str:

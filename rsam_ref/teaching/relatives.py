@@ -9,23 +9,24 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib
-from matplotlib.figure import Figure
 
-from rsam_backends import quiet, to_host, use_backend, xp
+from rsam_backends import to_host, use_backend, xp
 from rsam_backends.base import Array
 from rsam_ref import models
 from rsam_ref.algorithms.base import SGD
 from rsam_ref.algorithms.relatives import RELATIVES, ApartTrace, Relative, make
 from rsam_ref.algorithms.sam import Trace
-from rsam_ref.autograd.tensor import Tensor, no_grad
+from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.data import digits_split
 from rsam_ref.data.feed import batches
-from rsam_ref.figures import DESCENT, DRAW, EPS, GRADIENT
+from rsam_ref.figures import DESCENT, DRAW, EPS, GRADIENT, Figure
 from rsam_ref.nn.batch_parts import Accumulated
 from rsam_ref.nn.objective import objective
+from rsam_ref.teaching.landscape import draw_ground, frame_around
 from rsam_ref.teaching.picture import HEIGHT, LOOK, WIDTH
 from rsam_ref.teaching.stages import typeset
-from rsam_ref.teaching.step import bowl, ripple, valley
+from rsam_ref.teaching.step import place_text, surface_of
+from rsam_ref.teaching.surfaces import START, Surface
 from rsam_ref.training.loop import train
 
 EARLIER = 2
@@ -46,6 +47,8 @@ class RelativeStep:
     trace: Trace
     after: Array
     lr: float
+    surface: Surface | None = None
+    """The loss of the two-weight problem; None on a network."""
 
     @property
     def settings_text(self) -> str:
@@ -54,11 +57,11 @@ class RelativeStep:
 
 
 class TwoWeights:
-    """`valley` as a function that is told of steps, of one tensor, in two parts."""
+    """A surface as a function that is told of steps, of one tensor, in two parts."""
 
     shapes = ((2,),)
 
-    def __init__(self, loss: Any = valley) -> None:
+    def __init__(self, loss: Any) -> None:
         self.loss = loss
 
     def __call__(self, w: Array) -> tuple[Array, Array]:
@@ -77,15 +80,22 @@ class TwoWeights:
 
     @property
     def parts(self) -> list[TwoWeights]:
-        """The smooth part and the ripples, whose sum the loss is."""
-        return [TwoWeights(bowl), TwoWeights(ripple)]
+        """Those of the surface, whose sum the loss is: the smooth part and the ripples."""
+        return [TwoWeights(part) for part in self.loss.parts]
 
     def samples(self, count: int) -> list[TwoWeights]:
         """The same two."""
         return self.parts[:count]
 
 
-def on_two_weights(name: str, *, rho: float = 0.5, lr: float = 0.4) -> RelativeStep:
+def on_two_weights(
+    name: str,
+    *,
+    rho: float = 0.5,
+    lr: float = 0.4,
+    surface: str = "ripples",
+    at: tuple[float, float] = START,
+) -> RelativeStep:
     """A step on the two-weight problem, after some earlier ones.
 
     What draws by the size of filters does so with sigma = 0.25, R-SAM's there.
@@ -97,13 +107,14 @@ def on_two_weights(name: str, *, rho: float = 0.5, lr: float = 0.4) -> RelativeS
     settings |= {"n": 20.0} if "n" in settings else {}
     momentum = MOMENTUM if "velocity" in relative.needs else 0.0
     optimizer = make(name, SGD(lr / 4, momentum), seed=SEED, **settings)
-    w, loss = xp.array([0.3, 0.8]), TwoWeights()
+    ground = surface_of(surface)
+    w, loss = xp.array(at, dtype="float64"), TwoWeights(ground)
     for _ in range(EARLIER):
         optimizer.step(loss, w)
     before = w.copy()
     optimizer.base.lr = lr  # type: ignore[attr-defined]
     trace = optimizer.step(loss, w)
-    return RelativeStep(relative, settings, before, trace, w.copy(), lr)
+    return RelativeStep(relative, settings, before, trace, w.copy(), lr, ground)
 
 
 def on_digits(name: str, *, lr: float = 0.1, epochs: int = 5) -> RelativeStep:
@@ -145,6 +156,8 @@ def step_figure(step: RelativeStep) -> Figure:
     """The step on the contours, with its rule beside it; in the colours of SAM's and R-SAM's."""
     with matplotlib.rc_context(LOOK), use_backend("numpy"):
         figure = Figure(figsize=(WIDTH, HEIGHT))
+        figure.title = f"One step of {step.relative.title}"
+        figure.description = f"Arrows on the contours of a loss: {step.relative.update}"
         axes = figure.add_axes((1.05 / WIDTH, 0.95 / HEIGHT, 6.2 / WIDTH, 6.2 / HEIGHT))
         _contours(axes, step)
         labels = []
@@ -173,7 +186,10 @@ def step_figure(step: RelativeStep) -> Figure:
             )
             figure.add_artist(line)
             write(8.75, y + 0.13, label, 17)
-        settings = "\n".join(textwrap.wrap(f"{step.settings_text}, lr {step.lr:g}", 52))
+        told = (
+            f"{step.settings_text}, lr {step.lr:g}, seed {SEED}; {place_text(step.surface, step.w)}"
+        )
+        settings = "\n".join(textwrap.wrap(told, 52))
         write(8.0, 0.75, settings, 14, color="#555555")
         return figure
 
@@ -193,23 +209,8 @@ def _greek(name: re.Match[str]) -> str:
 def _contours(axes: Any, step: RelativeStep) -> None:
     points = [to_host(step.w), to_host(step.after)]
     points += [start + along for _, start, along, _, _ in _arrows(step)]
-    reach = xp.array(points)
-    if not xp.isfinite(reach).all():
-        raise ValueError("the step has left the range of numbers; there is nothing to draw")
-    centre = (reach.min(0) + reach.max(0)) / 2
-    half = xp.ptp(reach, axis=0).max() / 2 * 1.25 + 0.25
-    x, y = (xp.linspace(c - half, c + half, 161) for c in centre)
-    with no_grad(), quiet():
-        heights = valley(Tensor(xp.stack(xp.meshgrid(x, y), axis=-1))).data
-    axes.contourf(x, y, heights, levels=20, cmap="Greys", alpha=0.5)
-    axes.contour(x, y, heights, levels=20, colors="white", linewidths=0.8)
-    axes.set_xlim(x[0], x[-1])
-    axes.set_ylim(y[0], y[-1])
-    axes.set_aspect("equal")
-    axes.set_xlabel("first weight", size=20)
-    axes.set_ylabel("second weight", size=20)
-    axes.tick_params(labelsize=15)
-    axes.locator_params(nbins=5)
+    assert step.surface is not None, "a network's step cannot be drawn"
+    draw_ground(axes, step.surface, frame_around(points), size=20)
 
 
 def _arrows(step: RelativeStep) -> list[tuple[str, Any, Any, str, Any]]:

@@ -8,10 +8,9 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from rsam_backends import use_backend, xp
-from rsam_ref.figures import COLOURS, EPS, GRADIENT, OTHERS, STYLE, colour_of
+from rsam_ref.figures import COLOURS, EPS, GRADIENT, OTHERS, STYLE, Figure, colour_of
 from rsam_ref.training.profiling import Profile
 from rsam_ref.training.summary import Group
 

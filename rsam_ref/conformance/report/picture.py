@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 
 import rsam_ref
 from rsam_ref.conformance.report.report import NAMES, Finding, Report
-from rsam_ref.figures import DESCENT, DRAW, EPS, GRADIENT, STYLE
+from rsam_ref.figures import DESCENT, DRAW, EPS, GRADIENT, STYLE, Figure
 from rsam_ref.files import write_whole
 
 
