@@ -83,6 +83,7 @@ bench-gpu: $(VENV)/test ## whole steps on a GPU, against PyTorch
 
 figures: $(VENV)/base ## make the README's pictures anew
 	$(BIN)/rsam-ref explain --save docs/step.png
+	$(BIN)/rsam-ref explain --algorithm sam --against rsam --save docs/against.png
 	$(BIN)/rsam-ref compare --out runs/readme
 	cp runs/readme/compare.png docs/compare.png
 

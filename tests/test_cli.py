@@ -35,7 +35,19 @@ def test_help_and_version():
         (["explain", "--seed", "-1"], 2, "a seed must be a whole number >= 0, not -1"),
         (["explain", "--save", "step.jpeg"], 2, "give a file ending in .png, .svg, .pdf"),
         (["explain", "--handout", "step.doc"], 2, "give a file ending in .pdf, .html"),
-        (["explain", "--algorithm", "asam"], 2, "unknown algorithm 'asam'; there are rsam, sam"),
+        (["explain", "--algorithm", "adam"], 2, "unknown algorithm 'adam'; there are rsam, sam"),
+        (
+            ["explain", "--algorithm", "asam", "--ascent-steps", "2"],
+            2,
+            "--ascent-steps means nothi",
+        ),
+        (["explain", "--algorithm", "asam", "--handout", "x.pdf"], 2, "ASAM has no page to hand"),
+        (["explain", "--against", "rsam"], 2, "--against takes another of rsam, sam, asam"),
+        (["explain", "--against", "gsam"], 2, "--against takes another of rsam, sam, asam"),
+        (["explain", "--at", "1"], 2, "--at is two numbers, as in --at 0.3,0.8, not '1'"),
+        (["explain", "--at", "1,inf"], 2, "a step starts at two finite weights"),
+        (["explain", "--lr", "-1"], 2, "lr is a learning rate"),
+        (["explain", "--surface", "hill"], 2, "unknown surface 'hill'; there are ripples"),
         (["explain", "--algorithm", "sam", "--seed", "1"], 2, "--seed means nothing to sam"),
         (["explain", "--background", "blue"], 2, "white or transparent, not 'blue'"),
         (["explain", "--stages", "/dev/null"], 1, "/dev/null: Not a directory"),
@@ -155,6 +167,21 @@ def test_explain_makes_slides_and_a_page_to_hand_out(tmp_path):
     assert "One step of SAM" in (tmp_path / "page.html").read_text(encoding="utf-8")
     for name in (*(f"slides/{slide}" for slide in slides), "page.html"):
         assert f"Wrote {name}" in done.stdout
+
+
+def test_explain_shows_two_algorithms_on_the_same_ground(tmp_path):
+    wanted = ("--algorithm", "sam", "--against", "rsam", "--surface", "saddle", "--lr", "0.1")
+    files = ("--save", "both.svg", "--stages", "slides")
+    done = called("explain", *wanted, "--seed", "3", "--at", "-0.5,1", *files, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for text in ("Of 200 draws R-SAM", "85,002 weights", "a saddle, from (-0.5, 1)"):
+        assert text in done.stdout
+    slides = sorted(path.name for path in (tmp_path / "slides").iterdir())
+    assert [slide[:-4] for slide in slides if "weights" in slide] == [
+        "rsam-1-weights",
+        "sam-1-weights",
+    ]
+    assert "SAM beside R-SAM" in (tmp_path / "both.svg").read_text(encoding="utf-8")
 
 
 def test_every_setting_of_a_recipe_is_an_option_of_train():

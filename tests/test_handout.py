@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,34 +16,41 @@ from rsam_ref import figures
 from rsam_ref.algorithms import sam
 from rsam_ref.teaching import handout, picture
 from rsam_ref.teaching.stages import stages_of, typeset
-from rsam_ref.teaching.step import ALGORITHMS, quantities, two_weights
+from rsam_ref.teaching.step import ALGORITHMS, HANDED_OUT, quantities, two_weights
 
 STEPS = {name: two_weights(algorithm=name) for name in ALGORITHMS}
+STEPS["asam"] = two_weights(algorithm="asam", rho=1.0)
+STEPS["3-step"] = two_weights(algorithm="sam", ascent_steps=3)
 NAMES = {
     "rsam": ["weights", "draw", "gradient", "ascent", "radius", "descent"],
     "sam": ["weights", "gradient", "radius", "descent"],
+    "asam": ["weights", "gradient", "ascent", "radius", "descent"],
+    "3-step": ["weights", "gradient", "radius", "climb", "descent"],
 }
-both = pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+named = pytest.mark.parametrize(("name", "step"), STEPS.items(), ids=STEPS)
+every = pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
+both = pytest.mark.parametrize("step", [STEPS[name] for name in HANDED_OUT], ids=HANDED_OUT)
 
 
 def labels(figure):
     return {text.get_text(): text.get_position() for text in figure.axes[0].texts}
 
 
-@both
-def test_the_stages_tell_all_of_a_step_once(step):
+@named
+def test_the_stages_tell_all_of_a_step_once(name, step):
     told = stages_of(step)
-    assert [stage.name for stage in told] == NAMES[step.algorithm]
+    assert [stage.name for stage in told] == NAMES[name]
     symbols = [symbol for stage in told for symbol in stage.symbols]
     assert symbols == [symbol for symbol, _, _ in quantities(step)]
     assert f"{float(step.trace.loss):.3f}" in next(s for s in told if s.name == "gradient").text
     assert f"{float(step.trace.adversarial_loss):.3f}" in told[-1].text
 
 
-@both
+@every
 def test_an_equation_is_the_same_as_tex_and_as_mathml(step):
     """Compared by their letters, in order; only a fraction is written the other way round."""
     names = {r"\varepsilon": "ε", r"\rho": "ρ", r"\sigma": "σ", r"\lambda": "λ", r"\nabla": "∇"}
+    names |= {r"\eta": "η"}
     for stage in stages_of(step):
         for equation in stage.equations:
             page = ET.fromstring(f"<math>{equation.mathml}</math>")
@@ -53,10 +61,10 @@ def test_an_equation_is_the_same_as_tex_and_as_mathml(step):
             assert "".join(page.itertext()).replace(" ", "") == tex
 
 
-@both
-def test_a_slide_adds_to_the_one_before_and_moves_nothing(step):
+@named
+def test_a_slide_adds_to_the_one_before_and_moves_nothing(name, step):
     figures = picture.stage_figures(step)
-    assert len(figures) == len(NAMES[step.algorithm])
+    assert len(figures) == len(NAMES[name])
     before: dict[str, Any] = {}
     for figure in figures:
         now = labels(figure)
@@ -69,7 +77,7 @@ def test_a_slide_adds_to_the_one_before_and_moves_nothing(step):
     assert list(figures[0].get_size_inches()) == pytest.approx([40 / 3, 7.5])
 
 
-@both
+@every
 def test_arrows_are_where_the_numbers_are(step):
     figure = picture.step_figure(step)
     texts: Any = figure.axes[0].texts
@@ -79,7 +87,9 @@ def test_arrows_are_where_the_numbers_are(step):
     def drawn(start, end):
         return any(np.allclose(s, start) and np.allclose(e, end) for e, s in arrows)
 
-    assert drawn(w, w + eps)
+    places = [w, *(place for place, _ in step.asked[1:])] if step.ascent_steps > 1 else [w, w + eps]
+    assert all(drawn(start, end) for start, end in pairwise(places))
+    np.testing.assert_allclose(places[-1], w + eps)
     assert drawn(w, step.after)
     assert drawn(w + eps, w + eps - step.lr * step.trace.gradient)
     if step.algorithm == "rsam":
@@ -89,6 +99,8 @@ def test_arrows_are_where_the_numbers_are(step):
         assert drawn(w, w + step.ascent)
     else:
         assert drawn(w, w + step.trace.ascent_gradient)
+    if step.algorithm == "asam":
+        assert drawn(w, w + (abs(w) + step.eta) ** 2 * step.trace.ascent_gradient)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +190,7 @@ def test_a_picture_keeps_its_size_and_ground_as_asked(tmp_path):
     assert "fill: #ffffff" not in clear.partition("axes_1")[0]
 
 
-@both
+@every
 def test_no_text_of_a_slide_lies_on_another(step):
     for figure in picture.stage_figures(step):
         figure.canvas.draw()
@@ -187,3 +199,23 @@ def test_no_text_of_a_slide_lies_on_another(step):
             over = [other for other in boxes[:i] if box.overlaps(other)]
             beside = [other for other in over if other.x1 > box.x0 + 3 and box.x1 > other.x0 + 3]
             assert not [b for b in beside if min(box.y1, b.y1) - max(box.y0, b.y0) > 3]
+
+
+def test_a_page_of_another_algorithm_is_refused():
+    with pytest.raises(ValueError, match="3-step SAM has no page to hand out"):
+        handout.sheet(STEPS["3-step"])
+
+
+@every
+def test_the_foot_of_a_slide_tells_how_to_make_it_again(step):
+    texts = [text.get_text() for text in picture.step_figure(step).texts]
+    foot = next(text for text in texts if "lr 0.4" in text)
+    assert ("seed 14" in foot) == (step.algorithm == "rsam")
+    assert ("k 3" in foot) == (step.ascent_steps == 3)
+    assert "a bent valley with ripples, from (0.3, 0.8)" in texts
+
+
+def test_the_words_of_a_picture_have_its_numbers():
+    figure = picture.step_figure(STEPS["sam"])
+    assert figure.title == "SAM: Carried back to w"
+    assert f"{float(STEPS['sam'].trace.adversarial_loss):.3f}" in figure.description

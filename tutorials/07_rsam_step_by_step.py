@@ -22,7 +22,8 @@ from rsam_ref import RSAM, SGD, Tensor, models, objective, rsam_gradient, sam_gr
 from rsam_ref.algorithms import schedules
 from rsam_ref.algorithms.noise import filter_noise, filter_scale
 from rsam_ref.data import digits_split
-from rsam_ref.teaching.step import angle, two_weights, valley
+from rsam_ref.teaching.step import angle, two_weights
+from rsam_ref.teaching.surfaces import valley
 from rsam_ref.training import train
 
 # %% [markdown]
@@ -83,7 +84,7 @@ def hills(w):
     return loss.item(), leaf.grad
 
 
-w, lr, rho, sigma, lam = np.array([0.3, 0.8]), 0.4, 0.5, 0.25, 1.0
+w, lr, rho, sigma, lam = np.array([0.3, 0.8]), 0.4, 0.5, 0.25, 2.0
 D = sigma * scale([w]) * Stream("noise", 14).normal(2, "float64")
 g0, a, eps, g, after = rsam(hills, w, D, lr, rho, lam)
 trace = rsam_gradient(hills, w, D, rho=rho, lam=lam)
@@ -95,11 +96,11 @@ sams = two_weights(algorithm="sam").trace
 assert 0.4 < np.mean([t.adversarial_loss > sams.adversarial_loss for t in others]) < 0.6
 
 # %% tags=["hide-input"]
-levels, turn, down = np.linspace(-0.2, 1.6, 13), np.linspace(0, 2 * np.pi, 200), -lr * g
+levels, turn, down = np.linspace(-0.4, 3.6, 21), np.linspace(0, 2 * np.pi, 200), -lr * g
 arrows = [
-    (0, w, D, PINK, "1  D", 0.4, "left"),
+    (0, w, D, PINK, "1  D", 0.7, "right"),
     (0, w + D, lam * g0, BLUE, "2  lam g0", 0.6, "left"),
-    (1, w, a, GREY, "3  a", 0.9, "right"),
+    (1, w, a, GREY, "3  a", 1, "right"),
     (1, w, eps, ORANGE, "4  eps", 0.6, "right"),
     (2, w + eps, down, GREEN, "5  -lr g", 1, "left"),
     (2, w, down, GREEN, "6  the same", 0.6, "right"),
@@ -112,7 +113,7 @@ titles = (
     "200 draws; the star is SAM's",
 )
 for k, (at, title) in enumerate(zip(axes, titles)):
-    contours(at, lambda v: valley(Tensor(v.T)).data.T, (-0.6, 1.0), (0.1, 1.7), levels)
+    contours(at, lambda v: valley(Tensor(v.T)).data.T, (-1.0, 1.4), (-0.1, 2.3), levels)
     at.plot(w[0] + rho * np.cos(turn), w[1] + rho * np.sin(turn), color=ORANGE, ls=":")
     at.set(title=title, ylabel="")
     note(at, w, "w", side="right")

@@ -15,7 +15,7 @@ from rsam_ref import figures as plot
 from rsam_ref.teaching import picture
 from rsam_ref.teaching.handout import KINDS, write
 from rsam_ref.teaching.stages import slide_names
-from rsam_ref.teaching.step import ALGORITHMS, two_weights
+from rsam_ref.teaching.step import ALGORITHMS, HANDED_OUT, two_weights
 
 PAGE = "docs/teaching"
 
@@ -28,7 +28,7 @@ class Handouts(SphinxDirective):
             f"<li>One step of {label}: "
             + ", ".join(f'<a href="teaching/{name}{k}">{k[1:].upper()}</a>' for k in KINDS)
             + "</li>"
-            for name, label in ALGORITHMS.items()
+            for name, label in ((name, ALGORITHMS[name]) for name in HANDED_OUT)
         ]
         return [nodes.raw("", f"<ul>{''.join(rows)}</ul>", format="html")]
 
@@ -53,9 +53,10 @@ def write_files(app, error):
         return
     folder = Path(app.outdir) / PAGE
     folder.mkdir(exist_ok=True)
-    for name in ALGORITHMS:
-        step = two_weights(algorithm=name)
-        for file, figure in zip(slide_names(step), picture.stage_figures(step), strict=True):
+    steps = {name: two_weights(algorithm=name) for name in HANDED_OUT}
+    frame = picture.frame_of(list(steps.values()))
+    for name, step in steps.items():
+        for file, figure in zip(slide_names(step), picture.stage_figures(step, frame), strict=True):
             plot.save(figure, folder / file, trim=False)
         for kind in KINDS:
             write(step, folder / f"{name}{kind}")

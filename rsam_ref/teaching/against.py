@@ -51,6 +51,12 @@ def losses_of(step: WorkedStep) -> dict[str, float]:
     }
 
 
+def losses_text(step: WorkedStep) -> str:
+    """The same as a phrase."""
+    losses = [f"{round(value, 3) + 0.0:.3f} at {at}" for at, value in losses_of(step).items()]
+    return "loss: " + ", ".join(losses)
+
+
 def highest(step: WorkedStep) -> float:
     """The highest loss within the radius around w, of 361 directions and 101 lengths."""
     assert step.surface is not None
@@ -125,8 +131,7 @@ def against_figure(steps: Sequence[WorkedStep]) -> Figure:
             picture_step(axes, step, shown, size=15, bar=bar, frame=frame)
             write(left, 7.02, name_of(step), 22, weight="bold")
             write(left + side, 7.02, typeset(settings_text(step)), 12, ha="right", color="#555555")
-            losses = [f"{value:.3f} at {at}" for at, value in losses_of(step).items()]
-            write(left, 1.12, "loss: " + typeset(", ".join(losses)), 12.5)
+            write(left, 1.12, typeset(losses_text(step)), 12.5)
         lines = wrapped(typeset(verdict(steps)), (WIDTH - 1.6) * 72, 13.5)
         for i, line in enumerate(lines):
             write(0.95, 0.75 - 0.25 * i, line, 13.5)

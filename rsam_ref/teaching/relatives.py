@@ -10,7 +10,7 @@ from typing import Any
 
 import matplotlib
 
-from rsam_backends import to_host, use_backend, xp
+from rsam_backends import to_host, use_backend
 from rsam_backends.base import Array
 from rsam_ref import models
 from rsam_ref.algorithms.base import SGD
@@ -25,7 +25,7 @@ from rsam_ref.nn.objective import objective
 from rsam_ref.teaching.landscape import draw_ground, frame_around
 from rsam_ref.teaching.picture import HEIGHT, LOOK, WIDTH
 from rsam_ref.teaching.stages import typeset
-from rsam_ref.teaching.step import place_text, surface_of
+from rsam_ref.teaching.step import place_text, start_of, surface_of
 from rsam_ref.teaching.surfaces import START, Surface
 from rsam_ref.training.loop import train
 
@@ -108,7 +108,7 @@ def on_two_weights(
     momentum = MOMENTUM if "velocity" in relative.needs else 0.0
     optimizer = make(name, SGD(lr / 4, momentum), seed=SEED, **settings)
     ground = surface_of(surface)
-    w, loss = xp.array(at, dtype="float64"), TwoWeights(ground)
+    w, loss = start_of(at, lr), TwoWeights(ground)
     for _ in range(EARLIER):
         optimizer.step(loss, w)
     before = w.copy()

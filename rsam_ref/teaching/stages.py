@@ -66,7 +66,7 @@ _PLUS_EPS = "<mi>w</mi><mo>+</mo><mi>ε</mi>"
 
 
 _EPS_IS = Equation(r"\varepsilon =", "<mi>ε</mi><mo>=</mo>")
-_EPS_GROWS = Equation(r"\varepsilon \;{+}{=}\;", "<mi>ε</mi><mo>+=</mo>")
+_EPS_GROWS = Equation(r"\varepsilon \,{+}{=}\,", "<mi>ε</mi><mo>+=</mo>")
 _RHO = Equation(r"\rho", "<mi>ρ</mi>")
 _RHO_K = Equation(r"\frac{\rho}{k}", "<mfrac><mi>ρ</mi><mi>k</mi></mfrac>")
 _A = Equation("a", "<mi>a</mi>")

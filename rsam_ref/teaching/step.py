@@ -22,6 +22,8 @@ from rsam_ref.teaching.surfaces import START, SURFACES, Surface
 from rsam_ref.training.loop import train
 
 ALGORITHMS = {"rsam": "R-SAM", "sam": "SAM", "asam": "ASAM"}
+TAKES = {"rsam": ("sigma", "lam", "seed"), "sam": ("ascent_steps",), "asam": ("eta",)}
+"""The settings of its own that an algorithm has on the two-weight problem."""
 HANDED_OUT = ("rsam", "sam")
 """Those that have a page to hand out."""
 
@@ -97,6 +99,16 @@ class Asked:
         return loss.data, leaf.grad
 
 
+def start_of(at: tuple[float, float], lr: float) -> Array:
+    """The two weights (2,) that a step starts from; ValueError where they or lr are no numbers."""
+    w = xp.array(at, dtype="float64")
+    if not xp.isfinite(w).all():
+        raise ValueError(f"a step starts at two finite weights, not at {at}")
+    if not 0 <= lr < math.inf:
+        raise ValueError(f"lr is a learning rate; it must be finite and >= 0, not {lr}")
+    return w
+
+
 def surface_of(name: str) -> Surface:
     """The surface of this name; ValueError says which there are."""
     if name not in SURFACES:
@@ -140,11 +152,7 @@ def two_weights(
         Where the step starts: the two weights.
     """
     loss_and_grad = Asked(surface_of(surface))
-    w = xp.array(at, dtype="float64")
-    if not xp.isfinite(w).all():
-        raise ValueError(f"a step starts at two finite weights, not at {at}")
-    if not 0 <= lr < math.inf:
-        raise ValueError(f"lr is a learning rate; it must be finite and >= 0, not {lr}")
+    w = start_of(at, lr)
     own: dict[str, Any]
     if algorithm == "rsam":
         noise = filter_noise(w, [w.shape], sigma=sigma, stream=Stream("noise", seed))
