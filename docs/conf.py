@@ -79,11 +79,11 @@ autodoc_type_aliases = {name: name for name in NAMES}
 nitpicky = True
 # Named in signatures, and described elsewhere or nowhere.
 nitpick_ignore_regex = [
-    ("py:.*", r"(collections|contextlib|numpy|optax|pathlib|torch)\..*"),
+    ("py:.*", r"(collections|contextlib|matplotlib|numpy|optax|pathlib|torch)\..*"),
     ("py:class", r"rsam_ref\.models\.resnet\.(BasicBlock|Bottleneck)"),
     (
         "py:class",
-        r"rsam_ref\.(training\.recipe\.Recipe|data\.feed\.Feed|sharpness\.survey\.SurveySettings)",
+        r"rsam_ref\.(training\.(recipe\.Recipe|summary\.Group|profiling\.Profile)|data\.feed\.Feed|sharpness\.survey\.SurveySettings)",
     ),
     ("py:class", r"rsam_ref\.autograd\.tensor\.Node|Entry"),
     ("py:class", r"(.*\.)?[PT]"),  # type variables

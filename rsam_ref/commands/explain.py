@@ -247,8 +247,8 @@ def _explain_relative(
         network = on_digits(name)
     relative = step.relative
     console.print(f"{relative.title}: {relative.update}\n({relative.source})\n", highlight=False)
-    for where, shown in (("two weights", step), ("the digits MLP", network)):
-        table = Table(title=f"On {where} ({shown.settings_text}, lr {shown.lr:g})")
+    for ground, shown in (("two weights", step), ("the digits MLP", network)):
+        table = Table(title=f"On {ground} ({shown.settings_text}, lr {shown.lr:g})")
         for column in ("", "what it is", "value", "length"):
             table.add_column(column, justify="right" if column == "length" else "left")
         for symbol, text, vector in vectors_of(shown):
