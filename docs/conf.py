@@ -83,8 +83,9 @@ nitpick_ignore_regex = [
     ("py:class", r"rsam_ref\.models\.resnet\.(BasicBlock|Bottleneck)"),
     (
         "py:class",
-        r"rsam_ref\.(training\.(recipe\.Recipe|summary\.Group|profiling\.Profile)|data\.feed\.Feed|sharpness\.survey\.SurveySettings)",
+        r"rsam_ref\.(training\.recipe\.Recipe|data\.feed\.Feed|sharpness\.survey\.SurveySettings)",
     ),
+    ("py:class", r"rsam_ref\.training\.(summary\.Group|profiling\.Profile)"),
     ("py:class", r"rsam_ref\.autograd\.tensor\.Node|Entry"),
     ("py:class", r"(.*\.)?[PT]"),  # type variables
     ("py:class", "|".join(NAMES)),
