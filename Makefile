@@ -35,6 +35,7 @@ $(VENV)/docs: $(VENV)/base
 
 demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a minute)
 	$(BIN)/rsam-ref compare --quick
+	@echo 'To use rsam-ref in this shell: . $(BIN)/activate'
 
 test: $(VENV)/test  ## set up, then run all tests
 	$(BIN)/python -m pytest -m "not strangers and not frameworks" -n auto --dist worksteal $(COVERAGE)

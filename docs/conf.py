@@ -53,7 +53,7 @@ include_patterns = [
 ]
 exclude_patterns = [".*", "build", "dist", "runs", "**/__pycache__"]
 
-myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_enable_extensions = ["dollarmath", "colon_fence", "deflist"]
 myst_heading_anchors = 3
 
 # The tutorials: run where they lie, once, and again when what they use has changed.
@@ -83,7 +83,7 @@ nitpick_ignore_regex = [
     ("py:class", r"rsam_ref\.models\.resnet\.(BasicBlock|Bottleneck)"),
     (
         "py:class",
-        r"rsam_ref\.(training\.recipe\.Recipe|data\.feed\.Feed|sharpness\.survey\.SurveySettings)",
+        r"rsam_ref\.(training\.(recipe\.Recipe|exchange\.Loaded)|data\.feed\.Feed|sharpness\.survey\.SurveySettings)",
     ),
     ("py:class", r"rsam_ref\.training\.(summary\.Group|profiling\.Profile)"),
     ("py:class", r"rsam_ref\.autograd\.tensor\.Node|Entry"),

@@ -266,7 +266,13 @@ def main(parts: list[str]) -> int:
         for part in PARTS:
             ignore = shutil.ignore_patterns("__pycache__", "*.so")
             shutil.copytree(ROOT / part, copy / part, ignore=ignore)
-        for name in ("pyproject.toml", "README.md", "CHANGELOG.md", "CITATION.cff"):
+        for name in (
+            "pyproject.toml",
+            "hatch_build.py",
+            "README.md",
+            "CHANGELOG.md",
+            "CITATION.cff",
+        ):
             shutil.copy(ROOT / name, copy / name)
         for mistake in chosen:
             said = plant(mistake, copy)

@@ -339,6 +339,28 @@ def test_nothing_built_is_kept_in_git():
     assert not [p for p in DOCS.rglob("*") if p.suffix in (".html", ".ipynb")], os.fspath(DOCS)
 
 
+def test_every_message_of_troubleshooting_is_one_that_is_printed():
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    messages = re.findall(r"^### `(.*)`$", text, re.MULTILINE)
+    assert len(messages) > 15
+    printed = set()
+    for path in [*(ROOT / "rsam_ref").rglob("*.py"), *(ROOT / "backends").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                printed.add(node.value)
+    assert [m for m in messages if not any(m in text for text in printed)] == []
+
+
+def test_runs_are_paired_by_seed_as_told(tmp_path, capsys):
+    table = tmp_path / "runs.csv"
+    rows = ["run,optimizer,seed,test_accuracy,test_loss,seconds"]
+    rows += ["a,sgd,1,0.5,1,1", "b,rsam,1,0.75,1,1", "c,sgd,2,0.5,1,1", "d,rsam,2,0.625,1,1"]
+    table.write_text("\n".join(rows) + "\n")
+    [snippet] = snippets((DOCS / "many-runs.md").read_text(encoding="utf-8"))
+    exec(compile(snippet, "many-runs.md", "exec"), {"table": table})
+    assert float(capsys.readouterr().out) == 0.1875
+
+
 def test_every_environment_variable_is_told():
     told = set(re.findall(r"`(RSAM_\w+)`", (DOCS / "commands.md").read_text(encoding="utf-8")))
     sources = [*(ROOT / "rsam_ref").rglob("*.py"), *(ROOT / "backends").rglob("*.py")]

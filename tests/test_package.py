@@ -1,5 +1,7 @@
 """The package as it is shipped and imported."""
 
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -109,6 +111,57 @@ def test_the_wheel_holds_exactly_two_packages(wheel):
     assert "rsam_ref/data/digits/images-idx3-ubyte.gz" in names
     assert "rsam_ref/py.typed" in names
     assert not [name for name in names if name.endswith((".pkl", ".npy", ".npz"))]
+
+
+def test_the_tutorials_come_out_of_the_wheel_and_run(wheel, tmp_path):
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    environment.pop("RSAM_TUTORIAL_FIGURES", None)
+
+    def python(*words):
+        done = subprocess.run(
+            [sys.executable, *words],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "10 tutorials" in python("-m", "rsam_ref", "tutorials", "mine")
+    copied = {p.relative_to(tmp_path / "mine") for p in (tmp_path / "mine").rglob("*.*")}
+    tutorials = ROOT / "tutorials"
+    originals = (p for p in tutorials.rglob("*.*") if p.parent.name != "__pycache__")
+    assert copied == {p.relative_to(tutorials) for p in originals}
+    told = python("mine/01_a_derivative_by_hand.py")
+    assert re.search(r"^The tutorial has 1 figure\. To save them: ", told, re.MULTILINE), told
+
+
+def test_an_index_shows_the_readme_without_links_that_lead_nowhere(wheel):
+    archive = zipfile.ZipFile(wheel)
+    [name] = [name for name in archive.namelist() if name.endswith("/METADATA")]
+    text = archive.read(name).decode("utf-8")
+    assert "\nDescription-Content-Type: text/markdown\n" in text
+    assert "# rsam-ref" in text
+    assert "Ten tutorials, from a derivative by hand" in text
+    without_blocks = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+    links = re.findall(r"\]\(([^)\s]+)\)", without_blocks)
+    assert [link for link in links if not re.match("https?:|#", link)] == []
+
+
+def test_links_of_the_readme_are_absolute_once_there_is_an_address(monkeypatch):
+    pytest.importorskip("hatchling", reason="hatchling is not installed")
+    monkeypatch.syspath_prepend(str(ROOT))
+    from hatch_build import for_an_index
+
+    text = "![a](b.png)\n[c](d/e.md#f) [g](https://h.org) [i](#j)\n"
+    assert for_an_index(text, None) == "c [g](https://h.org) [i](#j)\n"
+    assert for_an_index(text, "https://x.org/y/") == (
+        "![a](https://x.org/y/raw/main/b.png)\n"
+        "[c](https://x.org/y/blob/main/d/e.md#f) [g](https://h.org) [i](#j)\n"
+    )
 
 
 def test_the_wheel_works_away_from_the_source(wheel, tmp_path):

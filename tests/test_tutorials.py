@@ -61,13 +61,16 @@ def skip_without_what_it_needs(path):
         pytest.importorskip("torch", reason="torch is not installed")
 
 
-def run_script(path, folder, *first):
-    """A tutorial as a script away from the project, warnings as errors, figures to ``folder``."""
+def run_script(path, folder, *first, figures="figures"):
+    """A tutorial as a script away from the project, warnings as errors; figures in ``folder``."""
+    environment = {k: v for k, v in os.environ.items() if k != "RSAM_TUTORIAL_FIGURES"}
+    if figures:
+        environment["RSAM_TUTORIAL_FIGURES"] = str(folder / figures)
     # The time limit is for one that hangs.
     return subprocess.run(
         [sys.executable, "-W", "error", *(first or [str(path)])],
         cwd=folder,
-        env={**os.environ, "RSAM_TUTORIAL_FIGURES": str(folder / "figures")},
+        env=environment,
         capture_output=True,
         text=True,
         timeout=900,
@@ -109,6 +112,14 @@ def without_pytorch(number, folder):
     block = "import sys, runpy; sys.modules['torch'] = None; sys.path.insert(0, sys.argv[1]);"
     path = TUTORIALS[number - 1]
     return run_script(path, folder, "-c", block + "runpy.run_path(sys.argv[2])", FOLDER, path)
+
+
+def test_a_script_tells_that_it_has_figures_and_where_they_are(tmp_path):
+    path = TUTORIALS[0]
+    saved = run_script(path, tmp_path).stdout
+    assert saved.endswith(f"The tutorial's 1 figure: in {(tmp_path / 'figures').resolve()}\n")
+    told = run_script(path, tmp_path, figures=None).stdout
+    assert "The tutorial has 1 figure. To save them: RSAM_TUTORIAL_FIGURES=figures python" in told
 
 
 def test_the_second_one_does_without_pytorch(tmp_path):

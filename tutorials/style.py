@@ -1,5 +1,6 @@
 """How the tutorials' figures look, how they are shown, and how an exercise is checked."""
 
+import atexit
 import io
 import os
 import sys
@@ -52,8 +53,32 @@ def outline(axes: Any, row: int, column: int, height: int, width: int, colour: s
     axes.add_patch(Rectangle(corner, width, height, fill=False, ec=colour, lw=2.5))
 
 
+made_so_far: list[str] = []
+"""The names of the figures of this tutorial."""
+
+
+def remember(name: str) -> None:
+    """Let a script's last line tell of its figures."""
+    if not made_so_far and Path(sys.argv[0]).resolve().parent == Path(__file__).resolve().parent:
+        atexit.register(tell)
+    made_so_far.append(name)
+
+
+def tell() -> None:
+    """Where the figures are; or that there are some, and how to get them."""
+    figures = "1 figure" if len(made_so_far) == 1 else f"{len(made_so_far)} figures"
+    if folder := os.environ.get("RSAM_TUTORIAL_FIGURES"):
+        print(f"The tutorial's {figures}: in {Path(folder).resolve()}")
+    else:
+        print(
+            f"The tutorial has {figures}. To save them: "
+            f"RSAM_TUTORIAL_FIGURES=figures python {sys.argv[0]}"
+        )
+
+
 def show(made: Figure, name: str) -> None:
     """Display a figure in a notebook; save it where RSAM_TUTORIAL_FIGURES names a folder."""
+    remember(name)
     if folder := os.environ.get("RSAM_TUTORIAL_FIGURES"):
         Path(folder).mkdir(parents=True, exist_ok=True)
         save(made, Path(folder) / f"{name}.png")
@@ -70,6 +95,7 @@ def movie(made: Figure, draw: Callable[[int], Any], frames: int, name: str, rate
 
     It is played over and over, so let it end in some frames that do not move.
     """
+    remember(name)
     folder = os.environ.get("RSAM_TUTORIAL_FIGURES")
     if not folder and "ipykernel" not in sys.modules:
         return

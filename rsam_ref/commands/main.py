@@ -26,6 +26,7 @@ from rsam_ref.commands.sharpness import sharpness
 from rsam_ref.commands.summary import summary
 from rsam_ref.commands.terminal import console, fail, interrupted
 from rsam_ref.commands.train import train
+from rsam_ref.commands.tutorials import tutorials
 from rsam_ref.commands.vectors import vectors
 
 
@@ -67,7 +68,7 @@ def _options(
 
 
 COMMANDS = (compare, explain, doctor, train, predict, evaluate, summary, export, models)
-for command in (*COMMANDS, check, profile, sharpness, vectors):
+for command in (*COMMANDS, check, profile, sharpness, vectors, tutorials):
     app.command()(command)
 app.add_typer(data, name="data")
 
