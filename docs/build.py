@@ -1,4 +1,4 @@
-"""Build the site, strictly, and look through it for anything that would need a network.
+"""Build the site, strictly, look through it for what would need a network, and try its search.
 
     python docs/build.py [options of sphinx-build]
 
@@ -28,6 +28,7 @@ def main(options: list[str]) -> int:
         print("the site needs Sphinx: pip install -c constraints.txt -e '.[docs]'", file=sys.stderr)
         return 2
     import offline
+    import search
 
     site, trees = ROOT / "build" / "site", ROOT / "build" / "doctrees"
     # All pages are made anew, since many are made of the code; the tutorials' outputs are kept.
@@ -37,7 +38,7 @@ def main(options: list[str]) -> int:
     if failed := sphinx_build([*strict, *options, *where]):
         return failed
     (site / "index.html").write_text(TO_THE_FIRST_PAGE, encoding="utf-8")
-    wrong = offline.look_through(site)
+    wrong = offline.look_through(site) + search.not_found(site)
     for line in wrong:
         print(line, file=sys.stderr)
     if not wrong:

@@ -44,6 +44,7 @@ extensions = [
 root_doc = "docs/index"
 include_patterns = [
     "docs/**.md",
+    "docs/findings/*.rst",
     "tutorials/README.md",
     f"tutorials/{TUTORIALS}*.py",
     "backends/README.md",
@@ -83,7 +84,7 @@ nitpick_ignore_regex = [
     ("py:class", r"rsam_ref\.models\.resnet\.(BasicBlock|Bottleneck)"),
     (
         "py:class",
-        r"rsam_ref\.(training\.(recipe\.Recipe|exchange\.Loaded)|data\.feed\.Feed|sharpness\.survey\.SurveySettings)",
+        r"rsam_ref\.(training\.(recipe\.Recipe|exchange\.Loaded)|data\.inputs\.Inputs|data\.feed\.Feed|sharpness\.survey\.SurveySettings)",
     ),
     ("py:class", r"rsam_ref\.training\.(summary\.Group|profiling\.Profile)"),
     ("py:class", r"rsam_ref\.autograd\.tensor\.Node|Entry"),

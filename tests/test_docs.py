@@ -206,6 +206,21 @@ def test_every_code_has_its_entry(site):
         assert findings.how_it_shows(code, shown)
 
 
+def test_every_code_has_a_page_of_its_own(site, tmp_path, monkeypatch):
+    findings = site("findings", "sphinx")
+    monkeypatch.setattr(findings, "FOLDER", tmp_path / "findings")
+    (tmp_path / "findings").mkdir()
+    (tmp_path / "findings" / "of-a-code.that-is-gone.rst").write_text("")
+    findings.write_pages(None)
+    written = {path.stem: path.read_text("utf-8") for path in findings.FOLDER.iterdir()}
+    assert written.keys() == CATALOGUE.keys()
+    assert all(f"\n.. finding:: {code}\n" in text for code, text in written.items())
+    listed = findings.Findings
+    groups = listed.run(types.SimpleNamespace(group=lambda name: listed.group(None, name)))
+    items = [item for group in groups for item in group.findall(lambda n: n.tagname == "list_item")]
+    assert sorted(code for item in items for code in item["ids"]) == sorted(CATALOGUE)
+
+
 def test_the_evidence_is_that_of_the_check(site):
     """For a few planted mistakes; `python -m tests.conformance.evidence` takes minutes for all."""
     from rsam_ref.conformance import check
@@ -230,6 +245,54 @@ def test_every_command_is_on_the_page_of_commands(site):
     for name, text in helps.items():
         assert text.startswith(f"Usage: {name} ")
         assert max(map(len, text.splitlines())) <= 90
+
+
+def test_commands_and_options_are_in_the_index_under_their_names(site):
+    commands = site("commands", "sphinx")
+    entered = {word for context in commands.contexts().values() for word in commands.names(context)}
+    assert {"predict", "data fetch", "--image-size", "--init"} <= entered
+    assert "--help" not in entered
+    sections = commands.Commands.run(None)
+    [trained] = [section for section in sections if section["ids"] == ["rsam-ref-train"]]
+    [index] = [node for node in trained.children if node.tagname == "index"]
+    assert ("single", "--image-size", "rsam-ref-train", "main", None) in index["entries"]
+
+
+def test_the_search_is_held_to_what_users_type(site):
+    search = site("search")
+    index = {
+        "docnames": ["docs/commands", "docs/api/training", "docs/trained"],
+        "alltitles": {"Fine-tune": [[2, "fine-tune"]], "rsam-ref predict": [[0, "p"]]},
+        "indexentries": {"--image-size": [[0, "t", True]], "predict": [[0, "p", True]]},
+        "objects": {"rsam_ref.training.trained": [[1, 0, 1, "", "load_trained"]]},
+    }
+    for query in ("load_trained", "--image-size", "predict", "fine-tune"):
+        assert search.SOUGHT[query] in search.found(index, query)
+        empty = {**index, "alltitles": {}, "indexentries": {}, "objects": {}}
+        assert search.found(empty, query) == set()
+    assert search.found(index, "tun") == set()
+
+
+def test_every_op_and_every_layer_is_in_the_api():
+    from rsam_ref import nn
+    from rsam_ref.autograd import ops, ops_nn
+
+    def listed(name):
+        text = (DOCS / "api" / name).read_text(encoding="utf-8")
+        return set(
+            re.findall(r"^\.\. auto(?:class|function):: (?:\w+\.)*(\w+)$", text, re.MULTILINE)
+        )
+
+    made = {
+        name
+        for module in (ops, ops_nn)
+        for name, value in vars(module).items()
+        if hasattr(value, "__wrapped__") and value.__module__ == module.__name__
+    }
+    assert {"add", "conv2d", "cross_entropy"} <= made
+    tensors = {"dropout", "embedding", "patches"}  # functions of ops
+    assert made - {"batch_statistics"} | tensors <= listed("autograd.md")
+    assert set(nn.__all__) <= listed("nn.md")
 
 
 def test_every_setting_of_a_recipe_is_told(site):
@@ -272,6 +335,19 @@ def test_every_figure_of_a_tutorial_is_told_in_words(site, path):
     assert names
     begun = [name for name in tutorials.FIGURES if name.startswith(f"{path.name[:2]}-")]
     assert names == begun, "all of them, in their order"
+
+
+def test_a_notebook_to_take_away_tells_its_figures_in_words(site):
+    tutorials = site("tutorials", "sphinx", "jupytext")
+    [path] = (ROOT / "tutorials").glob("02_*.py")
+    cells = tutorials.to_take_away(path).cells
+    shown = [i for i, cell in enumerate(cells) if tutorials.SHOWN.search(cell.source)]
+    assert shown
+    for i in shown:
+        name = tutorials.SHOWN.search(cells[i].source)[1]
+        assert cells[i + 1].cell_type == "markdown"
+        assert cells[i + 1].source == f"*The figure:* {tutorials.FIGURES[name]}"
+    assert sum(cell.source.startswith("*The figure:*") for cell in cells) == len(shown)
 
 
 def test_outputs_are_kept_until_code_changes(site, tmp_path):

@@ -76,6 +76,14 @@ def plain_headings(app, what, name, thing, options, lines):
             lines[i : i + 2] = [f".. rubric:: {lines[i]}", ""]
 
 
+def ops_on_tensors(app, what, name, thing, options, arguments, returned):
+    """Show an op as it is called, with tensors; its source is a definition on arrays."""
+    ours = name.startswith(("rsam_ref.autograd.ops.", "rsam_ref.autograd.ops_nn."))
+    if not ours or not hasattr(thing, "__wrapped__"):
+        return None
+    return arguments.replace("Array", "Tensor"), "Tensor"
+
+
 def plain_factories(app, what, name, thing, options, arguments, returned):
     """Show a dataclass's default that is made anew as `...`, which can be read as Python."""
     return (arguments or "").replace("<factory>", "...") or arguments, returned
@@ -90,5 +98,6 @@ def setup(app):
     app.connect("missing-reference", resolve)
     app.connect("env-check-consistency", whole)
     app.connect("autodoc-process-docstring", plain_headings)
+    app.connect("autodoc-process-signature", ops_on_tensors, priority=400)
     app.connect("autodoc-process-signature", plain_factories)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

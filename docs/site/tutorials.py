@@ -60,6 +60,21 @@ def solutions(path: Path) -> dict[str, str]:
     return {node.name: ast.get_source_segment(text, node) for node in parts}
 
 
+def to_take_away(path: Path):
+    """A tutorial as a notebook of one's own: under each figure's cell what the figure shows.
+
+    Notebooks have no place for an image's alternative text, so it is a text that all can read.
+    """
+    notebook = jupytext.read(path)
+    cells = []
+    for cell in notebook.cells:
+        cells.append(cell)
+        if shown := SHOWN.search(cell.source):
+            cells.append(new_markdown_cell(f"*The figure:* {FIGURES[shown[1]]}"))
+    notebook.cells = cells
+    return notebook
+
+
 def write_downloads(app, error):
     """Lay the scripts, and notebooks made of them, beside the pages."""
     out = Path(app.outdir) / "tutorials"
@@ -68,7 +83,7 @@ def write_downloads(app, error):
     shutil.copy(FOLDER / "style.py", out)
     for path in FOLDER.glob("[0-9]*.py"):
         shutil.copy(path, out)
-        jupytext.write(jupytext.read(path), out / f"{path.stem}.ipynb")
+        jupytext.write(to_take_away(path), out / f"{path.stem}.ipynb")
 
 
 def setup(app):
