@@ -169,7 +169,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Array) -> Result:
     """Every class a yes-or-no question: summed over the classes, averaged over the batch.
 
     -sum_k target_k log s_k + (1 - target_k) log(1 - s_k) with s = sigmoid(logits), written as
-    max(x, 0) - x * target + log(1 + exp(-|x|)), which overflows nowhere.
+    ``max(x, 0) - x * target + log(1 + exp(-|x|))``, which overflows nowhere.
     """
     target = _target_distribution("sigmoid_cross_entropy", logits, targets)
     n = logits.shape[0]
