@@ -23,7 +23,7 @@ SOUGHT = {
     "exit code": "docs/troubleshooting",
     "troubleshooting": "docs/troubleshooting",
     "many runs": "docs/many-runs",
-    "in PyTorch": "docs/pytorch",
+    "SAM in PyTorch": "docs/pytorch",
     "load my model": "docs/trained",
     "conv2d": "docs/api/autograd",
     "cross_entropy": "docs/api/autograd",

@@ -277,8 +277,8 @@ def _resume(folder: Path, deterministic: bool | None) -> Any:
         )
         run.close()
         raise typer.Exit
-    for path in run.changed_code:
-        say(f"{path} is another than before: from here on the run is what it says now.")
+    for file in run.changed_code:
+        say(f"{file} is another than before: from here on the run is what it says now.")
     if run.changes:
         say(_other_arithmetic(run))
     say(f"Going on at step {run.step} of {run.steps} in {folder}.")
