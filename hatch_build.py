@@ -1,6 +1,6 @@
-"""What a package index shows as the project's page: the README, without links to files beside it.
+"""What hatchling asks when it builds: the README for a package index, and the wheel's tutorials.
 
-Hatchling calls this when it writes a wheel's or an archive's metadata. An index has none of the
+The README is shown without links to files beside it. An index has none of the
 repository's files, so a relative link would lead to nothing there. Once pyproject.toml names the
 public address as `Repository` in [project.urls], relative links become absolute ones below it;
 until then they become their text, and pictures are left out.
@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 PICTURE = re.compile(r"!\[([^\]]*)\]\((?!https?:|#)([^)\s]+)\)\n?")
@@ -38,3 +39,13 @@ class ReadmeHook(MetadataHookInterface):
             "content-type": "text/markdown",
             "text": for_an_index(readme, address),
         }
+
+
+class TutorialsHook(BuildHookInterface):
+    """The tutorials in the wheel, for `rsam-ref tutorials`; an editable install has them beside."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Name the folder and its place in the wheel."""
+        if version == "standard":
+            tutorials = str(Path(self.root) / "tutorials")
+            build_data["force_include"][tutorials] = "rsam_ref/teaching/tutorials"

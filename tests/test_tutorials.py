@@ -17,6 +17,7 @@ import matplotlib
 import pytest
 
 from rsam_ref.nn.objective import Objective
+from rsam_ref.teaching.tutorials import copy
 
 FOLDER = Path(__file__).parent.parent / "tutorials"
 TUTORIALS = sorted(FOLDER.glob("[0-9][0-9]_*.py"))
@@ -120,6 +121,18 @@ def test_a_script_tells_that_it_has_figures_and_where_they_are(tmp_path):
     assert saved.endswith(f"The tutorial's 1 figure: in {(tmp_path / 'figures').resolve()}\n")
     told = run_script(path, tmp_path, figures=None).stdout
     assert "The tutorial has 1 figure. To save them: RSAM_TUTORIAL_FIGURES=figures python" in told
+
+
+def test_copies_of_the_tutorials_never_replace_somebodys_answers(tmp_path):
+    copied = copy(tmp_path / "mine")
+    assert copy(tmp_path / "mine") == copied, "what is the same is left"
+    answered = tmp_path / "mine" / TUTORIALS[0].name
+    answered.write_text("# my answers\n")
+    (tmp_path / "mine" / "style.py").unlink()
+    with pytest.raises(FileExistsError, match="other contents; nothing was written"):
+        copy(tmp_path / "mine")
+    assert answered.read_text() == "# my answers\n"
+    assert not (tmp_path / "mine" / "style.py").exists()
 
 
 def test_the_second_one_does_without_pytorch(tmp_path):
