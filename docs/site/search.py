@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+FINDINGS = "docs/findings"
+
 SOUGHT = {
     "load_trained": "docs/api/training",
     "load_predictor": "docs/api/training",
@@ -29,7 +31,7 @@ SOUGHT = {
     "cross_entropy": "docs/api/autograd",
     "BatchNorm2d": "docs/api/nn",
     "rsam_gradient": "docs/api/algorithms",
-    "ascent.wrong-radius": "docs/findings/ascent.wrong-radius",
+    "ascent.wrong-radius": f"{FINDINGS}/ascent.wrong-radius",
 }
 """What is typed, and a page that must be among those found by name."""
 
