@@ -90,7 +90,7 @@ def style(monkeypatch):
 
 
 def test_there_are_tutorials_in_order():
-    assert [int(path.stem[:2]) for path in TUTORIALS] == list(range(1, 11))
+    assert [int(path.stem[:2]) for path in TUTORIALS] == list(range(1, 12))
 
 
 @each
@@ -256,7 +256,7 @@ def test_the_list_names_every_tutorial():
     text = (FOLDER / "README.md").read_text(encoding="utf-8")
     assert re.findall(r"\((\d\d_\w+\.py)\)", text) == [path.name for path in TUTORIALS]
     rows = re.findall(r"^\| (\d+) \|.*$", text, re.MULTILINE)
-    assert [int(row) for row in rows] == list(range(1, 11))
+    assert [int(row) for row in rows] == list(range(1, 12))
 
 
 def test_a_notebook_displays_a_figure_and_a_script_does_not(style, monkeypatch):

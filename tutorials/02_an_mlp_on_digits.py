@@ -11,12 +11,9 @@
 import numpy as np
 from style import BLUE, GREEN, GREY, ORANGE, check, figure, show
 
-from rsam_backends import xp
 from rsam_ref import SGD, Tensor, models, no_grad, objective
 from rsam_ref.autograd import ops_nn
-from rsam_ref.autograd.op import op
 from rsam_ref.data import digits_split
-from rsam_ref.nn import Linear, Module, Sequential
 
 data = digits_split(seed=0, dtype="float64")
 assert (data.x_train.shape, data.x_test.shape) == ((898, 64), (450, 64))
@@ -195,54 +192,6 @@ right.axis("off")
 show(made, "02-mistakes")
 assert confusion.sum() == 450
 assert 9 <= len(wrong) <= 36  # of 450: between 92 and 98 of 100 are right
-
-# %% [markdown]
-# ## An op of your own
-#
-# What if the layer you want is not here? An *op* is a function of arrays that gives its value and,
-# for each input, how a slope in the value becomes a slope in the input: the derivative beside the
-# definition. `softplus(x) = log(1 + e^x)` is a ReLU without its corner, and its slope is the
-# sigmoid, `1 / (1 + e^-x)`.
-
-
-# %%
-@op
-def softplus(x):
-    return xp.logaddexp(x, 0), (lambda g: g / (1 + xp.exp(-x)),)
-
-
-# %% [markdown]
-# Before you trust a derivative, hold it against differences, at places drawn at random:
-
-# %%
-places = Tensor(np.random.default_rng(2).normal(size=1000), requires_grad=True)
-softplus(places).sum().backward()
-h = 1e-6
-difference = (softplus(places.data + h).data - softplus(places.data - h).data) / (2 * h)
-assert abs(places.grad - difference).max() < 1e-8
-
-
-# %% [markdown]
-# As a layer it is a `Module` with a `forward`, and goes where a ReLU went. Ten epochs:
-
-
-# %%
-class Softplus(Module):
-    def forward(self, x):
-        return softplus(x)
-
-
-smooth = Sequential(Linear(64, 64), Softplus(), Linear(64, 10)).build(seed=0)
-for _ in range(10):
-    order = shuffle.permutation(898)
-    for start in range(0, 898 - 63, 64):
-        batch = order[start : start + 64]
-        _, g = objective(smooth, data.x_train[batch], data.y_train[batch])(smooth.weights.flat)
-        smooth.weights.flat[:] -= 0.1 * g
-
-with no_grad():
-    share = np.mean(smooth(data.x_test).data.argmax(axis=1) == data.y_test)
-assert share > 0.85
 
 # %% [markdown]
 # ## What to look at

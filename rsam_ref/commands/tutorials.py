@@ -15,7 +15,7 @@ def tutorials(
         Path, typer.Argument(metavar="DIR", help="Where they go; made if it is not there.")
     ],
 ) -> None:
-    """Copy the ten tutorials into a folder, with their solutions, to run and to change.
+    """Copy the eleven tutorials into a folder, with their solutions, to run and to change.
 
     They run as scripts, in VS Code, or as notebooks; README.md there says how. Each has two
     exercises and checks the answers. No file is overwritten.
