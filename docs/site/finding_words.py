@@ -71,8 +71,6 @@ GROUPS = {
 NOT_SHOWN = {
     "noise.last-axis": "The draws of a JAX step have in every column of a matrix (out, in) the "
     "size that sigma s has in every row",
-    "resume.lr-lost": "The run that was saved and loaded goes on with another learning rate than "
-    "the one that was not",
     "precision.float16-overflow": "With float16 weights and a gradient of length 1,000, ||eps|| "
     "is not rho but 0, or not finite",
     "processes.synchronised": "The averages of both gradients explain eps and the base step",

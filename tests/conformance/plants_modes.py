@@ -162,6 +162,14 @@ def seeded(model):
 # Optimizers ---------------------------------------------------------------------------------------
 
 
+class OtherGroupsAfterLoading(TwoStepSam):
+    """The base's state is loaded, but torch gives it new groups, which ours no longer are."""
+
+    def load_state_dict(self, state_dict):
+        self.base_optimizer.load_state_dict(state_dict)
+        self.state = self.base_optimizer.state
+
+
 class NormsAlone(torch.optim.Optimizer):
     """SAM of the norm layers, in two halves; their norm is a stack of all their norms."""
 
@@ -432,9 +440,10 @@ PLANTS = [
     ("modes-seeds-masks", "loop", "sam", loop(before_first=seeded), "contract.reseeds-generator"),
     ("modes-norms-not-perturbed", "loop", "sam", loop(perturbed=without_norms),
      "ascent.norm-layers-left-out"),
+    ("resume-other-groups", "optimizer", "sam", OtherGroupsAfterLoading, "resume.lr-lost"),
     ("modes-norms-alone", "loop", "sam", loop(perturbed=norms_alone), "ascent.norm-layers-only"),
     ("modes-norms-alone-halves", "optimizer", "sam", NormsAlone, "ascent.norm-layers-only",
-     ("resume.momentum-lost",)),
+     ("resume.momentum-lost", "resume.lr-lost")),
     ("modes-norms-not-restored", "loop", "sam", loop(restored=without_norms), "restore.partly"),
     ("modes-norms-not-drawn", "loop", "rsam", loop(sigma=1.0, drawn=without_norms),
      "noise.tensor-left-out"),

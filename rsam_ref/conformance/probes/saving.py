@@ -40,8 +40,9 @@ def save_and_resume(s: Setting) -> list[Finding]:
     cases = cases_of(problem, [*s.steps[:half], *rest])
     if s.main.known is not None:
         return _relative(s.main.known, update.best.codes, cases, half, s.main.tolerance)
+    other_rates = any(_rates(a) != _rates(b) for a, b in zip(s.steps[half:], rest))
     if base_step.still_fits(update.best.codes, cases, s.main.tolerance):
-        if any(_rates(a) != _rates(b) for a, b in zip(s.steps[half:], rest)):
+        if other_rates:
             return [Finding("resume.lr-lost")]
         return _ascent(s, cases)
     afresh = base_step.judge(cases_of(problem, rest), s.main.tolerance)
@@ -54,6 +55,8 @@ def save_and_resume(s: Setting) -> list[Finding]:
             evidence = {"error, from a fresh base optimizer": afresh.error}
             lost = [Finding("resume.momentum-lost", evidence)]
             return [*lost, Finding("resume.lr-lost")] if changed else lost
+    if other_rates:
+        return [Finding("resume.lr-lost")]
     return [Finding("resume.hidden-state", {"differs": "the base step"})]
 
 
