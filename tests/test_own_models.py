@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -233,7 +234,7 @@ def test_the_snippets_of_the_page_run(tmp_path):
         arguments = ["train", "--model", f"mine.py:{name}", "--loss", "mine.py:loss"]
         done = called(*arguments, "--epochs", 1, "--out", name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
-    names = {}
+    names: dict[str, Any] = {}
     exec(an_op, names)
     x = Tensor(np.linspace(-9.0, 9.0, 7), requires_grad=True)
     names["Softplus"]()(x).sum().backward()

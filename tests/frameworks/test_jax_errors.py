@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 pytestmark = pytest.mark.frameworks
@@ -170,7 +172,7 @@ WEIGHTS = [
 ]
 
 HALF = {"w": jnp.ones((3, 2))}
-NARROW = {"w": jnp.ones(2), "b": jnp.ones(())}  # which would be broadcast without a word
+NARROW: Any = {"w": jnp.ones(2), "b": jnp.ones(())}  # which would be broadcast without a word
 MORE = {**some_params(), "c": jnp.ones(1)}
 PAIR = (jnp.ones(2), jnp.ones(2))
 GRADIENTS = [

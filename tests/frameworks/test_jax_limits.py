@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -354,7 +355,7 @@ def test_a_bias_that_is_left_out_does_not_make_attention_a_convolution():
 
 @pytest.mark.parametrize("bias", [True, False])
 def test_the_kernels_of_flax_models_are_known_by_their_biases(bias):
-    linen = pytest.importorskip("flax.linen")
+    linen: Any = pytest.importorskip("flax.linen")
     from flax import nnx
 
     class Net(linen.Module):
