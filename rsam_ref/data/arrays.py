@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 import zipfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from rsam_ref.data import splits
 from rsam_ref.data.errors import DataError, because, read_bytes
-from rsam_ref.data.names import by_number
+from rsam_ref.data.names import numbered, numbers_as_names
 from rsam_ref.data.notes import Notes
 from rsam_ref.data.samples import Source
 
@@ -25,6 +26,22 @@ _IMAGES = {"x", "images", "image", "imgs", "img", "data", "inputs"}
 _LABELS = {"y", "labels", "label", "targets", "target"}
 _WORDS = re.compile(r"[^a-z0-9]+")
 Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Held:
+    """An array, with its name in the file (none in an .npy)."""
+
+    path: Path
+    name: str
+    array: np.ndarray
+
+    def __str__(self) -> str:
+        return f"{self.path.name} {self.name}".strip()
+
+    def wrong(self, reason: str) -> DataError:
+        """An error that names the array."""
+        return DataError(self.path, f"{self.name} {reason}")
 
 
 def _meaning(name: str) -> Key | None:
@@ -53,35 +70,43 @@ def read_arrays(where: Path) -> Source:
         if where.is_file()
         else [where / name for name in files_of_arrays(path.name for path in where.iterdir())]
     )
-    found: dict[Key, tuple[str, np.ndarray]] = {}
+    found: dict[Key, Held] = {}
+    others = []
     for path in files:
         for name, array in _contents(path):
             key = _meaning(f"{path.stem} {name}") or _meaning(name)
             if key is None:
-                notes.leave_out(f"{path.name} {name}".strip(), "neither images nor labels by name")
+                others.append(str(Held(path, name, array)))
+                notes.leave_out(others[-1], "neither images nor labels by name")
             elif key in found:
                 raise DataError(
-                    path, f"holds the {key[1]} of {key[0]}, as {found[key][0]} does; give one file"
+                    path, f"holds the {key[1]} of {key[0]}, as {found[key]} does; give one file"
                 )
             else:
-                found[key] = path.name, array
+                found[key] = Held(path, name, array)
+    if not found:
+        raise DataError(
+            where,
+            f"has {', '.join(others[:5]) or 'no array'}, and none that is called x_train, y_train, "
+            "x_test or y_test, or likewise",
+        )
     whole = {part for part, _ in found if {(part, "images"), (part, "labels")} <= found.keys()}
     if lacking := sorted({part for part, _ in found} - whole):
         kinds = [kind for kind in ("images", "labels") if (lacking[0], kind) not in found]
         raise DataError(where, f"has no {kinds[0]} of {lacking[0]}")
     train, test, unused = splits.choose(where, whole)
     for part in unused:
-        count = len(found[part, "labels"][1])
+        count = len(found[part, "labels"].array)
         notes.tell(f"{part} is not used ({count:,} samples): {test} is tested on")
-    y_train, y_test = (_labels(folder, *found[part, "labels"]) for part in (train, test))
-    classes = by_number(folder / "classes.tsv", range(int(max(y_train.max(), y_test.max())) + 1))
+    y_train, y_test = (_labels(found[part, "labels"]) for part in (train, test))
+    classes, first = _classes(where, folder / "classes.tsv", y_train, y_test)
     for part, labels in ((train, y_train), (test, y_test)):
-        if labels.max() >= len(classes):
-            raise DataError(
-                folder / found[part, "labels"][0],
-                f"label {labels.max()}, but classes.tsv names {len(classes)} classes",
-            )
-    x_train, x_test = (_images(folder, *found[part, "images"], notes) for part in (train, test))
+        if labels.min() < first or labels.max() >= first + len(classes):
+            wrong = labels.min() if labels.min() < first else labels.max()
+            named = f"{len(classes)} classes, from {first} on"
+            raise found[part, "labels"].wrong(f"has label {wrong}, but classes.tsv names {named}")
+    y_train, y_test = y_train - first, y_test - first
+    x_train, x_test = (_images(found[part, "images"], notes) for part in (train, test))
     for part, x, y in ((train, x_train, y_train), (test, x_test, y_test)):
         if len(x) != len(y):
             raise DataError(where, f"has {len(x)} images of {part}, but {len(y)} labels")
@@ -114,44 +139,68 @@ def _contents(path: Path) -> list[tuple[str, np.ndarray]]:
         raise DataError(path, reason) from None
 
 
-def _labels(folder: Path, name: str, array: np.ndarray) -> np.ndarray:
+def _classes(
+    where: Path, names: Path, train: np.ndarray, test: np.ndarray
+) -> tuple[tuple[str, ...], int]:
+    """The names of the classes, and the label of the first one: 0, or 1 where names begin so."""
+    if names.exists():
+        return numbered(names)
+    count = int(max(train.max(), test.max())) + 1
+    return numbers_as_names(where, count, len(train) + len(test)), 0
+
+
+def _labels(held: Held) -> np.ndarray:
     """Labels (N,) int64."""
+    array = held.array
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    if array.ndim != 1 or array.dtype.kind not in "iu" or not len(array):
+    if array.ndim != 1 or array.dtype.kind not in "iu":
         hint = "; of one-hot rows take argmax(1)" if array.ndim == 2 else ""
-        raise DataError(
-            folder / name,
+        raise held.wrong(
             f"holds values of shape {array.shape} ({array.dtype}) where labels (N,) in whole "
-            f"numbers should be{hint}",
+            f"numbers should be{hint}"
         )
-    if array.min() < 0:
-        raise DataError(folder / name, f"label {array.min()}; number the classes from 0 on")
+    if not len(array):
+        raise held.wrong("holds no label")
+    if array.min() < 0 or array.max() > np.iinfo(np.int64).max:
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise held.wrong(f"has label {wrong}; number the classes from 0 on")
     return array.astype(np.int64)
 
 
-def _images(folder: Path, name: str, array: np.ndarray, notes: Notes) -> np.ndarray:
+def _images(held: Held, notes: Notes) -> np.ndarray:
     """Images (N, C, H, W) as bytes."""
+    array = held.array
     if array.ndim == 3:
         array = array[:, None]  # (N, H, W) -> (N, 1, H, W)
     elif array.ndim == 4 and array.shape[3] in (1, 3):
         array = array.transpose(0, 3, 1, 2)  # (N, H, W, C) -> (N, C, H, W)
-    if array.ndim != 4 or array.shape[1] not in (1, 3) or 0 in array.shape:
-        raise DataError(
-            folder / name,
-            f"holds images of shape {array.shape}; they are (N, H, W), (N, H, W, C) or "
-            "(N, C, H, W) with 1 or 3 channels",
+    if array.ndim != 4 or array.shape[1] not in (1, 3):
+        raise held.wrong(
+            f"holds images of shape {held.array.shape}; they are (N, H, W), (N, H, W, C) or "
+            "(N, C, H, W) with 1 or 3 channels"
         )
+    if 0 in array.shape:
+        raise held.wrong(f"holds no image: its shape is {held.array.shape}")
     if array.dtype == np.uint8:
         return np.ascontiguousarray(array)
+    if array.dtype.kind not in "iuf":
+        raise held.wrong(f"holds {array.dtype}; save it as uint8, 0 to 255")
     low, high = array.min(), array.max()
-    if array.dtype.kind == "f" and low >= 0 and high <= 1:
-        notes.tell(f"{name}: fractions from {low:g} to {high:g} are brought to 0 .. 255")
-        return np.round(array * 255).astype(np.uint8)
+    if (filled := from_fractions(array)) is not None:
+        notes.tell(f"{held.path.name}: fractions from {low:g} to {high:g} are brought to 0 .. 255")
+        return filled
     if array.dtype.kind in "iu" and low >= 0 and high <= 255:
         return array.astype(np.uint8)
-    raise DataError(
-        folder / name,
+    hint = "; save it as uint8" if low >= 0 and high <= 255 else ""
+    raise held.wrong(
         f"holds values from {low:g} to {high:g} ({array.dtype}); images are bytes, or fractions "
-        "from 0 to 1",
+        f"from 0 to 1{hint}"
     )
+
+
+def from_fractions(array: np.ndarray) -> np.ndarray | None:
+    """An array of fractions from 0 to 1 as bytes from 0 to 255; None for any other."""
+    if array.dtype.kind == "f" and array.size and array.min() >= 0 and array.max() <= 1:
+        return np.round(array * 255).astype(np.uint8)
+    return None

@@ -72,9 +72,12 @@ def random_box(width: int, height: int, draws: np.ndarray) -> Box:
 def central_box(width: int, height: int, size: int) -> Box:
     """The part of an image that evaluation looks at, in pixels of the image.
 
-    It is what is left when the short side is resized to size * 256 / 224 (rounded) and a square of
-    ``size`` is cut from the centre. Cutting first gives the same picture for less work.
+    All of a picture whose sides are both ``size``. Of others, what is left when the short side is
+    resized to size * 256 / 224 (rounded) and a square of ``size`` is cut from the centre. Cutting
+    first gives the same picture for less work.
     """
+    if width == height == size:
+        return 0, 0, size, size
     scale = round(size * 256 / 224) / min(width, height)
     wide, high = round(width * scale), round(height * scale)
     left, top = (wide - size) // 2, (high - size) // 2

@@ -12,7 +12,7 @@ import numpy as np
 from rsam_backends import Stream
 from rsam_ref.data.augment import AUGMENTATIONS
 from rsam_ref.data.digits import digits
-from rsam_ref.data.errors import DataError
+from rsam_ref.data.errors import DamagedImage, DataError
 from rsam_ref.data.look import look, size_of
 from rsam_ref.data.pictures import PictureSamples
 from rsam_ref.data.recognise import read_source
@@ -98,7 +98,7 @@ def load_dataset(
         raise ValueError(f"bits of a value are 8 to 16, not {bits}")
 
     embedded = isinstance(where, str) and where == "digits"
-    source = _digits(seed) if embedded else read_source(Path(where), skip)
+    source = _digits(seed) if embedded else _read(Path(where), skip)
     notes = [*source.notes, *_classes_without(source)]
     if len(source.train[1]) == 0 or len(source.test[1]) == 0:
         raise DataError(where, "has no sample left to train on, or none to test on")
@@ -128,6 +128,19 @@ def load_dataset(
     return Dataset(
         source.name, source.classes, shape, train, test, _fingerprint(source), tuple(notes)
     )
+
+
+def _read(where: Path, skip: Collection[str]) -> Source:
+    """As `read_source`; of a damaged picture it is said how to go on without it."""
+    try:
+        return read_source(where, skip)
+    except DamagedImage as damage:
+        raise DamagedImage(
+            damage.path,
+            damage.what,
+            f"{damage.remedy}, or leave out what is damaged: --skip-damaged "
+            "(skip=find_damaged(...))",
+        ) from None
 
 
 def _digits(seed: int) -> Source:

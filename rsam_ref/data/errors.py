@@ -24,8 +24,27 @@ class DamagedImage(DataError):  # noqa: N818  (a kind of DataError)
 
     def __init__(self, path: str | Path, what: str, remedy: str = "") -> None:
         self.what = " ".join(what.split())
+        self.remedy = remedy or "remove it or get it again"
         self.changed = False
-        super().__init__(path, f"{what}; {remedy or 'remove it or get it again'}")
+        super().__init__(path, f"{what}; {self.remedy}")
+
+
+_POINTER = b"version https://git-lfs.github.com/"
+
+
+def is_pointer(path: str | Path) -> bool:
+    """Whether a file is what Git LFS leaves in the place of the one that it stands for."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(_POINTER)) == _POINTER
+    except OSError:
+        return False
+
+
+def refuse_pointer(path: str | Path) -> None:
+    """Raise DataError for a pointer of Git LFS."""
+    if is_pointer(path):
+        raise DataError(path, "is a pointer of Git LFS, not the file itself; get it: git lfs pull")
 
 
 def because(error: OSError) -> str:
@@ -35,6 +54,7 @@ def because(error: OSError) -> str:
 
 def read_bytes(path: str | Path, most: int | None = None) -> bytes:
     """The contents of a file, or its first ``most`` bytes. DataError where it cannot be read."""
+    refuse_pointer(path)
     try:
         with open(path, "rb") as file:
             return file.read(-1 if most is None else most)

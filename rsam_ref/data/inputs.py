@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from rsam_ref.data.arrays import from_fractions
 from rsam_ref.data.augment import pillow
 from rsam_ref.data.dataset import Dataset
 from rsam_ref.data.errors import DataError, because
 from rsam_ref.data.folder import Files
 from rsam_ref.data.pictures import PictureSamples, decode, is_picture
+from rsam_ref.data.recognise import holds_a_set
 from rsam_ref.data.samples import ArraySamples, Samples, listed
 
 ARRAYS = (".npy", ".npz")
@@ -54,13 +56,15 @@ class Inputs:
         lists = {name: tuple(told[name]) for name in ("classes", "shape", "mean", "std")}
         return cls(**{**told, **lists})
 
-    def samples(self, path: Path) -> Samples:
+    def samples(self, path: str | Path) -> Samples:
         """The picture, or the pictures of an array, in a file. Their labels are 0.
 
         A .npy file, or the first array of an .npz file, holds pictures (N, C, H, W), (N, H, W, C),
-        (N, H, W), or one of them, with pixels as the training data hold them. Raises DataError for
-        what is neither, or of another shape.
+        (N, H, W), or one of them, with pixels as the training data hold them; of data other than
+        the embedded digits fractions from 0 to 1 will do as well. Raises DataError for what is
+        neither, or of another shape.
         """
+        path = Path(path)
         if path.suffix.lower() in ARRAYS:
             return self._in_memory(self._shaped(path, _array(path)))
         if not path.exists():
@@ -75,9 +79,19 @@ class Inputs:
         return self._in_memory(self._as_stored(path))
 
     def labelled(self, folder: Path) -> Samples | None:
-        """The pictures of a folder whose sub-folders are named like classes; None for others."""
+        """The pictures of a folder whose sub-folders are named like classes; None for others.
+
+        Raises DataError for sub-folders with pictures, some named otherwise, that are no data set.
+        """
         below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
-        if not below or any(path.name not in self.classes for path in below):
+        others = [path.name for path in below if path.name not in self.classes]
+        if others and not holds_a_set(folder) and all(map(_holds_picture, below)):
+            raise DataError(
+                folder,
+                f"has folders that are no class of the model: {', '.join(others[:4])}; its classes "
+                f"are {', '.join(self.classes[:10])}{', ...' if len(self.classes) > 10 else ''}",
+            )
+        if not below or others:
             return None
         found = [
             (file, self.classes.index(path.name))
@@ -123,16 +137,23 @@ class Inputs:
                 f"holds an array of shape {array.shape}; the model takes pictures of shape "
                 f"(N, {channels}, {height}, {width}) or (N, {height}, {width}, {channels})",
             )
+        if self.white == 255 and (filled := from_fractions(array)) is not None:
+            return filled
         if array.dtype != np.uint8:
             whole = np.round(array)
+            fractions = ", or fractions from 0 to 1" if self.white == 255 else ""
             if not (whole == array).all() or not ((array >= 0) & (array <= 255)).all():
                 raise DataError(
                     path,
                     f"holds {array.dtype} values that are no whole numbers of 0 to 255; give "
-                    f"pixels as the training data hold them, 0 to {self.white}",
+                    f"pixels from 0 to {self.white}{fractions}",
                 )
             array = whole.astype(np.uint8)
         return array
+
+
+def _holds_picture(folder: Path) -> bool:
+    return any(file.is_file() and is_picture(file) for file in folder.iterdir())
 
 
 def _array(path: Path) -> np.ndarray:

@@ -60,11 +60,13 @@ def size_of(pictures: Pictures, names: np.ndarray) -> tuple[int, list[str]]:
                 sides.append(min(image.size))
         except Exception:  # damaged: told when it is used, or left out before
             continue
-    side = int(np.median(sides)) if sides else IMAGE_SIZE
-    if side >= IMAGE_SIZE - 8:
-        return IMAGE_SIZE, []
+    if not sides:  # damaged, all of them
+        return IMAGE_SIZE, [f"pictures are brought to {IMAGE_SIZE} x {IMAGE_SIZE} pixels"]
+    side = int(np.median(sides))
     multiple = 8 if side < 64 else 16
     size = max(8, round(side / multiple) * multiple)
+    if side >= IMAGE_SIZE - 8:
+        size = IMAGE_SIZE
     return size, [
         f"pictures are brought to {size} x {size} pixels, as the middle one of {len(sides)} has "
         f"{side} on its short side; image_size gives another"

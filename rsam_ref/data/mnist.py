@@ -78,6 +78,8 @@ def read_mnist(folder: Path, beginning: str) -> Source:
     for labels, file in ((y_train, train_file), (y_test, test_file)):
         if len(wrong := np.flatnonzero((labels < first) | (labels >= first + len(classes)))):
             from_one = "; labels from 1 on need names from 1 on" if labels.min() == 1 else ""
+            if first == 1 and labels.min() == 0 and (folder / "classes.tsv").exists():
+                from_one = ", which numbers them from 1: number them from 0, as the labels are"
             header = 8 if labels.strides[0] == labels.itemsize else 12  # of a column of QMNIST's
             raise DataError(
                 file,

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from rsam_ref.data.errors import DataError, read_lines
 
+MOST_UNASKED = 1000
+"""So many classes may be more than there are samples: those of a few pictures of ImageNet."""
+
 
 def class_names(path: Path) -> dict[str, str]:
     """The names in a file of lines "key<tab>name", by their keys."""
@@ -36,8 +39,15 @@ def numbered(path: Path) -> tuple[tuple[str, ...], int]:
         ) from None
 
 
-def by_number(path: Path, labels: range) -> tuple[str, ...]:
-    """The names of the file where it is there, else the labels themselves."""
-    if not path.exists():
-        return tuple(map(str, labels))
-    return numbered(path)[0]
+def numbers_as_names(where: Path, count: int, samples: int) -> tuple[str, ...]:
+    """The names of ``count`` classes that nothing names: their numbers.
+
+    DataError where so few samples cannot be of so many: their labels are no numbers of classes.
+    """
+    if count > max(MOST_UNASKED, 2 * samples):
+        raise DataError(
+            where,
+            f"has a label {count - 1} among {samples:,} samples; number the classes from 0 on "
+            "without a gap",
+        )
+    return tuple(map(str, range(count)))

@@ -10,19 +10,22 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from rsam_ref.data import splits
 from rsam_ref.data.augment import pillow
-from rsam_ref.data.errors import DamagedImage, DataError
+from rsam_ref.data.errors import DamagedImage, DataError, refuse_pointer
 from rsam_ref.data.metadata import in_order
+from rsam_ref.data.names import numbers_as_names
 from rsam_ref.data.notes import Notes
 from rsam_ref.data.samples import Pictures, Source, listed
 
 _FILE = re.compile(r"(?P<part>[A-Za-z]+)([-_.].*)?\.parquet")
+_SHARD = re.compile(r"(?P<series>.+)-(?P<index>\d+)-of-(?P<total>\d+)([-.].*)?\.parquet")
 _LABELS = ("label", "labels", "fine_label", "class", "target")
 _IMAGES = ("image", "img", "picture")
 
@@ -70,49 +73,104 @@ class Table(Pictures):
         return io.BytesIO(self._bytes[file][int(row)].as_buffer())
 
 
-def parquet_files(folder: Path) -> dict[str, list[Path]]:
-    """The files of each part: PART-00000-of-00001.parquet, or PART/0000.parquet."""
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.parquet")) + sorted(folder.glob("*/*.parquet")):
+@dataclass(frozen=True)
+class Tables:
+    """The parquet files of one set, by its parts.
+
+    ``home`` is the folder that they lie in, themselves or in one for each part. ``base`` is the
+    one that names of pictures are given below.
+    """
+
+    home: Path
+    base: Path
+    parts: dict[str, list[Path]]
+
+
+def table_sets(folder: Path) -> list[Tables]:
+    """The sets of parquet files in a folder and in those below it.
+
+    Files are called PART-00000-of-00001.parquet or PART/0000.parquet. Where a set lies in the
+    folder or in one below it, those that lie deeper are not looked at.
+    """
+    homes: dict[Path, dict[str, list[Path]]] = {}
+    for path in _parquet_files(folder):
         named = _FILE.fullmatch(path.name)
+        in_part = path.parent != folder and splits.is_part(path.parent.name)
+        home = path.parent.parent if in_part else path.parent
         for part in (named["part"] if named else "", path.parent.name):
-            if splits.is_train(part) or splits.held_out(part) is not None:
-                found.setdefault(part, []).append(path)
+            if splits.is_part(part):
+                homes.setdefault(home, {}).setdefault(part, []).append(path)
                 break
-    return found
+    near = {home: parts for home, parts in homes.items() if folder in (home, home.parent)}
+    return [Tables(home, _base(folder, parts), parts) for home, parts in (near or homes).items()]
 
 
-def read_parquet(folder: Path, skip: Collection[str] = (), *, checked: bool = True) -> Source:
-    """The pictures and labels of a folder's parquet files; those named in ``skip`` left out.
+def _parquet_files(folder: Path) -> Iterator[Path]:
+    """The parquet files of a folder and of those at most two below it, in the order of names."""
+    yield from sorted(folder.glob("*.parquet"))
+    first = _folders(folder)
+    deeper = not any(splits.is_train(below.name) for below in first)  # else these hold classes
+    for below in first:
+        yield from sorted(below.glob("*.parquet"))
+        for deep in _folders(below) if deeper else []:
+            yield from sorted(deep.glob("*.parquet"))
 
-    With ``checked`` a row without a picture is an error; without, it is listed.
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in a folder that are not hidden."""
+    return sorted(p for p in folder.glob("*") if p.name[0] != "." and p.is_dir())
+
+
+def _base(folder: Path, parts: dict[str, list[Path]]) -> Path:
+    """The folder itself, or the one below it where all files lie two folders down."""
+    below = [path.relative_to(folder).parts for files in parts.values() for path in files]
+    return folder / below[0][0] if all(len(names) == 3 for names in below) else folder
+
+
+def read_parquet(tables: Tables, skip: Collection[str] = (), *, checked: bool = True) -> Source:
+    """The pictures and labels of a set's parquet files; those named in ``skip`` left out.
+
+    With ``checked`` a row without a picture is an error; without, it is listed. Where files number
+    the classes otherwise, they are matched by name.
     """
     pillow()  # it is missed here rather than in the first batch
-    arrow = _pyarrow()
+    _pyarrow()
     notes = Notes()
-    files = parquet_files(folder)
-    train, test, unused = splits.choose(folder, files)
+    train, test, unused = splits.choose(tables.home, tables.parts)
     for part in unused:
-        count = sum(arrow.parquet.read_metadata(path).num_rows for path in files[part])
+        count = sum(_count(path) for path in tables.parts[part])
         notes.tell(f"{part} is not used ({count:,} rows): {test} is tested on")
-    pictures = Table(folder)
-    rows: dict[str, list[tuple[str, Any]]] = {train: [], test: []}
-    known: list[str] | None = None
-    for part, own in rows.items():
-        for path in files[part]:
-            column, labels, named = _columns(path)
-            known = known or named
-            own += zip(pictures.add(str(path.relative_to(folder)), column), labels)
-    classes, number = _classes(folder, known, rows[train])
-    for own in rows.values():
-        for name, label in own:
-            if label not in number:
-                raise DataError(folder / name, f"is of the class {label}, of {len(classes)} known")
-            if checked and name not in skip:
-                pictures.size(name)
-        own[:] = [(name, number[label]) for name, label in own if name not in skip]
+    for part in (train, test):
+        _check_shards(tables.home, part, tables.parts[part])
+    pictures = Table(tables.base)
+    read = {part: [_columns(path, notes) for path in tables.parts[part]] for part in (train, test)}
+    first = next((own for part in read.values() for own in part if own.names), None)
+    labels = [label for own in read[train] for label in own.labels]
+    classes, number = _classes(tables.home, first.names if first else None, labels)
+    rows: dict[str, list[tuple[str, int]]] = {}
+    for part, files in read.items():
+        rows[part] = []
+        for own in files:
+            numbers = number
+            if first and own.names and own.names != first.names:
+                notes.tell(
+                    f"{own.path.name} numbers its classes otherwise than {first.path.name}: they "
+                    "are matched by name"
+                )
+                numbers = {i: number[name] for i, name in enumerate(own.names) if name in number}
+            for name, label in zip(pictures.add(_name(tables, own.path), own.column), own.labels):
+                if label not in numbers:
+                    known = f"{len(classes)} known"
+                    raise DataError(
+                        tables.base / name, f"is of the class {own.called(label)}, of {known}"
+                    )
+                if name in skip:
+                    continue
+                if checked:
+                    pictures.size(name)
+                rows[part].append((name, numbers[label]))
     return Source(
-        folder.resolve().name,
+        tables.base.resolve().name,
         classes,
         listed(rows[train]),
         listed(rows[test]),
@@ -121,34 +179,97 @@ def read_parquet(folder: Path, skip: Collection[str] = (), *, checked: bool = Tr
     )
 
 
+def _count(path: Path) -> int:
+    """The rows of a file that is not used; 0 of one that is damaged."""
+    arrow = _pyarrow()
+    try:
+        return int(arrow.parquet.read_metadata(path).num_rows)
+    except (arrow.ArrowException, OSError):
+        return 0
+
+
+def _name(tables: Tables, path: Path) -> str:
+    return str(path.relative_to(tables.base))
+
+
+def _check_shards(home: Path, part: str, files: list[Path]) -> None:
+    """Each part is there once and whole: by the folders of its files and the numbers they bear."""
+    folders = dict.fromkeys(path.parent for path in files)
+    if len(folders) > 1:
+        raise DataError(home, f"has {part} in {' and in '.join(map(str, folders))}; keep one")
+    series: dict[str, dict[int, dict[int, str]]] = {}  # number of files -> number of one -> name
+    for path in files:
+        shard = _SHARD.fullmatch(path.name)
+        name, total, index = path.stem, 0, 0  # a file without numbers
+        if shard:
+            name, total, index = shard["series"], int(shard["total"]), int(shard["index"])
+        there = series.setdefault(name, {}).setdefault(total, {})
+        if index in there:
+            raise DataError(path, f"has the number of {there[index]}; keep one of them")
+        there[index] = path.name
+    for name, by_total in series.items():
+        if len(by_total) > 1:
+            shown = " and ".join(next(iter(there.values())) for there in by_total.values())
+            raise DataError(
+                home, f"has {name} more than once, cut into files otherwise ({shown}); keep one"
+            )
+        for total, there in by_total.items():
+            if len(there) < total:
+                missing = [f"{i:05d}" for i in range(total) if i not in there]
+                more = ", ..." if len(missing) > 5 else ""
+                raise DataError(
+                    home,
+                    f"has {len(there)} of the {total} files of {name}; missing are "
+                    f"{', '.join(missing[:5])}{more}: get them",
+                )
+
+
 def _classes(
-    folder: Path, known: list[str] | None, rows: list[tuple[str, Any]]
+    folder: Path, names: list[str] | None, labels: list[Any]
 ) -> tuple[tuple[str, ...], dict[Any, int]]:
-    """The names of the classes, and each label's number."""
-    if not rows:
+    """The names of the classes, and the number of each label: a number, or a name."""
+    if not labels:
         raise DataError(folder, "has no row to train on")
-    if known:
-        return tuple(known), {number: number for number in range(len(known))}
-    labels = {label for _, label in rows}
-    if all(isinstance(label, int) for label in labels):
-        count = max(labels) + 1
-        if min(labels) < 0:
-            raise DataError(folder, f"has a label {min(labels)}; number the classes from 0 on")
-        return tuple(map(str, range(count))), {number: number for number in range(count)}
-    names = in_order(labels)
-    return tuple(names), {name: number for number, name in enumerate(names)}
+    different = set(labels)
+    if names is None and all(isinstance(label, int) for label in different):
+        if min(different) < 0:
+            raise DataError(folder, f"has a label {min(different)}; number the classes from 0 on")
+        names = list(numbers_as_names(folder, max(different) + 1, len(labels)))
+        return tuple(names), {number: number for number in range(len(names))}
+    if names is None:
+        if not all(isinstance(label, str) for label in different):
+            raise DataError(folder, "has labels that are numbers, and others that are words")
+        names = in_order(different)
+    numbers: dict[Any, int] = {number: number for number in range(len(names))}
+    return tuple(names), numbers | {name: number for number, name in enumerate(names)}
 
 
-def _columns(path: Path) -> tuple[Any, list[Any], list[str] | None]:
-    """The column of encoded pictures, the labels, and the names of the classes if they are told."""
+@dataclass(frozen=True)
+class Columns:
+    """Of a file the column of encoded pictures, the labels, and the classes' names if told."""
+
+    path: Path
+    column: Any
+    labels: list[Any]
+    names: list[str] | None
+
+    def called(self, label: Any) -> Any:
+        """A label's name, where the file tells it."""
+        told = self.names and isinstance(label, int) and 0 <= label < len(self.names)
+        return self.names[label] if self.names and told else label
+
+
+def _columns(path: Path, notes: Notes) -> Columns:
+    """What is read of a file."""
     arrow = _pyarrow()
     try:
         schema = arrow.parquet.read_schema(path)
         features = _features(schema)
-        picture = _picture_column(path, schema, features)
-        label = _label_column(path, schema, features)
+        picture = _picture_column(path, schema, features, notes)
+        label = _label_column(path, schema, features, notes)
         table = arrow.parquet.read_table(path, columns=[picture, label])
     except (arrow.ArrowException, OSError) as error:
+        refuse_pointer(path)
         raise DataError(path, f"is damaged, or no parquet file ({error})") from None
     column = table.column(picture)
     if arrow.types.is_struct(column.type):
@@ -156,47 +277,72 @@ def _columns(path: Path) -> tuple[Any, list[Any], list[str] | None]:
     labels = table.column(label).to_pylist()
     if None in labels:
         raise DataError(path, f"row {labels.index(None)} has no {label}")
-    return column, labels, features.get(label, {}).get("names")
+    names = features.get(label, {}).get("names")
+    return Columns(path, column, labels, list(map(str, names)) if names else None)
 
 
-def _features(schema: Any) -> dict[str, Any]:
+def _features(schema: Any) -> dict[str, dict[str, Any]]:
     """What Hugging Face writes of each column into a file's own metadata."""
     told = (schema.metadata or {}).get(b"huggingface")
     try:
-        return dict(json.loads(told)["info"]["features"]) if told else {}
+        features = dict(json.loads(told)["info"]["features"]) if told else {}
     except (ValueError, KeyError, TypeError):
         return {}
+    return {name: of for name, of in features.items() if isinstance(of, dict)}
 
 
-def _picture_column(path: Path, schema: Any, features: dict[str, Any]) -> str:
+def _picture_column(
+    path: Path, schema: Any, features: dict[str, dict[str, Any]], notes: Notes
+) -> str:
     types = _pyarrow().types
 
     def holds_bytes(name: str) -> bool:
         kind = schema.field(name).type
         if types.is_struct(kind):
-            return kind.get_field_index("bytes") >= 0
-        return types.is_binary(kind) or types.is_large_binary(kind)
+            return bool(kind.get_field_index("bytes") >= 0)
+        return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
     found = [name for name in schema.names if holds_bytes(name)]
-    for name in found:
-        if features.get(name, {}).get("_type") == "Image" or name in _IMAGES:
-            return name
-    return _only(path, found, "of pictures (bytes, or a struct of bytes and path)", schema.names)
+    named = [name for name in found if name in _IMAGES]
+    told = [name for name in found if features.get(name, {}).get("_type") == "Image"]
+    if not named and not told:
+        return _only(path, found, "of pictures (bytes, or a struct of bytes and path)", schema)
+    return _first(named + told + found, "pictures", notes)
 
 
-def _label_column(path: Path, schema: Any, features: dict[str, Any]) -> str:
+def _label_column(
+    path: Path, schema: Any, features: dict[str, dict[str, Any]], notes: Notes
+) -> str:
     types = _pyarrow().types
-    for name in _LABELS:
-        if name in schema.names:
-            return name
-    found = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
-    if not found:
-        found = [name for name in schema.names if types.is_integer(schema.field(name).type)]
-    return _only(path, found, "of classes (whole numbers, called label)", schema.names)
+    named = [name for name in _LABELS if name in schema.names]
+    told = [name for name in schema.names if features.get(name, {}).get("_type") == "ClassLabel"]
+    if named:
+        label = _first(named + told, "classes", notes)
+    else:
+        known = told or [name for name in schema.names if types.is_integer(schema.field(name).type)]
+        label = _only(path, known, "of classes (whole numbers, called label)", schema)
+    kind = schema.field(label).type
+    value = kind.value_type if types.is_dictionary(kind) else kind
+    allowed = (types.is_integer, types.is_boolean, types.is_string, types.is_large_string)
+    if not any(is_one(value) for is_one in allowed):
+        raise DataError(
+            path, f"has a column {label} of type {kind}; a class is a whole number or a word"
+        )
+    return label
 
 
-def _only(path: Path, found: list[str], what: str, columns: Iterable[str]) -> str:
+def _first(known: list[str], what: str, notes: Notes) -> str:
+    """The first of the columns that may be meant; the others are told."""
+    known = list(dict.fromkeys(known))
+    if len(known) > 1:
+        notes.tell(
+            f"the {what} are those of the column {known[0]}; not used: {', '.join(known[1:])}"
+        )
+    return known[0]
+
+
+def _only(path: Path, found: list[str], what: str, schema: Any) -> str:
     if len(found) != 1:
         several = f"{len(found)} columns" if found else "no column"
-        raise DataError(path, f"has {several} {what}; it has {', '.join(columns)}")
+        raise DataError(path, f"has {several} {what}; it has {', '.join(schema.names)}")
     return found[0]

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from rsam_ref.data.augment import central_box, pillow, random_box, resized
-from rsam_ref.data.errors import DamagedImage, DataError, because
+from rsam_ref.data.errors import DamagedImage, DataError, because, is_pointer
 from rsam_ref.data.samples import Images, Pictures
 
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".ppm", ".tif", ".tiff", ".webp")
@@ -101,6 +101,10 @@ def decode(path: Path, source: Path | BinaryIO | None = None, bits: int = 16) ->
             "remove it or make it smaller",
         ) from None
     except Image.UnidentifiedImageError:
+        if is_pointer(path):
+            raise DamagedImage(
+                path, "is a pointer of Git LFS, not the picture itself", "get it: git lfs pull"
+            ) from None
         raise DamagedImage(path, "is no image that Pillow can read") from None
     except OSError as error:
         if error.errno is None:  # the decoder's own
@@ -125,8 +129,9 @@ def see_through(image: Any) -> bool:
 class PictureSamples(Images):
     """Encoded pictures, decoded when they are taken: RGB, normalised by ImageNet's constants.
 
-    Evaluation resizes the short side to size * 256 / 224 and cuts the central square; training
-    does too, but for the augmentation "inception". EXIF is ignored, so an image that is to be
+    Evaluation takes a picture of the size as it is; of others it resizes the short side to
+    size * 256 / 224 and cuts the central square. Training does too, but for the augmentation
+    "inception". EXIF is ignored, so an image that is to be
     turned by it stays as it is stored. ``names`` (N,) are those of ``pictures``.
     """
 

@@ -25,6 +25,11 @@ def held_out(name: str) -> int | None:
     return HELD_OUT.index(name.lower()) if name.lower() in HELD_OUT else None
 
 
+def is_part(name: str) -> bool:
+    """Whether a name is that of a part, trained on or held out."""
+    return is_train(name) or held_out(name) is not None
+
+
 def choose(where: Path, names: Iterable[str]) -> tuple[str, str, list[str]]:
     """Of the names of parts, which is trained on, which is tested on, and which are not used.
 
