@@ -1,6 +1,7 @@
 """Data sets as Hugging Face keeps them: parquet files with a column of encoded pictures."""
 
 import builtins
+import json
 
 import numpy as np
 import pytest
@@ -77,6 +78,108 @@ def test_several_files_of_a_part_are_one_after_the_other(tmp_path):
     assert data.train.names[-1] == "train-00001-of-00002.parquet#2"
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("birds/{part}.parquet", "cars/{part}.parquet", "(parquet in birds/, parquet in cars/); "),
+        ("birds/{part}.parquet", "cars/{part}/0000.parquet", "(parquet in birds/, parquet in cars"),
+        ("a/{part}/0000.parquet", "b/{part}/0000.parquet", "(parquet in a/, parquet in b/); name"),
+        ("a/b/{part}.parquet", "a/c/{part}.parquet", "(parquet in a/b/, parquet in a/c/); name"),
+        ("{part}.parquet", "data/{part}.parquet", "(parquet, parquet in data/); give each a"),
+        ("{part}.parquet", "{part}/0000.parquet", "has train in "),
+        ("{part}.parquet", "{part}-00000-of-00001.parquet", "has train more than once, cut into"),
+        (
+            "{part}-00000-of-00001.parquet",
+            "{part}-00000-of-00001-ab12.parquet",
+            "has the number of train-00000-of-00001-ab12.parquet; keep one of them",
+        ),
+    ],
+)
+def test_two_sets_are_never_poured_together(tmp_path, first, second, words):
+    made.parquet(tmp_path, first)
+    made.parquet(tmp_path, second, {"train": 4, "test": 2})
+    assert words in failure(tmp_path)
+
+
+def test_one_of_several_sets_is_read_by_its_folder(tmp_path):
+    made.parquet(tmp_path / "birds")
+    made.parquet(tmp_path, "cars/{part}.parquet", {"train": 4, "test": 2})
+    assert f"name one: {tmp_path / 'cars'}" in failure(tmp_path)
+    assert len(load(tmp_path / "cars").train) == 4
+
+
+def test_a_copy_in_a_hidden_folder_is_no_set(tmp_path):
+    made.parquet(tmp_path)
+    made.parquet(tmp_path, ".cache/{part}.parquet")
+    assert len(load(tmp_path).train) == 6
+
+
+def test_old_and_new_files_of_a_part_are_not_one(tmp_path):
+    made.parquet(tmp_path, "{part}-00000-of-00001.parquet")
+    made.parquet(tmp_path, "{part}-00000-of-00002.parquet", {"train": 3})
+    made.parquet(tmp_path, "{part}-00001-of-00002.parquet", {"train": 3})
+    message = failure(tmp_path)
+    assert "(train-00000-of-00001.parquet and train-00000-of-00002.parquet); keep one" in message
+
+
+def test_files_that_are_missing_are_named(tmp_path):
+    made.parquet(tmp_path, "{part}-00000-of-00001.parquet", {"test": 4})
+    for i in (0, 2):
+        made.parquet(tmp_path, f"{{part}}-0000{i}-of-00004.parquet", {"train": 3})
+    assert "has 2 of the 4 files of train; missing are 00001, 00003: get them" in failure(tmp_path)
+
+
+def test_two_series_of_files_of_a_part_are_told(tmp_path):
+    made.parquet(tmp_path)
+    made.parquet(tmp_path, "data/{part}_more-00000-of-00001.parquet", {"train": 2})
+    assert load(tmp_path).notes == ("train is all of train, train_more",)
+
+
+def test_classes_that_are_numbered_otherwise_are_matched_by_name(tmp_path):
+    made.parquet(tmp_path, "{part}.parquet", {"train": 6})
+    made.parquet(tmp_path, "{part}.parquet", {"test": 4}, names=("yak", "dog", "cat"))
+    write(tmp_path / "train_1.parquet", image=pictures(2), label=[1, 0])  # tells no names
+    assert "test.parquet#0: is of the class yak, of 2 known" in failure(tmp_path)
+    made.parquet(tmp_path, "{part}.parquet", {"test": 4}, names=("dog", "cat", "yak"))
+    made.parquet(tmp_path, "{part}_2.parquet", {"train": 2}, names=("dog", "cat"))
+    data = load(tmp_path)
+    assert data.classes == ("cat", "dog")
+    assert data.train.labels.tolist() == [0, 1] * 3 + [1, 0] + [1, 0]
+    assert data.test.labels.tolist() == [1, 0] * 2
+    told = "does not name the classes as train.parquet does: they are matched by name"
+    assert data.notes == (f"train_2.parquet {told}", f"test.parquet {told}")
+
+
+def test_columns_that_are_not_used_are_told(tmp_path):
+    told = json.dumps({"info": {"features": {"thumb": {"_type": "Image"}}}})
+    for part in ("train", "test"):
+        table = {"thumb": pictures(2), "photo": pictures(2), "label": [0, 1], "target": [1, 0]}
+        table = pa.table(table).replace_schema_metadata({"huggingface": told})
+        pq.write_table(table, tmp_path / f"{part}.parquet")
+    assert load(tmp_path).notes == (
+        "the pictures are those of the column thumb; not used: photo",
+        "the classes are those of the column label; not used: target",
+    )
+
+
+def test_what_lies_beside_parquet_files_is_told(tmp_path):
+    made.parquet(tmp_path)
+    made.class_folders(tmp_path)
+    made.arrays(tmp_path)
+    assert load(tmp_path).notes == (
+        "mnist.npz not read, but the parquet files",
+        "train/ not read, but the parquet files",
+    )
+
+
+def test_a_pointer_of_git_lfs_is_known(tmp_path):
+    made.parquet(tmp_path, "{part}.parquet")
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+    (tmp_path / "test.parquet").write_text(pointer)
+    assert "test.parquet: is a pointer of Git LFS, not the file itself" in failure(tmp_path)
+    assert "git lfs pull" in failure(tmp_path)
+
+
 def test_a_part_that_is_not_used_is_told(tmp_path):
     made.parquet(tmp_path, parts={"train": 4, "test": 4, "validation": 2})
     data = load(tmp_path)
@@ -110,9 +213,18 @@ def test_plain_bytes_are_pictures_too(tmp_path):
         ({"image": pictures(2), "label": [0, None]}, "row 1 has no label"),
         ({"image": pictures(2), "label": [0, -1]}, "has a label -1; number the classes from 0"),
         ({"image": [*pictures(1), None], "label": [0, 1]}, "train.parquet#1: holds no bytes of a"),
+        ({"image": [*pictures(1), None], "label": [0, 1]}, "leave out what is damaged: --skip-da"),
+        ({"image": pictures(2), "label": [0.0, 1.0]}, "has a column label of type double; a class"),
+        ({"image": pictures(2), "label": [[0], [1]]}, "has a column label of type list<"),
+        ({"image": pictures(2), "label": [b"a", b"b"]}, "has a column label of type binary"),
+        ({"image": pictures(2), "label": [0, 10**12]}, "has a label 1000000000000 among 2 samples"),
+        ({"image": pictures(2), "label": ["a", "b"]}, "test.parquet#0: is of the class 0, of 2 kn"),
     ],
-    ids=["no picture", "no class", "two pictures", "two classes", "null", "negative", "no bytes"],
-)
+    ids=[
+        "no picture", "no class", "two pictures", "two classes", "null", "negative", "no bytes",
+        "the way out", "float", "list", "bytes", "wild", "words and numbers",
+    ],
+)  # fmt: skip
 def test_tables_that_do_not_fit_are_named(tmp_path, columns, words):
     made.parquet(tmp_path, "{part}.parquet", names=None)
     write(tmp_path / "train.parquet", **columns)

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import io
 import json
-import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,10 +21,9 @@ from rsam_ref.data.errors import DamagedImage, DataError, refuse_pointer
 from rsam_ref.data.metadata import in_order
 from rsam_ref.data.names import numbers_as_names
 from rsam_ref.data.notes import Notes
+from rsam_ref.data.parquet_files import Tables, check_shards
 from rsam_ref.data.samples import Pictures, Source, listed
 
-_FILE = re.compile(r"(?P<part>[A-Za-z]+)([-_.].*)?\.parquet")
-_SHARD = re.compile(r"(?P<series>.+)-(?P<index>\d+)-of-(?P<total>\d+)([-.].*)?\.parquet")
 _LABELS = ("label", "labels", "fine_label", "class", "target")
 _IMAGES = ("image", "img", "picture")
 
@@ -73,60 +71,6 @@ class Table(Pictures):
         return io.BytesIO(self._bytes[file][int(row)].as_buffer())
 
 
-@dataclass(frozen=True)
-class Tables:
-    """The parquet files of one set, by its parts.
-
-    ``home`` is the folder that they lie in, themselves or in one for each part. ``base`` is the
-    one that names of pictures are given below.
-    """
-
-    home: Path
-    base: Path
-    parts: dict[str, list[Path]]
-
-
-def table_sets(folder: Path) -> list[Tables]:
-    """The sets of parquet files in a folder and in those below it.
-
-    Files are called PART-00000-of-00001.parquet or PART/0000.parquet. Where a set lies in the
-    folder or in one below it, those that lie deeper are not looked at.
-    """
-    homes: dict[Path, dict[str, list[Path]]] = {}
-    for path in _parquet_files(folder):
-        named = _FILE.fullmatch(path.name)
-        in_part = path.parent != folder and splits.is_part(path.parent.name)
-        home = path.parent.parent if in_part else path.parent
-        for part in (named["part"] if named else "", path.parent.name):
-            if splits.is_part(part):
-                homes.setdefault(home, {}).setdefault(part, []).append(path)
-                break
-    near = {home: parts for home, parts in homes.items() if folder in (home, home.parent)}
-    return [Tables(home, _base(folder, parts), parts) for home, parts in (near or homes).items()]
-
-
-def _parquet_files(folder: Path) -> Iterator[Path]:
-    """The parquet files of a folder and of those at most two below it, in the order of names."""
-    yield from sorted(folder.glob("*.parquet"))
-    first = _folders(folder)
-    deeper = not any(splits.is_train(below.name) for below in first)  # else these hold classes
-    for below in first:
-        yield from sorted(below.glob("*.parquet"))
-        for deep in _folders(below) if deeper else []:
-            yield from sorted(deep.glob("*.parquet"))
-
-
-def _folders(folder: Path) -> list[Path]:
-    """The folders in a folder that are not hidden."""
-    return sorted(p for p in folder.glob("*") if p.name[0] != "." and p.is_dir())
-
-
-def _base(folder: Path, parts: dict[str, list[Path]]) -> Path:
-    """The folder itself, or the one below it where all files lie two folders down."""
-    below = [path.relative_to(folder).parts for files in parts.values() for path in files]
-    return folder / below[0][0] if all(len(names) == 3 for names in below) else folder
-
-
 def read_parquet(tables: Tables, skip: Collection[str] = (), *, checked: bool = True) -> Source:
     """The pictures and labels of a set's parquet files; those named in ``skip`` left out.
 
@@ -141,29 +85,22 @@ def read_parquet(tables: Tables, skip: Collection[str] = (), *, checked: bool = 
         count = sum(_count(path) for path in tables.parts[part])
         notes.tell(f"{part} is not used ({count:,} rows): {test} is tested on")
     for part in (train, test):
-        _check_shards(tables.home, part, tables.parts[part])
+        if len(series := check_shards(tables.home, part, tables.parts[part])) > 1:
+            notes.tell(f"{part} is all of {', '.join(series)}")
     pictures = Table(tables.base)
     read = {part: [_columns(path, notes) for path in tables.parts[part]] for part in (train, test)}
     first = next((own for part in read.values() for own in part if own.names), None)
     labels = [label for own in read[train] for label in own.labels]
     classes, number = _classes(tables.home, first.names if first else None, labels)
-    rows: dict[str, list[tuple[str, int]]] = {}
+    rows: dict[str, list[tuple[str, int]]] = {train: [], test: []}
     for part, files in read.items():
-        rows[part] = []
         for own in files:
-            numbers = number
-            if first and own.names and own.names != first.names:
-                notes.tell(
-                    f"{own.path.name} numbers its classes otherwise than {first.path.name}: they "
-                    "are matched by name"
-                )
-                numbers = {i: number[name] for i, name in enumerate(own.names) if name in number}
-            for name, label in zip(pictures.add(_name(tables, own.path), own.column), own.labels):
+            numbers = _matched(own, first, number, notes)
+            file = str(own.path.relative_to(tables.base))
+            for name, label in zip(pictures.add(file, own.column), own.labels):
                 if label not in numbers:
-                    known = f"{len(classes)} known"
-                    raise DataError(
-                        tables.base / name, f"is of the class {own.called(label)}, of {known}"
-                    )
+                    what = f"is of the class {own.called(label)}, of {len(classes)} known"
+                    raise DataError(tables.base / name, what)
                 if name in skip:
                     continue
                 if checked:
@@ -188,40 +125,17 @@ def _count(path: Path) -> int:
         return 0
 
 
-def _name(tables: Tables, path: Path) -> str:
-    return str(path.relative_to(tables.base))
-
-
-def _check_shards(home: Path, part: str, files: list[Path]) -> None:
-    """Each part is there once and whole: by the folders of its files and the numbers they bear."""
-    folders = dict.fromkeys(path.parent for path in files)
-    if len(folders) > 1:
-        raise DataError(home, f"has {part} in {' and in '.join(map(str, folders))}; keep one")
-    series: dict[str, dict[int, dict[int, str]]] = {}  # number of files -> number of one -> name
-    for path in files:
-        shard = _SHARD.fullmatch(path.name)
-        name, total, index = path.stem, 0, 0  # a file without numbers
-        if shard:
-            name, total, index = shard["series"], int(shard["total"]), int(shard["index"])
-        there = series.setdefault(name, {}).setdefault(total, {})
-        if index in there:
-            raise DataError(path, f"has the number of {there[index]}; keep one of them")
-        there[index] = path.name
-    for name, by_total in series.items():
-        if len(by_total) > 1:
-            shown = " and ".join(next(iter(there.values())) for there in by_total.values())
-            raise DataError(
-                home, f"has {name} more than once, cut into files otherwise ({shown}); keep one"
-            )
-        for total, there in by_total.items():
-            if len(there) < total:
-                missing = [f"{i:05d}" for i in range(total) if i not in there]
-                more = ", ..." if len(missing) > 5 else ""
-                raise DataError(
-                    home,
-                    f"has {len(there)} of the {total} files of {name}; missing are "
-                    f"{', '.join(missing[:5])}{more}: get them",
-                )
+def _matched(
+    own: Columns, first: Columns | None, number: dict[Any, int], notes: Notes
+) -> dict[Any, int]:
+    """The number of each label of a file: by its name, where the file numbers them otherwise."""
+    if not first or not own.names or own.names == first.names:
+        return number
+    notes.tell(
+        f"{own.path.name} does not name the classes as {first.path.name} does: they are matched by "
+        "name"
+    )
+    return {i: number[name] for i, name in enumerate(own.names) if name in number}
 
 
 def _classes(
@@ -240,8 +154,9 @@ def _classes(
         if not all(isinstance(label, str) for label in different):
             raise DataError(folder, "has labels that are numbers, and others that are words")
         names = in_order(different)
-    numbers: dict[Any, int] = {number: number for number in range(len(names))}
-    return tuple(names), numbers | {name: number for number, name in enumerate(names)}
+        return tuple(names), {name: number for number, name in enumerate(names)}
+    by_name: dict[Any, int] = {name: number for number, name in enumerate(names)}
+    return tuple(names), by_name | {number: number for number in range(len(names))}
 
 
 @dataclass(frozen=True)

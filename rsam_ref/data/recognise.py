@@ -24,7 +24,8 @@ from rsam_ref.data.errors import DataError, because
 from rsam_ref.data.folder import read_folder
 from rsam_ref.data.mnist import FOLDERS as MNIST_FOLDERS
 from rsam_ref.data.mnist import read_mnist, sets_in
-from rsam_ref.data.parquet import read_parquet, table_sets
+from rsam_ref.data.parquet import read_parquet
+from rsam_ref.data.parquet_files import table_sets
 from rsam_ref.data.samples import Source
 
 LOOKED_FOR = (
