@@ -78,7 +78,10 @@ def test_torchvisions_folders_tell_the_classes(tmp_path, name):
 def test_several_of_torchvisions_sets_in_one_root_are_told_apart(tmp_path):
     for name in ("MNIST", "KMNIST"):
         made.mnist(tmp_path / name / "raw")
-    assert "holds more than one set (MNIST, KMNIST)" in failure(tmp_path)
+    assert failure(tmp_path).endswith(
+        f"holds more than one set (MNIST, KMNIST); name one: {tmp_path / 'MNIST'} or "
+        f"{tmp_path / 'KMNIST'}"
+    )
     assert load_dataset(tmp_path / "KMNIST").classes[1] == "ki"
 
 
@@ -128,6 +131,23 @@ def test_a_split_of_emnist_is_chosen_by_the_beginning_of_its_files(tmp_path):
     assert "no such folder" in failure(tmp_path / "emnist-balanced")
 
 
+@pytest.mark.parametrize("below", ["raw", "EMNIST/raw"])
+def test_each_split_of_emnist_is_named_where_it_is_found(tmp_path, below):
+    made.emnist(made.emnist(tmp_path / below, "digits", 10, 0))
+    for split, classes in (("digits", 10), ("letters", 26)):
+        named = str(tmp_path / below / f"emnist-{split}")
+        assert named in failure(tmp_path)
+        assert len(load_dataset(named).classes) == classes
+
+
+def test_both_cifars_in_a_folder_are_named(tmp_path):
+    made.cifar100_py(made.cifar10_py(tmp_path))
+    message = failure(tmp_path)
+    for name, classes in (("cifar-10-batches-py", 10), ("cifar-100-python", 100)):
+        assert str(tmp_path / name) in message
+        assert len(load_dataset(tmp_path / name).classes) == classes
+
+
 @pytest.mark.parametrize("split", SPLITS)
 def test_emnist_under_mnists_names_is_said_to_look_like_it(tmp_path, split):
     classes, first, name = SPLITS[split]
@@ -147,6 +167,20 @@ def test_names_from_1_on_are_those_of_labels_from_1_on(tmp_path):
     np.testing.assert_array_equal(data.train.labels, np.arange(60) % 3)
     (tmp_path / "classes.tsv").write_text("0\tone\n1\ttwo\n2\tthree\n")
     assert "labels from 1 on need names from 1 on" in failure(tmp_path)
+    made.mnist(tmp_path, classes=3)
+    (tmp_path / "classes.tsv").write_text("1\tone\n2\ttwo\n3\tthree\n")
+    assert "classes.tsv, which numbers them from 1: number them from 0" in failure(tmp_path)
+
+
+def test_arrays_with_names_from_1_on_have_labels_from_1_on(tmp_path):
+    made.arrays(tmp_path)
+    (tmp_path / "classes.tsv").write_text("".join(f"{i}\tc{i}\n" for i in range(1, 11)))
+    assert "y_train has label 0, but classes.tsv names 10 classes, from 1 on" in failure(tmp_path)
+    held = dict(np.load(tmp_path / "mnist.npz"))
+    np.savez(tmp_path / "mnist.npz", **{n: a + (n[0] == "y") for n, a in held.items()})
+    data = load_dataset(tmp_path)
+    assert data.classes[0] == "c1"
+    np.testing.assert_array_equal(data.train.labels, np.arange(60) % 10)
 
 
 # CIFAR as Python pickles
@@ -265,16 +299,45 @@ def test_fractions_become_bytes_and_are_told(tmp_path):
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
+        ("y_train", np.eye(10)[np.arange(60) % 10], "mnist.npz: y_train holds values of shape"),
         ("y_train", np.eye(10)[np.arange(60) % 10], "take argmax(1)"),
-        ("y_test", np.arange(30) - 1, "label -1; number the classes from 0 on"),
+        ("y_test", np.arange(30) - 1, "y_test has label -1; number the classes from 0 on"),
+        ("y_test", np.arange(30) * 10**12, "has a label 29000000000000 among 90 samples; number"),
+        ("y_test", np.full(30, 2**64 - 1, np.uint64), "has label 18446744073709551615; number"),
+        ("y_test", np.zeros(0, int), "y_test holds no label"),
         ("y_test", np.arange(29), "has 30 images of test, but 29 labels"),
-        ("x_train", np.zeros((60, 784), np.uint8), "holds images of shape (60, 784)"),
+        ("x_train", np.zeros((60, 784), np.uint8), "x_train holds images of shape (60, 784)"),
+        ("x_train", np.zeros((0, 28, 28), np.uint8), "x_train holds no image: its shape is (0, 28"),
+        (
+            "x_test",
+            np.full((30, 28, 28), 200, np.float32),
+            "(float32); images are bytes, or fractio",
+        ),
+        ("x_test", np.full((30, 28, 28), 200, np.float32), "from 0 to 1; save it as uint8"),
+        ("x_test", np.ones((30, 28, 28), bool), "x_test holds bool; save it as uint8, 0 to 255"),
         ("x_test", np.zeros((30, 14, 14), np.uint8), "of shape (1, 28, 28) in train, (1, 14, 14)"),
         ("x_test", np.full((30, 28, 28), 300.0), "holds values from 300 to 300 (float64)"),
         ("x_test", np.full((30, 28, 28), None), "holds objects, which would have to be unpickled"),
         ("x_test", None, "has no images of test"),
     ],
-    ids=["one-hot", "negative", "count", "flat", "size", "range", "objects", "missing"],
+    ids=[
+        "one-hot",
+        "argmax",
+        "negative",
+        "wild",
+        "beyond int64",
+        "no label",
+        "count",
+        "flat",
+        "no image",
+        "floats",
+        "save",
+        "bool",
+        "size",
+        "range",
+        "objects",
+        "missing",
+    ],
 )
 def test_arrays_that_do_not_fit_are_named(tmp_path, name, value, words):
     made.arrays(tmp_path)
@@ -282,6 +345,12 @@ def test_arrays_that_do_not_fit_are_named(tmp_path, name, value, words):
     held.pop(name)
     np.savez(tmp_path / "mnist.npz", **held, **({} if value is None else {name: value}))
     assert words in failure(tmp_path)
+
+
+def test_arrays_of_no_known_name_are_listed(tmp_path):
+    np.savez(tmp_path / "a.npz", pixels=np.zeros((4, 8, 8)), classes=np.zeros(4, int))
+    message = failure(tmp_path)
+    assert "has a.npz pixels, a.npz classes, and none that is called x_train, y_train" in message
 
 
 def test_files_that_are_called_arrays_and_are_none_are_named(tmp_path):
@@ -311,6 +380,35 @@ def test_what_holds_no_set_is_told_by_what_lies_there(tmp_path):
     assert "put some pictures of each into train/CLASS/" in message
     made.class_folders(tmp_path, {"val": 2})
     assert "has val/ but no train/ beside it" in failure(tmp_path)
+
+
+def test_a_set_in_a_folder_below_is_named(tmp_path):
+    made.class_folders(tmp_path / "pictures" / "x")
+    made.emnist(tmp_path / "letters" / "gzip")
+    made.with_metadata(tmp_path / "table" / "data")
+    for name in ("pictures/x", "letters/gzip", "table/data"):
+        path = tmp_path / name
+        assert failure(path.parent).endswith(f": holds no data set itself; give {path}")
+        load_dataset(path)
+
+
+def test_a_file_in_the_place_of_its_folder_is_told(tmp_path):
+    made.mnist(tmp_path)
+    assert failure(tmp_path / "train-images-idx3-ubyte").endswith(f"give its folder, {tmp_path}")
+    for name in ("cifar.tar.gz", "data.npz"):
+        assert "no such file; a set is given by its folder" in failure(tmp_path / name)
+    (tmp_path / "cifar.tar.gz").touch()
+    assert "is a file; unpack it and give the folder" in failure(tmp_path / "cifar.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "test_batch.bin", "mnist.npz"])
+def test_a_pointer_of_git_lfs_is_no_damaged_file(tmp_path, name):
+    from tests.test_datasets import write_cifar10
+
+    writers = {"train": made.mnist, "test_": write_cifar10, "mnist": made.arrays}
+    writers[name[:5]](tmp_path)
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
+    assert f"{name}: is a pointer of Git LFS, not the file itself; get it" in failure(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsam_ref.data import DataError, load_dataset
+from rsam_ref.data import DataError, find_damaged, load_dataset
 from rsam_ref.data.feed import Feed
 from rsam_ref.data.pictures import IMAGENET_MEAN, IMAGENET_STD, decode
 from tests.helpers import data_sets as made
@@ -123,6 +123,58 @@ def test_a_pipe_is_never_opened(tmp_path):
     made.class_folders(tmp_path)
     os.mkfifo(tmp_path / "train" / "cat" / "pipe")
     assert load(tmp_path).notes == ("left out 1: no pictures (train/cat/pipe)",)
+
+
+@pytest.mark.parametrize("augment", ["none", "flip"])
+def test_a_picture_of_the_size_is_taken_as_it_is(tmp_path, augment):
+    made.class_folders(tmp_path)
+    image = made.picture(3, (SIZE, SIZE))
+    for part in ("train", "val"):
+        made.save(tmp_path / part / "cat" / "own.png", image)
+    data = load(tmp_path, augment=augment)
+    for samples in (data.train, data.test):
+        at = np.flatnonzero([name.endswith("cat/own.png") for name in samples.names])
+        np.testing.assert_array_equal(
+            samples.pixels(at, None)[0], np.asarray(image).transpose(2, 0, 1)
+        )
+
+
+@pytest.mark.parametrize(
+    ("side", "size"), [(22, 24), (64, 64), (100, 96), (216, 224), (224, 224), (400, 224)]
+)
+def test_the_size_is_told_unless_it_is_given(tmp_path, side, size):
+    for part in ("train", "val"):
+        made.save(tmp_path / part / "cat" / "a.png", made.picture(0, (side + 10, side)))
+    assert load_dataset(tmp_path).notes == (
+        f"pictures are brought to {size} x {size} pixels, as the middle one of 1 has {side} on its "
+        "short side; image_size gives another",
+    )
+    assert load_dataset(tmp_path, image_size=size).notes == ()
+
+
+def test_what_leaves_damaged_pictures_out_is_named(tmp_path):
+    made.class_folders(tmp_path)
+    (tmp_path / "train" / "cat" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert "or leave out what is damaged: --skip-damaged" in failure(tmp_path)
+    (tmp_path / "train" / "cat" / "gone.png").unlink()
+    (tmp_path / "train" / "cat" / "empty.png").touch()
+    assert "is empty; remove it or get it again, or leave out what is damaged: --skip-damaged" in (
+        failure(tmp_path)
+    )
+    assert len(load(tmp_path, skip=find_damaged(tmp_path)).train) == 12
+
+
+def test_a_picture_that_git_lfs_has_not_fetched_is_named(tmp_path):
+    made.class_folders(tmp_path)
+    path = tmp_path / "train" / "cat" / "0.png"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n")
+    with pytest.raises(DataError, match=r"0\.png: is a pointer of Git LFS.*git lfs pull"):
+        decode(path)
+
+
+def test_arrays_beside_folders_of_pictures_are_told(tmp_path):
+    made.arrays(made.class_folders(tmp_path))
+    assert load(tmp_path).notes == ("mnist.npz not read, but the folders of pictures",)
 
 
 # Tiny ImageNet

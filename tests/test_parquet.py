@@ -104,7 +104,7 @@ def test_two_sets_are_never_poured_together(tmp_path, first, second, words):
 def test_one_of_several_sets_is_read_by_its_folder(tmp_path):
     made.parquet(tmp_path / "birds")
     made.parquet(tmp_path, "cars/{part}.parquet", {"train": 4, "test": 2})
-    assert f"name one: {tmp_path / 'cars'}" in failure(tmp_path)
+    assert f"name one: {tmp_path / 'birds/data'} or {tmp_path / 'cars'}" in failure(tmp_path)
     assert len(load(tmp_path / "cars").train) == 4
 
 

@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 Image = pytest.importorskip("PIL.Image")
 
 from rsam_ref import RSAM, SGD, models, objective  # noqa: E402
-from rsam_ref.data import DataError, digits, load_dataset  # noqa: E402
+from rsam_ref.data import DataError, Inputs, digits, load_dataset  # noqa: E402
 from rsam_ref.models.outline import outline  # noqa: E402
 from rsam_ref.training.evaluation import Evaluation, evaluate_on, samples_for  # noqa: E402
 from rsam_ref.training.memory import memory_of_a_step  # noqa: E402
@@ -111,6 +111,19 @@ def test_arrays_of_another_form_are_refused_in_one_line(run, tmp_path, array, sa
     np.save(tmp_path / "x.npy", array)
     with pytest.raises(DataError, match=says):
         load_predictor(run).inputs.samples(tmp_path / "x.npy")
+
+
+def test_fractions_are_taken_as_the_training_data_have_them(tmp_path):
+    inputs = Inputs(("a", "b"), (1, 4, 4), (100.0,), (50.0,))
+    stored = np.arange(48, dtype=np.uint8).reshape(3, 4, 4)
+    np.save(tmp_path / "whole.npy", stored)
+    np.save(tmp_path / "fractions.npy", stored / 255)
+    index = np.arange(3)
+    want = inputs.samples(tmp_path / "whole.npy").take(index)
+    np.testing.assert_array_equal(inputs.samples(str(tmp_path / "fractions.npy")).take(index), want)
+    np.save(tmp_path / "more.npy", stored / 7)
+    with pytest.raises(DataError, match="give pixels from 0 to 255, or fractions from 0 to 1"):
+        inputs.samples(tmp_path / "more.npy")
 
 
 def test_a_pickled_array_is_refused(run, tmp_path):
@@ -234,6 +247,17 @@ def test_folders_named_like_the_classes_are_labelled(pictures):
     assert evaluate_on(predictor, by_folders.samples).confusion == (
         evaluate_on(predictor, data.test).confusion
     )
+
+
+def test_folders_that_are_no_classes_are_named(pictures, tmp_path):
+    for name in ("blue", "box", "stick"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (9, 9)).save(tmp_path / name / "a.png")
+    with pytest.raises(
+        DataError,
+        match="no class of the model: box, stick; its classes are blue, green, red",
+    ):
+        samples_for(load_predictor(pictures[1]), str(tmp_path))
 
 
 def test_data_of_other_classes_are_refused(pictures):
