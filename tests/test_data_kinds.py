@@ -405,7 +405,7 @@ def test_a_file_in_the_place_of_its_folder_is_told(tmp_path):
 def test_a_pointer_of_git_lfs_is_no_damaged_file(tmp_path, name):
     from tests.test_datasets import write_cifar10
 
-    writers = {"train": made.mnist, "test_": write_cifar10, "mnist": made.arrays}
+    writers: dict[str, Any] = {"train": made.mnist, "test_": write_cifar10, "mnist": made.arrays}
     writers[name[:5]](tmp_path)
     (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
     assert f"{name}: is a pointer of Git LFS, not the file itself; get it" in failure(tmp_path)
