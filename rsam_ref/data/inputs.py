@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -78,11 +78,12 @@ class Inputs:
             return PictureSamples(files, names, np.zeros(1, np.int64), "none", size, self.bits)
         return self._in_memory(self._as_stored(path))
 
-    def labelled(self, folder: Path) -> Samples | None:
+    def labelled(self, folder: str | Path) -> Samples | None:
         """The pictures of a folder whose sub-folders are named like classes; None for others.
 
         Raises DataError for sub-folders with pictures, some named otherwise, that are no data set.
         """
+        folder = Path(folder)
         below = sorted(p for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
         others = [path.name for path in below if path.name not in self.classes]
         if others and not holds_a_set(folder) and all(map(_holds_picture, below)):
@@ -171,12 +172,12 @@ def _array(path: Path) -> np.ndarray:
     return array
 
 
-def files_in(paths: list[Path]) -> Iterator[Path]:
+def files_in(paths: Iterable[str | Path]) -> Iterator[Path]:
     """The files themselves, and for a folder the pictures and arrays anywhere below it, by name.
 
     Raises DataError for a folder that holds none.
     """
-    for path in paths:
+    for path in map(Path, paths):
         if not path.is_dir():
             yield path
             continue
