@@ -130,7 +130,7 @@ def test_the_tutorials_come_out_of_the_wheel_and_run(wheel, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    assert "10 tutorials" in python("-m", "rsam_ref", "tutorials", "mine")
+    assert "11 tutorials" in python("-m", "rsam_ref", "tutorials", "mine")
     copied = {p.relative_to(tmp_path / "mine") for p in (tmp_path / "mine").rglob("*.*")}
     tutorials = ROOT / "tutorials"
     originals = (p for p in tutorials.rglob("*.*") if p.parent.name != "__pycache__")
