@@ -304,7 +304,9 @@ def test_the_fixture_holds_a_project_to_it(pytester: pytest.Pytester):
     )
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=2, failed=2)
-    result.stdout.fnmatch_lines(["*it diverges from sam:*", "*ascent.descends*"])
+    result.stdout.fnmatch_lines(
+        ["*diverges from sam: ascent.descends*", "*to mend it: add rho g0*"]
+    )
     result.stdout.fnmatch_lines(["*unknown code 'ascent.descend'; did you mean ascent.descends*"])
 
 
