@@ -340,3 +340,17 @@ def test_a_seed_is_as_large_as_its_draw_takes_it():
     made(2**70, "reference")
     with pytest.raises(ValueError, match=r"seed is below 2\*\*64"):
         made(2**64, "torch")
+
+
+MISSPELT = ["rh0", "roh", "ro", "lm", "lma", "simga", "sixma", "rhoo", "sigm"]
+
+
+@pytest.mark.parametrize("name", MISSPELT)
+def test_a_setting_misspelt_by_a_letter_is_refused(name):
+    with pytest.raises(ValueError, match=f"a group has '{name}', which is no setting"):
+        RSAM([{"params": nn.Linear(2, 2).parameters(), name: 0.3}], torch.optim.SGD, lr=0.1)
+
+
+@pytest.mark.parametrize("name", ["beta", "row", "layer", "depth"])
+def test_a_name_of_ones_own_is_taken(name):
+    RSAM([{"params": nn.Linear(2, 2).parameters(), name: 0.3}], torch.optim.SGD, lr=0.1)

@@ -89,10 +89,12 @@ def table(schedule: Schedule, steps: int) -> Callable[[Any], Any]:
     >>> [float(table(linear(1.0, 4), 5)(step)) for step in (0, 1, 9)]
     [1.0, 0.75, 0.0]
 
-    Raises ValueError where steps is no whole number >= 1.
+    Raises TypeError for what is no schedule, ValueError where steps is no whole number >= 1.
     """
     if not hasattr(steps, "__index__") or steps < 1:
         raise ValueError(f"table(schedule, steps) takes a whole number of steps >= 1, not {steps}")
+    if not callable(schedule):
+        raise TypeError(f"table(schedule, steps) takes a function of the step, not {schedule!r}")
     values = np.array([schedule(step) for step in range(steps)])
     return lambda step: jnp.asarray(values)[jnp.minimum(step, steps - 1)]
 

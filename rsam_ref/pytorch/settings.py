@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from rsam_ref.algorithms.schedules import Schedule
@@ -112,6 +111,20 @@ def _plain(name: str, value: Any) -> Any:
 
 
 def _almost(name: str) -> bool:
-    """Whether a name is one of the settings', but for a letter or two."""
-    near = get_close_matches(name.lower(), NAMES, cutoff=0.85)
-    return any(other[0] == name[0].lower() for other in near)
+    """Whether a name is one of the settings', but for one letter: added, missing, wrong, swapped.
+
+    Not the first one: ``beta`` is a name of one's own.
+    """
+    near = (other for other in NAMES if other[0] == name[:1].lower())
+    return name not in NAMES and any(_one_slip(name.lower(), other) for other in near)
+
+
+def _one_slip(a: str, b: str) -> bool:
+    """Whether two words differ by one letter, or by two neighbours that are swapped."""
+    if len(a) > len(b):
+        a, b = b, a
+    start = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), len(a))
+    if len(a) < len(b):
+        return a[start:] == b[start + 1 :]
+    swapped = a[start : start + 2] == b[start : start + 2][::-1]
+    return a[start + 1 :] == b[start + 1 :] or (swapped and a[start + 2 :] == b[start + 2 :])
