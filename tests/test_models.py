@@ -371,7 +371,10 @@ def by_name(name, shape=(3, 32, 32), **options):
         (lambda: models.vit_tiny(pool="max"), "pool is 'token' or 'mean', not 'max'"),
         (lambda: models.vision_transformer(10, 3), "3 heads .*width 10"),
         (lambda: models.vision_transformer(10, 0), "0 heads .*width 10"),
-        (by_name("resnet"), "no model 'resnet'; choose one of mlp, cnn, resnet20"),
+        (
+            by_name("resnet"),
+            r"no model 'resnet' .did you mean resnet56.*; choose one of mlp, cnn, resnet20",
+        ),
         (by_name("cnn", (1, 8, 12)), "square, not 8 x 12"),
         (by_name("vit_tiny", (1, 8, 12)), "square, not 8 x 12"),
         (by_name("resnet20", (8, 8)), r"\(channels, height, width\), not \(8, 8\)"),

@@ -40,6 +40,7 @@ EXAMPLES = {
     "recipe.toml",
     *("train/", "val/", "valid/", "validation/", "test/", "testing/", "data/"),  # in a data set
     "docs/index.html",  # in the site
+    "docs/findings/*.rst",  # made for it
     "contextlib.py",  # Python's
     "ipython_kernel_config.py",
 }

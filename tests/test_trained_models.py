@@ -432,7 +432,7 @@ def test_the_memory_of_a_step_is_about_what_it_is_told_to_be():
     optimizer.step(objective(model, x, y), model.weights.flat)
     measured = tracemalloc.get_traced_memory()[1] - before
     tracemalloc.stop()
-    assert 0.7 < told / measured < 1.4
+    assert 0.7 < told / measured < 1.7
 
 
 def test_the_command_models_tells_all_and_one():

@@ -22,8 +22,7 @@ from rsam_ref import RSAM, SGD, Tensor, models, objective, rsam_gradient, sam_gr
 from rsam_ref.algorithms import schedules
 from rsam_ref.algorithms.noise import filter_noise, filter_scale
 from rsam_ref.data import digits_split
-from rsam_ref.teaching.step import angle, two_weights
-from rsam_ref.teaching.surfaces import valley
+from rsam_ref.teaching import step, surfaces
 from rsam_ref.training import train
 
 # %% [markdown]
@@ -79,7 +78,7 @@ def rsam(loss_and_grad, w, D, lr, rho, lam):
 
 
 def hills(w):
-    loss = valley(leaf := Tensor(w, requires_grad=True))
+    loss = surfaces.valley(leaf := Tensor(w, requires_grad=True))
     loss.backward()
     return loss.item(), leaf.grad
 
@@ -91,8 +90,8 @@ trace = rsam_gradient(hills, w, D, rho=rho, lam=lam)
 theirs = trace.noise, trace.ascent_gradient, trace.perturbation, trace.gradient
 assert all(map(np.array_equal, (D, g0, eps, g), theirs))
 assert (trace.loss, trace.adversarial_loss) == (hills(w + D)[0], hills(w + eps)[0])
-others = [two_weights(seed=k, lam=lam).trace for k in range(200)]
-sams = two_weights(algorithm="sam").trace
+others = [step.two_weights(seed=k, lam=lam).trace for k in range(200)]
+sams = step.two_weights(algorithm="sam").trace
 assert 0.4 < np.mean([t.adversarial_loss > sams.adversarial_loss for t in others]) < 0.6
 
 # %% tags=["hide-input"]
@@ -106,14 +105,10 @@ arrows = [
     (2, w, down, GREEN, "6  the same", 0.6, "right"),
 ]
 made, axes = figure(15, 4.2, 4)
-titles = (
-    "look at a random neighbour",
-    "turn that way",
-    "step, from w",
-    "200 draws; the star is SAM's",
-)
+looks = "look at a random neighbour", "turn that way", "step, from w"
+titles = *looks, "200 draws; the star is SAM's"
 for k, (at, title) in enumerate(zip(axes, titles)):
-    contours(at, lambda v: valley(Tensor(v.T)).data.T, (-1.0, 1.4), (-0.1, 2.3), levels)
+    contours(at, lambda v: surfaces.valley(Tensor(v.T)).data.T, (-1.0, 1.4), (-0.1, 2.3), levels)
     at.plot(w[0] + rho * np.cos(turn), w[1] + rho * np.sin(turn), color=ORANGE, ls=":")
     at.set(title=title, ylabel="")
     note(at, w, "w", side="right")
@@ -150,7 +145,7 @@ for replaced in (0.4, 0.0):
         train(model, SGD(lr=0.1), x, y, epochs=min(epoch, 1), seed=epoch)
         for size in (0.0005, 0.0025, 0.01):
             D = filter_noise(v, shapes, sigma=size, stream=Stream("noise", epoch))
-            found = [angle(2 * g0 + D, g0) for g0 in (f(v + D)[1] for f in batches)]
+            found = [step.angle(2 * g0 + D, g0) for g0 in (f(v + D)[1] for f in batches)]
             turned.setdefault((replaced, size), []).append(np.mean(found))
 ends = [np.median(turned[replaced, 0.0025][-10:]) for replaced in (0.0, 0.4)]
 assert np.allclose((turned[0.0, 0.0025][0], *ends), (3, 23, 4.5), atol=(1, 6, 1.5))
@@ -244,7 +239,8 @@ def sigma_for(degrees, g0, s, lam): ...
 def exercise_2(sigma):
     for degrees, lam in (20, 2.0), (45, 2.0), (60, 0.5):
         D = sigma_for(degrees, g0, s, lam) * s * Stream("noise", 7).normal(v.size, "float64")
-        assert abs(angle(lam * g0 + D, g0) - degrees) < 3, f"{angle(lam * g0 + D, g0)}, {degrees=}"
+        turned = step.angle(lam * g0 + D, g0)
+        assert abs(turned - degrees) < 3, f"{turned}, {degrees=}"
 
 
 s, g0 = filter_scale(v, shapes), f(v)[1]

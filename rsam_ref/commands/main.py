@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed (one line says why), 2 wrong usage, 130 stopped by 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -33,12 +34,20 @@ from rsam_ref.commands.vectors import vectors
 class Stoppable(TyperGroup):
     """Commands that Ctrl-C ends in one line, where they do not say themselves what is kept."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """As every group does, with one line for Ctrl-C while arguments are read."""
+        return _or_one_line(super().make_context, *args, **options)
+
     def invoke(self, ctx: Any) -> Any:
         """As every group does, with one line for Ctrl-C."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise interrupted("stopped by Ctrl-C") from None
+        return _or_one_line(super().invoke, ctx)
+
+
+def _or_one_line(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    try:
+        return work(*args, **options)
+    except KeyboardInterrupt:
+        raise interrupted("stopped by Ctrl-C") from None
 
 
 app = typer.Typer(

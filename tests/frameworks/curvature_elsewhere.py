@@ -50,7 +50,9 @@ def compared(name: str) -> dict[str, float]:
     ):
         blocks = unit.split(64, dim=1)
         trace = sum((block * (operator @ block)).sum() for block in blocks)
-        found[f"trace of {kind}"] = _apart(torch.tensor(value).double(), torch.as_tensor(trace))
+        found[f"trace of {kind}"] = _apart(
+            torch.tensor(value, dtype=w.dtype), torch.as_tensor(trace)
+        )
     return found
 
 
