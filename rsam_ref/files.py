@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -34,6 +37,15 @@ def write_whole(path: Path, contents: bytes) -> None:
     """Let ``contents`` be the file at ``path``, or leave what was there: never a part of it."""
     with whole(path) as partial:
         partial.write_bytes(contents)
+
+
+def write_table(path: Path, columns: Iterable[Any], rows: Iterable[Iterable[Any]]) -> None:
+    """Let a CSV table of these columns be the file at ``path``; None is an empty cell."""
+    text = io.StringIO(newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(rows)
+    write_whole(path, text.getvalue().encode())
 
 
 def _flush(path: Path, how: int) -> None:

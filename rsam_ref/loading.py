@@ -29,7 +29,7 @@ def file_of(target: str) -> Path | None:
 
 
 def absolute(target: str) -> str:
-    """The same target from any folder."""
+    """The same target from any folder; a name of ours as it is."""
     path = file_of(target)
     return target if path is None else f"{path.resolve()}:{target.rpartition(':')[2]}"
 

@@ -27,6 +27,7 @@ from rsam_ref.sharpness import (
 from rsam_ref.sharpness.landscape import Landscape
 from rsam_ref.sharpness.survey import Subject, SurveySettings, survey
 from tests.helpers.curved import MAKE, curved, exact_hessian
+from tests.helpers.held import Held
 
 NETWORKS = list(MAKE)
 
@@ -249,19 +250,6 @@ def test_a_trace_s_spread_is_that_of_the_parts_traces():
         exact = Estimate.of(diagonal[part].sum() for diagonal in diagonals)
         found = rows[name]["sample_low"], rows[name]["sample_high"]
         assert found == pytest.approx(exact.interval, rel=1e-4)
-
-
-class Held:
-    """Samples in memory."""
-
-    def __init__(self, x, y):
-        self.x, self.labels = x, y
-
-    def __len__(self):
-        return len(self.x)
-
-    def take(self, index):
-        return self.x[index]
 
 
 # The trace

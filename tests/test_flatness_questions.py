@@ -34,6 +34,7 @@ from rsam_ref.sharpness import (
 )
 from rsam_ref.sharpness.survey import Subject, SurveySettings, survey
 from tests.helpers.curved import curved
+from tests.helpers.held import Held
 from tests.helpers.problems import net
 
 PAGE = Path(__file__).parent.parent / "docs" / "flatness.md"
@@ -80,19 +81,6 @@ def test_every_question_has_its_entry_and_its_tests():
 
 def stream(seed=0):
     return Stream("test", seed)
-
-
-class Held:
-    """Samples in memory."""
-
-    def __init__(self, x, y):
-        self.x, self.labels = x, y
-
-    def __len__(self):
-        return len(self.x)
-
-    def take(self, index):
-        return self.x[index]
 
 
 def subject(model, batch_size=12, **settings):

@@ -75,7 +75,7 @@ def compare(
     Each method's one setting (rho, sigma or the learning rate) is tuned over equally many values on
     validation samples. Ctrl-C keeps the finished runs; the same command goes on from them.
     """
-    from rsam_ref.loading import absolute, is_target, name_in
+    from rsam_ref.loading import absolute, name_in
     from rsam_ref.training.comparison import (
         ALL_METHODS,
         METHODS,
@@ -104,7 +104,7 @@ def compare(
             backend=backend,
             problem=problem_on(
                 data if data == "digits" else str(Path(data).resolve()),
-                model=absolute(model) if is_target(model) else model,
+                model=absolute(model),
                 model_options=dict(map(name_and_value, model_option or [])),
                 image_size=image_size,
                 limit=limit,

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from rsam_ref.commands.terminal import console, errors, progress_bar, say, usage_errors
+from rsam_ref.commands.terminal import (
+    Run,
+    console,
+    errors,
+    progress_bar,
+    say,
+    usage_errors,
+)
 
 Option = typer.Option
 CLASSES_SHOWN = 20
@@ -16,9 +23,7 @@ CONFUSIONS_SHOWN = 5
 
 
 def evaluate(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run of rsam-ref train, or its checkpoint.")
-    ],
+    run: Run,
     data: Annotated[
         str | None,
         Option(help="A folder: a data set, or folders of pictures named like the classes."),

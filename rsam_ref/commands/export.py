@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rsam_ref.commands.terminal import say, usage_errors
+from rsam_ref.commands.terminal import Run, say, usage_errors
 
 Option = typer.Option
 
@@ -15,9 +15,7 @@ SUFFIXES = {"safetensors": ".safetensors", "torch": ".pt", "npz": ".npz"}
 
 
 def export(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run of rsam-ref train, or its checkpoint.")
-    ],
+    run: Run,
     format: Annotated[
         str | None,
         Option(help="safetensors, torch or npz.  [default: by the name of --out, or safetensors]"),

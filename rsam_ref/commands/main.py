@@ -76,8 +76,9 @@ def _options(
     pass
 
 
-COMMANDS = (compare, explain, doctor, train, predict, evaluate, summary, export, models)
-for command in (*COMMANDS, check, profile, sharpness, vectors, tutorials):
+FIRST = (compare, explain, doctor, train, predict, evaluate, summary, export, models)
+THEN = (check, profile, sharpness, vectors, tutorials)
+for command in FIRST + THEN:
     app.command()(command)
 app.add_typer(data, name="data")
 

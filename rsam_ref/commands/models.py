@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from rsam_ref.commands.terminal import console, errors, name_and_value, say, usage_errors
+from rsam_ref.commands.terminal import (
+    Channels,
+    Classes,
+    ImageSize,
+    ModelOptions,
+    console,
+    errors,
+    name_and_value,
+    say,
+    usage_errors,
+)
 
 Option = typer.Option
 BATCHES = (1, 32, 128)
@@ -20,13 +30,10 @@ def models(
         str | None,
         typer.Argument(metavar="[NAME]", help="mlp, cnn, resnet20, ..., or FILE.py:NAME."),
     ] = None,
-    image_size: Annotated[int | None, Option(help="Pixels.  [default: the model's usual]")] = None,
-    channels: Annotated[int | None, Option(help="[default: the model's usual]")] = None,
-    classes: Annotated[int, Option(help="How many the model tells apart.")] = 10,
-    model_option: Annotated[
-        list[str] | None,
-        Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable."),
-    ] = None,
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    classes: Classes = 10,
+    model_option: ModelOptions = None,
     memory: Annotated[bool, Option(help="Measure the memory of a step, which runs some.")] = True,
 ) -> None:
     """Tell what models there are; of one its layers, shapes, weights, options and memory.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,16 +9,22 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from rsam_ref.commands.terminal import console, errors, fail, progress_bar, say, usage_errors
+from rsam_ref.commands.terminal import (
+    Run,
+    console,
+    errors,
+    fail,
+    progress_bar,
+    say,
+    usage_errors,
+)
 
 Option = typer.Option
 SHOWN = 40
 
 
 def predict(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A run of rsam-ref train, or its checkpoint.")
-    ],
+    run: Run,
     files: Annotated[
         list[Path],
         typer.Argument(metavar="FILES...", help="Pictures, .npy or .npz files, folders of them."),
@@ -91,7 +95,7 @@ def _show(rows: list[tuple[str, list[float]]], classes: tuple[str, ...], top: in
 
 
 def _save(path: Path, rows: list[tuple[str, list[float]]], classes: tuple[str, ...]) -> None:
-    from rsam_ref.files import write_whole
+    from rsam_ref.files import write_table, write_whole
 
     if path.suffix.lower() == ".json":
         told: list[dict[str, Any]] = [
@@ -104,9 +108,8 @@ def _save(path: Path, rows: list[tuple[str, list[float]]], classes: tuple[str, .
         ]
         write_whole(path, (json.dumps(told, indent=2) + "\n").encode())
         return
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["file", "class", *classes])
-    for name, probabilities in rows:
-        table.writerow([name, classes[_ranked(probabilities)[0]], *probabilities])
-    write_whole(path, text.getvalue().encode())
+    write_table(
+        path,
+        ["file", "class", *classes],
+        ([name, classes[_ranked(p)[0]], *p] for name, p in rows),
+    )

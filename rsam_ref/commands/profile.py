@@ -12,7 +12,11 @@ from rich.table import Column, Table
 
 from rsam_ref.commands.terminal import (
     Backend,
+    Channels,
+    Classes,
+    ImageSize,
     Kernels,
+    ModelOptions,
     Threads,
     choose,
     console,
@@ -31,13 +35,10 @@ def profile(
     batch: Annotated[int, Option(help="Samples a step.")] = 32,
     optimizer: Annotated[str, Option(help="sgd, sam or rsam.")] = "sgd",
     steps: Annotated[int, Option(help="Measured steps; as many again are not measured.")] = 20,
-    image_size: Annotated[int | None, Option(help="Pixels.  [default: the model's usual]")] = None,
-    channels: Annotated[int | None, Option(help="[default: the model's usual]")] = None,
-    classes: Annotated[int, Option(help="How many the model tells apart.")] = 10,
-    model_option: Annotated[
-        list[str] | None,
-        Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable."),
-    ] = None,
+    image_size: ImageSize = None,
+    channels: Channels = None,
+    classes: Classes = 10,
+    model_option: ModelOptions = None,
     save: Annotated[
         Path | None, Option(help="Draw the table to this file (.png, .svg, .pdf).")
     ] = None,

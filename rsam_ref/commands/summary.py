@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,20 +82,22 @@ def _show(groups: list[Any]) -> None:
 
 def _save(path: Path, groups: list[Any]) -> None:
     from rsam_ref.figures import save
-    from rsam_ref.files import write_whole
+    from rsam_ref.files import write_table
     from rsam_ref.training.figures import summary_figure
 
     if path.suffix.lower() in PICTURES:
         save(summary_figure(groups), path)
         return
     names = list(dict.fromkeys(name for group in groups for name in group.differs))
-    text = io.StringIO(newline="")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["run", *names, "seed", "test_accuracy", "test_loss", "seconds"])
-    for group in groups:
-        for run in group.done:
-            last = run.tests[-1]
-            settings = [group.differs.get(name, "") for name in names]
-            result = [last["test_accuracy"], last["test_loss"], last["seconds"]]
-            table.writerow([run.folder, *settings, run.recipe.seed, *result])
-    write_whole(path, text.getvalue().encode())
+    results = ["test_accuracy", "test_loss", "seconds"]
+    rows = (
+        [
+            run.folder,
+            *(group.differs.get(name) for name in names),
+            run.recipe.seed,
+            *(run.tests[-1][name] for name in results),
+        ]
+        for group in groups
+        for run in group.done
+    )
+    write_table(path, ["run", *names, "seed", *results], rows)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,16 @@ Kernels = Annotated[
 ]
 Threads = Annotated[
     int | None, typer.Option(help="Threads of the fast kernels.  [default: one a core]")
+]
+
+Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run of rsam-ref train, or its checkpoint.")
+]
+ImageSize = Annotated[int | None, typer.Option(help="Pixels.  [default: the model's usual]")]
+Channels = Annotated[int | None, typer.Option(help="[default: the model's usual]")]
+Classes = Annotated[int, typer.Option(help="How many the model tells apart.")]
+ModelOptions = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Such as patch=4; repeatable.")
 ]
 
 

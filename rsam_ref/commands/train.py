@@ -193,7 +193,7 @@ def _start(
 ) -> Any:
     """A new run, with what it is printed. Raises ValueError for settings that make no sense."""
     from rsam_ref.algorithms.relatives import RELATIVES
-    from rsam_ref.loading import absolute, is_target
+    from rsam_ref.loading import absolute
     from rsam_ref.training import recipe
     from rsam_ref.training.run import Run
     from rsam_ref.training.trained import settings_of_the_model
@@ -219,8 +219,7 @@ def _start(
     if chosen.data != "digits":
         settings["data"] = str(Path(chosen.data).resolve())
     for name in ("model", "loss"):
-        if is_target(target := getattr(chosen, name)):
-            settings[name] = absolute(target)
+        settings[name] = absolute(getattr(chosen, name))
     if chosen.init is not None:
         settings["init"] = str(Path(chosen.init).resolve())
     chosen = recipe.check(settings, str(file or "train"))

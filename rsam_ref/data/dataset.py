@@ -11,7 +11,7 @@ import numpy as np
 
 from rsam_backends import Stream
 from rsam_ref.data.augment import AUGMENTATIONS
-from rsam_ref.data.digits import digits
+from rsam_ref.data.digits import digits, with_noise
 from rsam_ref.data.errors import DamagedImage, DataError
 from rsam_ref.data.look import look, size_of
 from rsam_ref.data.pictures import PictureSamples
@@ -107,7 +107,8 @@ def load_dataset(
     if limit is not None:
         kept = Stream("limit", seed).permutation(len(labels))[:limit]
         items, labels = items[kept], labels[kept]
-    source = replace(source, train=(items, _noisy(labels, label_noise, len(source.classes), seed)))
+    labels = with_noise(labels, label_noise, len(source.classes), Stream("label noise", seed))
+    source = replace(source, train=(items, labels))
     train: Samples
     test: Samples
     if (pictures := source.pictures) is not None:
@@ -150,14 +151,6 @@ def _digits(seed: int) -> Source:
     x = images[:, None]  # (N, 8, 8) -> (N, 1, 8, 8)
     names = tuple(map(str, range(10)))
     return Source("digits", names, (x[train], labels[train]), (x[test], labels[test]))
-
-
-def _noisy(labels: np.ndarray, share: float, classes: int, seed: int) -> np.ndarray:
-    stream = Stream("label noise", seed)
-    wrong = stream.permutation(len(labels))[: round(share * len(labels))]
-    labels = labels.copy()
-    labels[wrong] = stream.integers(0, classes, len(wrong))
-    return labels
 
 
 def _classes_without(source: Source) -> list[str]:

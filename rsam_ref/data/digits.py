@@ -34,6 +34,14 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     return images, labels.astype(np.int64)
 
 
+def with_noise(labels: np.ndarray, share: float, classes: int, stream: Stream) -> np.ndarray:
+    """Labels (N,) of which a share is replaced by a class drawn at random, maybe the right one."""
+    noisy = labels.copy()
+    wrong = stream.permutation(len(labels))[: round(share * len(labels))]
+    noisy[wrong] = stream.integers(0, classes, len(wrong))
+    return noisy
+
+
 def digits_split(seed: int, label_noise: float = 0.0, dtype: str = "float32") -> Split:
     """Half of the digits to train on (898), a quarter to choose settings (449), a quarter to test.
 
@@ -49,7 +57,5 @@ def digits_split(seed: int, label_noise: float = 0.0, dtype: str = "float32") ->
     order = stream.permutation(len(x))
     train, val, test = np.split(order, [len(x) // 2, len(x) * 3 // 4])
     x = (x - x[train].mean()) / x[train].std()
-    y_train = labels[train]
-    wrong = stream.permutation(len(train))[: round(label_noise * len(train))]
-    y_train[wrong] = stream.integers(0, 10, len(wrong))
+    y_train = with_noise(labels[train], label_noise, 10, stream)
     return Split(x[train], y_train, x[val], labels[val], x[test], labels[test])

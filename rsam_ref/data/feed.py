@@ -29,7 +29,7 @@ def in_order(samples: Samples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
     The next one is prepared while this one is used.
     """
-    everything = np.arange(len(samples))
+    everything = samples.everything
     parts = [everything[i : i + TEST_BATCH] for i in range(0, len(samples), TEST_BATCH)]
     with ThreadPoolExecutor(1, "test batches") as worker:
         coming = [worker.submit(samples.take, index) for index in parts[:1]]

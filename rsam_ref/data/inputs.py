@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rsam_ref.data.arrays import SUFFIXES as ARRAYS
 from rsam_ref.data.arrays import from_fractions
 from rsam_ref.data.augment import pillow
 from rsam_ref.data.dataset import Dataset
@@ -17,8 +18,6 @@ from rsam_ref.data.folder import Files
 from rsam_ref.data.pictures import PictureSamples, decode, is_picture
 from rsam_ref.data.recognise import holds_a_set
 from rsam_ref.data.samples import ArraySamples, Samples, listed
-
-ARRAYS = (".npy", ".npz")
 
 
 @dataclass(frozen=True)
@@ -159,8 +158,9 @@ def _holds_picture(folder: Path) -> bool:
 
 def _array(path: Path) -> np.ndarray:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+        with open(path, "rb") as file:  # np.load leaves its own open where a file is damaged
+            loaded = np.load(file, allow_pickle=False)
+            array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
     except FileNotFoundError:
         raise DataError(path, "no such file") from None
     except OSError as error:

@@ -5,12 +5,19 @@ Imports the errors alone. Imported by the readers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rsam_ref.data.errors import DataError, read_lines
 
 MOST_UNASKED = 1000
 """So many classes may be more than there are samples: those of a few pictures of ImageNet."""
+
+
+def first_of(names: Sequence[str], most: int) -> str:
+    """The first of some names, and how many there are where they are more."""
+    more = f", ... ({len(names)})" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def class_names(path: Path) -> dict[str, str]:

@@ -31,6 +31,11 @@ class Samples(ABC):
         return len(self.labels)
 
     @property
+    def everything(self) -> np.ndarray:
+        """The numbers of all samples, in their order."""
+        return np.arange(len(self))
+
+    @property
     @abstractmethod
     def normalisation(self) -> tuple[list[float], list[float]]:
         """Each channel's mean and deviation, by which inputs are normalised, in units of pixels."""

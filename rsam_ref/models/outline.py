@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
-from rsam_backends import Stream, to_device
-from rsam_ref.autograd.tensor import Tensor, no_grad
+from rsam_backends import Stream
+from rsam_ref.nn.faults import watched
 from rsam_ref.nn.module import Module
+from rsam_ref.nn.outputs import outputs_of
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ def outline(model: Module, shape: tuple[int, ...]) -> list[Line]:
     own = dict.fromkeys(modules, 0)
     for name, parameter in model.parameters().items():
         own[name.rpartition(".")[0]] += parameter._data.size
-    shapes = _shapes(model, modules, shape)
+    shapes = _shapes(model, shape)
     return [
-        Line(name, type(module).__name__, _depth(name, modules), own[name], shapes.get(id(module)))
+        Line(name, type(module).__name__, _depth(name, modules), own[name], shapes.get(name))
         for name, module in modules.items()
     ]
 
@@ -43,31 +43,9 @@ def _depth(name: str, modules: dict[str, Module]) -> int:
     return sum(name.startswith(f"{other}.") for other in modules if other) + bool(name)
 
 
-def _shapes(
-    model: Module, modules: dict[str, Module], shape: tuple[int, ...]
-) -> dict[int, tuple[int, ...]]:
-    """The shape of what each module gives for one sample, by the module's id."""
-    shapes: dict[int, tuple[int, ...]] = {}
-    for module in modules.values():
-        _watch(module, shapes)
-    try:
-        with model.in_mode(training=False), no_grad():
-            dtype = model.weights.flat.dtype
-            x = to_device(Stream("outline", 0).normal((1, *shape), "float32"), dtype)
-            model(Tensor.over(x))
-    finally:
-        for module in modules.values():
-            del module.forward
+def _shapes(model: Module, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shape of what each module gives for one sample, by the module's name."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    with watched(model, lambda name, module, out: shapes.update({name: out.shape[1:]})):
+        outputs_of(model, Stream("outline", 0).normal((1, *shape), "float32"))
     return shapes
-
-
-def _watch(module: Module, shapes: dict[int, tuple[int, ...]]) -> None:
-    """Let a module tell the shape of what it gives, until its own ``forward`` is deleted."""
-    forward = module.forward
-
-    def watched(*inputs: Any) -> Tensor:
-        out = forward(*inputs)
-        shapes[id(module)] = out.shape[1:]
-        return out
-
-    module.forward = watched  # type: ignore[method-assign]

@@ -11,10 +11,11 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from rsam_backends import Stream, to_device
-from rsam_ref.autograd.tensor import Tensor, no_grad
+from rsam_backends import Stream
+from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.loading import line_of, load
 from rsam_ref.nn.module import Module
+from rsam_ref.nn.outputs import outputs_of
 
 
 def own_model(
@@ -104,10 +105,9 @@ def _made(
 
 def _check_scores(target: str, model: Module, shape: tuple[int, int, int], classes: int) -> None:
     """Raise ValueError unless two images give two rows of scores."""
-    x = to_device(Stream("own model", 0).normal((2, *shape), "float32"), model.weights.flat.dtype)
+    x = Stream("own model", 0).normal((2, *shape), "float32")
     try:
-        with model.in_mode(training=False), no_grad():
-            out = model(Tensor.over(x))
+        out = outputs_of(model, x)
     except Exception as error:  # of code that is not ours
         told = f"{type(error).__name__}: {error}{line_of(error, target)}"
         raise ValueError(f"{target} does not take images of shape {x.shape}: {told}") from error

@@ -33,13 +33,13 @@ def first_not_finite(model: Module, x: Any) -> str | None:
         if not xp.isfinite(out._data).all():
             faulty.append(f"{name or 'model'} ({type(module).__name__})")
 
-    with _watched(model, look), no_grad(), frozen_statistics():
+    with watched(model, look), no_grad(), frozen_statistics():
         model(x)
     return f"the output of {faulty[0]} is not finite" if faulty else None
 
 
 @contextmanager
-def _watched(model: Module, look: Callable[[str, Module, Tensor], None]) -> Iterator[None]:
+def watched(model: Module, look: Callable[[str, Module, Tensor], None]) -> Iterator[None]:
     """In this block ``look(name, module, output)`` is called after each module's forward.
 
     For that each module has a ``forward`` of its own, which hides that of its class, or one that it

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rsam_ref.sharpness.survey import MEASURES, USES, SurveySettings
+from rsam_ref.sharpness.survey import MEASURES, USES, SurveySettings, outer
 
 FACTORS = (1, 0.7, 0.5, 0.35, 0.25, 0.18, 0.13, 0.09, 0.06)
 FLOORS = {
@@ -111,8 +111,7 @@ def calls(measure: str, settings: SurveySettings, facts: Facts) -> Calls:
 
 def grouped(names: Sequence[str], depth: int) -> list[str]:
     """Layers told by the first ``depth`` parts of their dotted names, each once; 0: by all."""
-    told = [".".join(name.split(".")[: depth or None]) for name in names]
-    return list(dict.fromkeys(told))
+    return list(dict.fromkeys(outer(name, depth) for name in names))
 
 
 def scaled(
@@ -198,9 +197,8 @@ def planned(
         provider = providers[name]
         of = done[provider].settings if provider in done else own
         own = replace(own, **{n: getattr(of, n) for n in _decisive(provider, name)})
-        asked = calls(name, own, facts)
-        taken = 6 * own.probes if provider == "trace" else asked.products
-        asked = replace(asked, products=asked.products - taken)
+        asked, taken = calls(name, own, facts), calls(provider, own, facts)
+        asked = replace(asked, products=max(0.0, asked.products - taken.products))
         return Planned(name, own, asked.seconds(each[name]))
 
     full = {name: candidate(name, 1) for name in measures}

@@ -191,7 +191,7 @@ class Subject:
         found: dict[str, slice] = {}
         for name, shape in zip(landscape.names, landscape.shapes):
             layer, stop = name.rpartition(".")[0] or name, start + math.prod(shape)
-            layer = ".".join(layer.split(".")[: depth or None])
+            layer = outer(layer, depth)
             found[layer] = slice(found[layer].start if layer in found else start, stop)
             start = stop
         return found
@@ -218,6 +218,11 @@ class Subject:
             batch_statistics=batch_statistics,
             on_evaluation=self.on_evaluation,
         )
+
+
+def outer(name: str, depth: int) -> str:
+    """The first ``depth`` parts of a dotted name; 0: all."""
+    return ".".join(name.split(".")[: depth or None])
 
 
 class _Told(Landscape):

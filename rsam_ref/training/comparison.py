@@ -9,8 +9,6 @@ with the setting that the validation samples chose.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import time
@@ -25,7 +23,7 @@ from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
 from rsam_ref.algorithms.relatives import RELATIVES, Relative, make
 from rsam_ref.algorithms.schedules import cosine, rsam_sigma
-from rsam_ref.files import write_whole
+from rsam_ref.files import write_table, write_whole
 from rsam_ref.training.loop import DivergedError, evaluate, train
 from rsam_ref.training.problem import Problem
 from rsam_ref.training.statistics import mean, paired_interval, spread
@@ -260,9 +258,6 @@ def write_results(
     results = {"settings": asdict(experiment), "runs": records, "summary": summarise(records)}
     write_whole(folder / "results.json", json.dumps(results, indent=1).encode())
     columns = [key for key in records[0] if key != "val_curve"]
-    table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(records)
-    write_whole(folder / "results.csv", table.getvalue().encode())
+    rows = ([record.get(name) for name in columns] for record in records)
+    write_table(folder / "results.csv", columns, rows)
     return results

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable
@@ -12,11 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from rsam_backends import to_host, xp
+from rsam_backends import quiet, to_host, xp
 from rsam_ref.autograd.tensor import Tensor, no_grad
 from rsam_ref.data import Dataset, Samples, load_dataset
 from rsam_ref.data.errors import DataError
-from rsam_ref.files import write_whole
+from rsam_ref.data.names import first_of
+from rsam_ref.files import write_table, write_whole
 from rsam_ref.training import recipe
 from rsam_ref.training.predictor import Predictor
 
@@ -107,12 +106,12 @@ def evaluate_on(
     counts, unscored = xp.zeros(classes * classes), xp.zeros(classes)
     total, done = 0.0, 0
     for scores, labels in predictor.scores(samples):
-        finite = xp.isfinite(scores).all(axis=1)
-        places = labels * classes + scores.argmax(axis=1)
+        finite = xp.isfinite(scores._data).all(axis=1)
+        places = labels * classes + scores._data.argmax(axis=1)
         counts = counts + xp.bincount(places[finite], minlength=classes * classes)
         unscored = unscored + xp.bincount(labels[~finite], minlength=classes)
-        with no_grad():
-            total += float(loss(Tensor.over(scores), Tensor.over(labels))._data) * len(labels)
+        with no_grad(), quiet():
+            total += float(loss(scores, Tensor.over(labels))._data) * len(labels)
         done += len(labels)
         on_batch(done)
     matrix = to_host(counts).astype(int).reshape(classes, classes).tolist()
@@ -157,17 +156,12 @@ def _data_for(predictor: Predictor, where: str) -> Dataset:
     if data.classes != inputs.classes:
         raise DataError(
             where,
-            f"has the classes {_some(data.classes)}, the model {_some(inputs.classes)}: it must "
-            "have the same, in the same order",
+            f"has the classes {first_of(data.classes, 4)}, the model "
+            f"{first_of(inputs.classes, 4)}: it must have the same, in the same order",
         )
     if data.shape != inputs.shape:
         raise DataError(where, f"has pictures of shape {data.shape}, the model {inputs.shape}")
     return data
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = f", ... ({len(names)})" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
 
 
 def write_evaluation(result: Evaluation, folder: Path, title: str) -> list[Path]:
@@ -178,10 +172,7 @@ def write_evaluation(result: Evaluation, folder: Path, title: str) -> list[Path]
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / name for name in ("evaluation.json", "confusion.csv", "confusion.png")]
     write_whole(paths[0], (json.dumps(result.plain(), indent=2) + "\n").encode())
-    table = io.StringIO(newline="")
-    rows = csv.writer(table, lineterminator="\n")
-    rows.writerow(["true class", *result.classes])
-    rows.writerows([name, *row] for name, row in zip(result.classes, result.confusion))
-    write_whole(paths[1], table.getvalue().encode())
+    rows = ([name, *row] for name, row in zip(result.classes, result.confusion))
+    write_table(paths[1], ["true class", *result.classes], rows)
     save(confusion_figure(result.classes, result.confusion, title), paths[2])
     return paths

@@ -49,10 +49,10 @@ def load_weights(model: Module, where: str | Path, *, new_head: bool = False) ->
     arrays = weights_of_a_run(path) if path.is_dir() else read_weights(path)
     if any(name.startswith("optimizer.") for name in arrays):  # a checkpoint
         arrays = checkpoint.of_the_model(arrays)
-    prefix = common_prefix(list(arrays), list(model.state_dict()))
+    own = model.state_dict()
+    prefix = common_prefix(list(arrays), list(own))
     state = {name.removeprefix(prefix): array for name, array in arrays.items()}
     new = _head_of_others(model, state) if new_head else ()
-    own = model.state_dict()
     try:
         model.load_state_dict(state | {name: own[name] for name in new})
     except (KeyError, ValueError) as error:

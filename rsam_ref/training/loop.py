@@ -18,7 +18,7 @@ from rsam_ref.nn.batch_parts import Accumulated
 from rsam_ref.nn.faults import INPUTS_NOT_FINITE
 from rsam_ref.nn.module import Module
 from rsam_ref.nn.objective import Objective, objective
-from rsam_ref.nn.passes import frozen_statistics
+from rsam_ref.nn.outputs import outputs_of
 
 
 class DivergedError(ArithmeticError):
@@ -210,12 +210,12 @@ def score(
     What is summed stays on the device until the last batch is done.
     """
     n, total, correct = 0, xp.zeros(()), xp.zeros(())
-    with model.in_mode(training=False), no_grad(), frozen_statistics(), quiet():
+    with no_grad(), quiet():
         for x, y in samples:
-            x, y = to_device(x, model.weights.flat.dtype), to_device(y)
+            y = to_device(y)
             if y.ndim != 1:
                 raise ShapeError(f"accuracy needs labels (N,), not targets of shape {y.shape}")
-            scores = model(Tensor.over(x))
+            scores = outputs_of(model, x)
             total = total + loss(scores, Tensor.over(y))._data * len(x)
             finite = xp.isfinite(scores._data).all(axis=1)
             correct = correct + ((scores._data.argmax(axis=1) == y) & finite).sum()

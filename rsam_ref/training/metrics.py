@@ -16,6 +16,16 @@ Row = dict[str, Any]
 """Of the metrics: step, epoch, losses, learning rate, radius, test results, seconds."""
 
 
+def read_rows(path: Path) -> Iterator[Row]:
+    """The rows in a run's metrics.jsonl; none where there is no such file."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError:  # cut short when the process was killed
+                return
+
+
 class Metrics:
     """The rows of a run, as JSON lines while it goes on and as CSV beside them."""
 
@@ -24,16 +34,8 @@ class Metrics:
         self.path = folder / "metrics.jsonl"
         self.rows: list[Row] = []
         if until:
-            self.rows = [row for row in self._read() if row["step"] <= until]
+            self.rows = [row for row in read_rows(self.path) if row["step"] <= until]
         write_whole(self.path, "".join(map(self._line, self.rows)).encode())
-
-    def _read(self) -> Iterator[Row]:
-        if self.path.exists():
-            for line in self.path.read_text(encoding="utf-8").splitlines():
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError:  # cut short when the process was killed
-                    return
 
     @staticmethod
     def _line(row: Row) -> str:

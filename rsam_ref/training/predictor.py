@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from rsam_backends import quiet, to_device, to_host, xp
-from rsam_ref.autograd.tensor import Tensor, no_grad
+from rsam_ref.autograd.ops_nn import sigmoid, softmax
+from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.data import Inputs, Samples
 from rsam_ref.data.feed import in_order
 from rsam_ref.nn.module import Module
+from rsam_ref.nn.outputs import outputs_of
 from rsam_ref.training import recipe, trained
 from rsam_ref.training.recipe import Recipe
 
@@ -27,15 +29,10 @@ class Predictor:
     model: Module
     inputs: Inputs
 
-    def scores(self, samples: Samples) -> Iterator[tuple[Any, Any]]:
-        """The model's outputs (n, classes) and the labels (n,), a batch at a time, on the device.
-
-        In evaluation mode, without a graph.
-        """
-        dtype = self.model.weights.flat.dtype
-        with self.model.in_mode(training=False), no_grad(), quiet():
-            for x, y in in_order(samples):
-                yield self.model(Tensor.over(to_device(x, dtype)))._data, to_device(y)
+    def scores(self, samples: Samples) -> Iterator[tuple[Tensor, Any]]:
+        """The model's outputs (n, classes) and the labels (n,), batch by batch, on the device."""
+        for x, y in in_order(samples):
+            yield outputs_of(self.model, x), to_device(y)
 
     def probabilities(self, samples: Samples) -> Any:
         """What the model gives each class, (N, classes), on the host.
@@ -44,20 +41,9 @@ class Predictor:
         sigmoid, so that a row does not add up to 1.
         """
         as_probabilities = sigmoid if self.recipe.loss == "sigmoid" else softmax
-        parts = [as_probabilities(scores) for scores, _ in self.scores(samples)]
+        with quiet():
+            parts = [as_probabilities(scores)._data for scores, _ in self.scores(samples)]
         return to_host(xp.concatenate(parts))
-
-
-def softmax(scores: Any) -> Any:
-    """Of every row of scores (N, C)."""
-    shifted = xp.exp(scores - scores.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def sigmoid(scores: Any) -> Any:
-    """Of every score, without overflow."""
-    small = xp.exp(-abs(scores))
-    return xp.where(scores >= 0, 1, small) / (1 + small)
 
 
 def load_predictor(where: str | Path) -> Predictor:
@@ -67,7 +53,7 @@ def load_predictor(where: str | Path) -> Predictor:
     with one line, for what is missing, damaged or of another model.
     """
     path, folder = trained.find(Path(where))
-    settings = recipe.check(recipe.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
+    settings = recipe.of_run(folder)
     inputs = trained.inputs_of_a_run(folder)
     if inputs is None:
         loaded = trained.load_trained(path)

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from rsam_backends import Stream, to_host, xp
+from rsam_backends import Stream
 from rsam_ref import models
 from rsam_ref.data import Dataset, Split, digits_split, load_dataset
+from rsam_ref.data.digits import with_noise
 from rsam_ref.nn.module import Module
 
 DIGITS = 898
@@ -59,17 +60,14 @@ class Problem:
             )
         data = _loaded(self.data, self.image_size)
         stream = Stream("comparison", seed)
-        order = to_host(stream.permutation(len(data.train)))
+        order = stream.permutation(len(data.train))
         n = self.samples
         chosen, rest = order[:n], order[n : n + math.ceil(n / 2)] if self.limit else order[n:]
-        labels = data.train.labels[chosen].copy()
-        wrong = to_host(stream.permutation(n))[: round(label_noise * n)]
-        labels[wrong] = to_host(stream.integers(0, len(data.classes), len(wrong)))
-        tested = to_host(xp.arange(len(data.test)))
+        labels = with_noise(data.train.labels[chosen], label_noise, len(data.classes), stream)
         return Split(
             *(data.train.take(chosen), labels),
             *(data.train.take(rest), data.train.labels[rest]),
-            *(data.test.take(tested), data.test.labels),
+            *(data.test.take(data.test.everything), data.test.labels),
         )
 
     def _shaped(self, rows: Any) -> Any:

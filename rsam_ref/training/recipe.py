@@ -270,6 +270,12 @@ def read(path: Path) -> dict[str, Any]:
     return over(preset(str(settings.pop("preset")))[0], settings)
 
 
+def of_run(folder: Path) -> Recipe:
+    """The recipe that a run's folder holds. Raises OSError or RecipeError."""
+    path = folder / "recipe.toml"
+    return check(read(path), str(path))
+
+
 def over(settings: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     """Settings with others ``given`` in their place; options go with what they are options of."""
     kept = dict(settings)
@@ -391,12 +397,8 @@ def try_loss(recipe: Recipe, classes: int) -> None:
 
 def code(recipe: Recipe) -> dict[str, str]:
     """The files of one's own code that a run is made of, and their fingerprints."""
-    found = {}
-    for target in (recipe.model, recipe.loss):
-        path = file_of(target) if is_target(target) else None
-        if path is not None and (told := fingerprint(target)) is not None:
-            found[str(path)] = told
-    return found
+    told = {file_of(target): fingerprint(target) for target in (recipe.model, recipe.loss)}
+    return {str(path): print_ for path, print_ in told.items() if path and print_}
 
 
 def learning_rate(recipe: Recipe, steps: int) -> Schedule:

@@ -33,6 +33,7 @@ import rsam_ref
 from rsam_backends import current_backend, to_device
 from rsam_ref.data import DamagedImage, find_damaged
 from rsam_ref.data.feed import Feed, in_order
+from rsam_ref.data.names import first_of
 from rsam_ref.files import write_whole
 from rsam_ref.loading import name_in
 from rsam_ref.nn.batch_parts import Accumulated, Sharded
@@ -129,7 +130,7 @@ class Run:
             run.new_head = load_weights(run.model, settings.init, new_head=True).new
             before = inputs_of_a_run(Path(settings.init))
             if before is not None and not run.new_head and before.classes != run.data.classes:
-                run.head_of = listed(before.classes)
+                run.head_of = first_of(before.classes, 5)
         folder.mkdir(parents=True, exist_ok=True)
         with run._locked():
             if settings.skip_damaged:
@@ -144,10 +145,9 @@ class Run:
     @classmethod
     def resume(cls, folder: Path) -> Run:
         """The run in a folder, at its newest whole checkpoint, or at its beginning."""
-        path = folder / "recipe.toml"
-        if not path.is_file():
+        if not (folder / "recipe.toml").is_file():
             raise RunError(f"{folder}: no run to resume: it has no recipe.toml")
-        settings = recipe.check(recipe.read(path), str(path))
+        settings = recipe.of_run(folder)
         run = cls(folder, settings, left_out.read(folder, settings))
         with run._locked():
             for partial in folder.rglob("*.partial"):  # of a process killed while writing
@@ -396,11 +396,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise RunError(
             f"{path}: damaged ({error}); it only tells of the run, so remove it and go on"
         ) from None
-
-
-def listed(names: tuple[str, ...]) -> str:
-    """The first of some names, and how many there are."""
-    return ", ".join(names[:5]) + (f", ... ({len(names)})" if len(names) > 5 else "")
 
 
 def _after(step: int, every: int) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rsam_ref.data.errors import DataError
 from rsam_ref.training import recipe
+from rsam_ref.training.metrics import read_rows
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.statistics import mean, spread, student
 
@@ -46,22 +47,14 @@ class Past:
 
 def read_run(folder: Path) -> Past:
     """What a run's folder tells. Raises DataError where it holds no run, or a damaged one."""
-    path = folder / "recipe.toml"
-    if not path.is_file():
+    if not (folder / "recipe.toml").is_file():
         raise DataError(folder, "has no recipe.toml, so it is no run of rsam-ref train")
-    settings = recipe.check(recipe.read(path), str(path))
-    rows = []
-    metrics = folder / "metrics.jsonl"
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:  # cut short when the process was killed
-            break
+    rows = list(read_rows(folder / "metrics.jsonl"))
     try:
         steps = json.loads((folder / "run.json").read_text(encoding="utf-8"))["steps"]
     except (OSError, ValueError, KeyError, TypeError):
         steps = None
-    return Past(folder, settings, rows, steps)
+    return Past(folder, recipe.of_run(folder), rows, steps)
 
 
 def runs_in(paths: list[Path]) -> list[Past]:

@@ -68,7 +68,7 @@ def load_trained(where: str | Path, *, dtype: str | None = None) -> Trained:
     where the data are not those of the run. Training samples are given without augmentation.
     """
     path, folder = find(Path(where))
-    settings = recipe.check(recipe.read(folder / "recipe.toml"), str(folder / "recipe.toml"))
+    settings = recipe.of_run(folder)
     without = left_out.read(folder, settings)
     data = recipe.dataset(settings, augmented=False, skip=without)
     _check_data(folder, settings, data)
@@ -106,10 +106,9 @@ def inputs_of_a_run(folder: Path) -> Inputs | None:
 
 def settings_of_the_model(folder: Path) -> dict[str, Any]:
     """The settings that decide a run's model, for a run that begins from it; of a file none."""
-    path = folder / "recipe.toml"
-    if not path.is_file():
+    if not (folder / "recipe.toml").is_file():
         return {}
-    chosen = recipe.check(recipe.read(path), str(path)).settings
+    chosen = recipe.of_run(folder).settings
     found = {k: v for k, v in chosen.items() if k in ("model", "model_options", "image_size")}
     inputs = inputs_of_a_run(folder)
     if inputs is not None and inputs.encoded:
