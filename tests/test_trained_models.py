@@ -261,6 +261,21 @@ def test_folders_that_are_no_classes_are_named(pictures, tmp_path):
         samples_for(load_predictor(pictures[1]), str(tmp_path))
 
 
+def test_a_run_is_evaluated_on_its_own_samples_without_those_that_it_leaves_out(tmp_path):
+    folder = coloured(tmp_path / "data")
+    (folder / "val" / "red" / "0.png").write_bytes(b"no picture")
+    out = trained(
+        tmp_path / "run",
+        *("--data", folder, "--image-size", "16", "--skip-damaged", "--label-noise", "0.5"),
+    )
+    done = called("evaluate", out)
+    assert done.returncode == 0, done.stderr
+    assert "of 17, loss" in done.stdout
+    own = samples_for(load_predictor(out), part="train").samples
+    np.testing.assert_array_equal(own.labels, load_trained(out).data.train.labels)
+    assert (own.labels != np.repeat(np.arange(3), 12)).any()  # as they were trained on
+
+
 def test_data_of_other_classes_are_refused(pictures):
     with pytest.raises(
         DataError, match=r"has the classes 0, 1, 2, 3, \.\.\. \(10\), the model blue"

@@ -47,7 +47,7 @@ def evaluate(
         if part not in ("test", "train"):
             raise ValueError(f"--part {part}: it is test or train")
     predictor = load_predictor(run)
-    chosen = samples_for(predictor, data or predictor.recipe.data, part)
+    chosen = samples_for(predictor, data, part)
     for note in chosen.notes:
         say(f"Of the data: {note}.")
     with progress_bar(errors) as progress:

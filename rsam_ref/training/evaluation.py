@@ -16,7 +16,7 @@ from rsam_ref.data import Dataset, Samples, load_dataset
 from rsam_ref.data.errors import DataError
 from rsam_ref.data.names import first_of
 from rsam_ref.files import write_table, write_whole
-from rsam_ref.training import recipe
+from rsam_ref.training import recipe, trained
 from rsam_ref.training.predictor import Predictor
 
 
@@ -128,12 +128,16 @@ class Labelled:
     notes: tuple[str, ...] = ()
 
 
-def samples_for(predictor: Predictor, where: str, part: str = "test") -> Labelled:
+def samples_for(predictor: Predictor, where: str | None = None, part: str = "test") -> Labelled:
     """Labelled samples in a model's form: a part of a data set, or folders named like classes.
 
-    They are brought to the model's size and normalised by its statistics. Raises DataError for
-    other classes than the model's, or pictures of another form.
+    Without ``where`` those of the run itself, without the pictures that it leaves out. Others are
+    brought to the model's size and normalised by its statistics. Raises DataError for other classes
+    than the model's, or pictures of another form.
     """
+    if where is None:
+        data = trained.data_of_a_run(predictor.folder, predictor.recipe)
+        return Labelled(f"{data.name}, {part} samples", getattr(data, part), data.notes)
     folder = Path(where)
     if where != "digits" and folder.is_dir():
         samples = predictor.inputs.labelled(folder)

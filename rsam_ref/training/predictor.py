@@ -25,6 +25,8 @@ from rsam_ref.training.recipe import Recipe
 class Predictor:
     """A model with trained weights, and the form of its inputs."""
 
+    folder: Path
+    """Of the run."""
     recipe: Recipe
     model: Module
     inputs: Inputs
@@ -57,7 +59,7 @@ def load_predictor(where: str | Path) -> Predictor:
     inputs = trained.inputs_of_a_run(folder)
     if inputs is None:
         loaded = trained.load_trained(path)
-        return Predictor(settings, loaded.model, recipe.inputs(settings, loaded.data))
+        return Predictor(folder, settings, loaded.model, recipe.inputs(settings, loaded.data))
     model = recipe.model_for(settings, inputs.shape, len(inputs.classes))
     trained.take_weights(model, path, settings.model)
-    return Predictor(settings, model, inputs)
+    return Predictor(folder, settings, model, inputs)

@@ -69,13 +69,21 @@ def load_trained(where: str | Path, *, dtype: str | None = None) -> Trained:
     """
     path, folder = find(Path(where))
     settings = recipe.of_run(folder)
-    without = left_out.read(folder, settings)
-    data = recipe.dataset(settings, augmented=False, skip=without)
-    _check_data(folder, settings, data)
+    data = data_of_a_run(folder, settings)
     model = recipe.model(settings, data, dtype=dtype)
     step = take_weights(model, path, settings.model)
     loss = recipe.loss_function(settings)
-    return Trained(path, folder, settings, model, data, loss, step, without)
+    return Trained(path, folder, settings, model, data, loss, step, left_out.read(folder, settings))
+
+
+def data_of_a_run(folder: Path, settings: Recipe) -> Dataset:
+    """The data of a run, not augmented, without the pictures that it leaves out.
+
+    Raises DataError where they are missing, or others than those it was trained on.
+    """
+    data = recipe.dataset(settings, augmented=False, skip=left_out.read(folder, settings))
+    _check_data(folder, settings, data)
+    return data
 
 
 def take_weights(model: Module, path: Path, name: str) -> int | None:
