@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 RUNS = ROOT / "runs" / "flatness_networks"
 PAGE = ROOT / "docs" / "flatness.md"
 MARKS = "<!-- the networks' tables -->", "<!-- the end of the networks' tables -->"
-IMAGES, BATCH, STEPS = 512, 128, 12
+IMAGES, BATCH, STEPS = 512, 128, 60
 PACKAGES = {
     "pyhessian": "pyhessian==0.1",
     "hessian-eigenthings": "hessian-eigenthings==1.0.0a5",
@@ -162,6 +162,7 @@ def everything(asked: Any) -> dict[str, Any]:
         with Timed() as took:
             yield from plain(measure, subject)
         now[0].update(took.seconds(), peak=_peak())
+        print(measure, json.dumps(now[0]), file=sys.stderr, flush=True)
 
     survey.survey = network.survey = timed
     command = ["sharpness", f"{__file__}:trained", "--batches-from", "batches"]

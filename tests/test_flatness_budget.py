@@ -14,7 +14,7 @@ from rsam_backends import Stream
 from rsam_ref.commands.main import app
 from rsam_ref.pytorch import flatness, objective, objectives
 from rsam_ref.pytorch.network import Network, NetworkSubject
-from rsam_ref.pytorch.plan import Plan, plan
+from rsam_ref.pytorch.plan import Plan, Terms, plan
 from rsam_ref.sharpness import lanczos
 from rsam_ref.sharpness.budget import FLOORS, Calls, calls, grouped, planned, scaled
 from rsam_ref.sharpness.eigenvalues import eigenvalues_of
@@ -138,6 +138,29 @@ def test_a_plan_by_the_clock_and_back_from_what_is_kept():
     assert exact.network(net, "hessian").dtype == torch.float64
     assert all(p.settings.iterations == 6 for p in short.measures if p.measure == "density")
     assert Plan.of(short.rows()) == short
+
+
+def test_a_plan_is_corrected_by_what_measures_took():
+    usual, facts = SurveySettings(), network().facts(SurveySettings())
+    each = dict.fromkeys(MEASURES, Calls(0.02, 0.06, 0.15))
+    first = planned(list(MEASURES), usual, facts, each, seconds=300)
+    begun = Plan(first, None, Terms(usual, facts, each, 300, ()))
+    line = first[0].seconds
+    assert begun.corrected({"line": line}).settings("line") == begun.settings("line")
+
+    slow = begun.corrected({"line": 3 * line})  # a third of what was reckoned fits
+    assert [p.measure for p in slow.measures] == list(MEASURES)
+    assert slow.measures[0] == first[0]
+    assert 60 < sum(p.seconds for p in slow.measures[1:]) <= 300 - 3 * line
+    for own, before in zip(slow.measures[1:], first[1:]):
+        asked = [
+            calls(own.measure, p.settings, facts).seconds(each[own.measure]) for p in (own, before)
+        ]
+        assert asked[0] <= asked[1], own.measure
+
+    late = begun.corrected({"line": 1e6})
+    assert late.settings("density").iterations == FLOORS["iterations"]
+    assert Plan.of(begun.rows()).corrected({"line": 1e6}) == begun  # a kept one stays
 
 
 def test_flatness_in_a_given_time():

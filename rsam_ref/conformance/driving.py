@@ -12,6 +12,7 @@ from typing import Any
 
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.observe.forms import Maker
+from rsam_ref.conformance.observe.function_form import LISTS, VECTOR
 from rsam_ref.conformance.observe.guesses import in_words, other_guesses
 from rsam_ref.conformance.observe.names import SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, Step, watch
@@ -262,7 +263,12 @@ class Driving:
         return True
 
     def _failure(self) -> BrokenError:
-        told = next(iter(self.errors.values()))
+        told, *others = self.errors.values()
+        if self.maker.form == "function" and isinstance(told, RaisedError):
+            also = [
+                f"; given {VECTOR} instead of {LISTS}: {o}" for o in others if str(o) != str(told)
+            ]
+            return type(told)("".join([str(told), *also]))
         halves = all(getattr(way, "name", "") == "two-step" for way in self.errors)
         hint = NO_DRAW if self.rsam and halves else ""
         return type(told)(f"{told}{hint}")

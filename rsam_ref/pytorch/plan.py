@@ -1,20 +1,35 @@
-"""Networks measured in a given time: what an evaluation takes is tried out, the rest is counted."""
+"""Networks measured in a given time: what an evaluation takes is tried out, the rest is counted.
+
+Other work on the machine, and what a measure does besides evaluations, make that wrong by a factor
+of two at times. So the plan is corrected as it goes, by what the measures took that are done.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 import torch
 
 from rsam_ref.pytorch.batches import count_samples
-from rsam_ref.sharpness.budget import Calls, Planned, planned
+from rsam_ref.sharpness.budget import Calls, Facts, Planned, planned
 from rsam_ref.sharpness.survey import PRECISE, Row, SurveySettings
 
 GRADIENT, PRODUCT = 4.0, 12.0  # losses' worth, where only a loss was timed
 ENOUGH = 0.5  # seconds of one kind of call
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a plan is made of."""
+
+    settings: SurveySettings
+    facts: Facts
+    each: Mapping[str, Calls]
+    seconds: float
+    held: Collection[str]
 
 
 @dataclass(frozen=True)
@@ -24,11 +39,38 @@ class Plan:
     measures: list[Planned]
     dtype: torch.dtype | None
     """None: that of the networks, and float64 for what asks the Hessian."""
+    terms: Terms | None = field(default=None, compare=False)
+    """None for a plan that was kept: it is not corrected."""
 
     @property
     def seconds(self) -> float:
         """About how long all of them take."""
         return sum(planned.seconds for planned in self.measures)
+
+    def settings(self, measure: str) -> SurveySettings:
+        """The settings of one of its measures."""
+        return next(planned.settings for planned in self.measures if planned.measure == measure)
+
+    def corrected(self, taken: Mapping[str, float]) -> Plan:
+        """The plan with what is left of the time, after so many seconds for the measures done.
+
+        Their settings stay; the others' are made for a machine that is as slow as they say.
+        """
+        if self.terms is None:
+            return self
+        done = [planned for planned in self.measures if planned.measure in taken]
+        whole, reckoned = sum(taken.values()), sum(planned.seconds for planned in done)
+        factor = whole / reckoned if reckoned else 1.0
+        rest = planned(
+            [planned.measure for planned in self.measures],
+            self.terms.settings,
+            self.terms.facts,
+            {name: calls.slower(factor) for name, calls in self.terms.each.items()},
+            seconds=self.terms.seconds - whole,
+            held=self.terms.held,
+            already=done,
+        )
+        return replace(self, measures=rest)
 
     def network(self, network: Any, measure: str) -> Any:
         """The network in the precision that a measure is computed in."""
@@ -74,20 +116,21 @@ def plan(
     """
     facts = network.facts(settings)
 
-    def found(each: Callable[[str], Calls], seconds: float = seconds) -> list[Planned]:
-        times = {name: each(name) for name in measures}
-        return planned(measures, settings, facts, times, seconds=seconds, held=held)
+    def found(each: Callable[[str], Calls], dtype: torch.dtype | None) -> Plan:
+        terms = Terms(settings, facts, {name: each(name) for name in measures}, seconds, held)
+        chosen = planned(measures, settings, facts, terms.each, seconds=seconds, held=held)
+        return Plan(chosen, dtype, terms)
 
     loss = timed(network, losses_alone=True)
     guess = Calls(loss.losses, GRADIENT * loss.losses, PRODUCT * loss.losses)
-    first = found(lambda _: guess)
-    if all(p.settings == settings for p in first):
-        return Plan(first, None)
+    first = found(lambda _: guess, None)
+    if all(p.settings == settings for p in first.measures):
+        return replace(first, terms=None)
     if any_precision:
         single = timed(network.in_float32)
-        return Plan(found(lambda _: single), torch.float32)
+        return found(lambda _: single, torch.float32)
     usual, precise = timed(network), timed(network.in_float64)
-    return Plan(found(lambda name: precise if name in PRECISE else usual), None)
+    return found(lambda name: precise if name in PRECISE else usual, None)
 
 
 def timed(network: Any, *, losses_alone: bool = False) -> Calls:

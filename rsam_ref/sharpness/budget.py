@@ -54,6 +54,10 @@ class Calls:
     gradients: float = 0.0
     products: float = 0.0
 
+    def slower(self, factor: float) -> Calls:
+        """How long one of each takes on a machine that is so many times as slow."""
+        return Calls(factor * self.losses, factor * self.gradients, factor * self.products)
+
     def seconds(self, each: Calls) -> float:
         """How long they take, where ``each`` says how long one does."""
         return (
@@ -181,14 +185,16 @@ def planned(
     *,
     seconds: float,
     held: Collection[str] = (),
+    already: Sequence[Planned] = (),
 ) -> list[Planned]:
     """Settings for every measure, so that all of them take no more than so many seconds.
 
     ``each`` says how long one loss, one gradient and one product take, by measure. More than that
-    they take only where the smallest settings do. ``held`` names what stays as it is.
+    they take only where the smallest settings do. ``held`` names what stays as it is, ``already``
+    what has been measured: it stays too, and takes none of the seconds.
     """
     providers = {name: SHARED[name] for name in measures if SHARED.get(name) in measures}
-    done: dict[str, Planned] = {}
+    done = {planned.measure: planned for planned in already}
 
     def candidate(name: str, factor: float) -> Planned:
         own = scaled(settings, factor, name, held)
@@ -201,8 +207,8 @@ def planned(
         asked = replace(asked, products=max(0.0, asked.products - taken.products))
         return Planned(name, own, asked.seconds(each[name]))
 
-    full = {name: candidate(name, 1) for name in measures}
-    order = sorted(measures, key=lambda name: (name in providers, full[name].seconds))
+    full = {name: candidate(name, 1) for name in measures if name not in done}
+    order = sorted(full, key=lambda name: (name in providers, full[name].seconds))
     left = seconds
     for number, name in enumerate(order):
         share = left / (len(order) - number)

@@ -64,6 +64,23 @@ def sam_flat(weights, loss_and_grad, state, hyper):
     return _split(w - hyper.lr * v, weights), {"v": v}
 
 
+def sam_on_a_vector(w, loss_and_grad, state, hyper):
+    """The weights are one flat vector: a list it could not add to."""
+    _, first = loss_and_grad(w)
+    _, second = loss_and_grad(w + hyper.rho * first / (np.linalg.norm(first) + 1e-12))
+    second = second + hyper.weight_decay * w
+    velocity = hyper.momentum * state["velocity"] + second if state else second
+    return w - hyper.lr * velocity, {"velocity": velocity}
+
+
+def asam_on_a_vector(loss_and_grad, w, *, lr, rho, eta):
+    """Settings by name, no state, the gradient's function first."""
+    scale = np.abs(w) + eta
+    first = scale * loss_and_grad(w)[1]
+    eps = rho * scale * first / (np.linalg.norm(first) + 1e-12)
+    return w - lr * loss_and_grad(w + eps)[1]
+
+
 def sam_in_place(weights, loss_and_grad, state, hyper):
     """The given arrays are changed in place and given back; w itself is kept in copies."""
     saved = [w.copy() for w in weights]
@@ -357,11 +374,13 @@ def rsam_subtracts(weights, loss_and_grad, state, hyper):
 RIGHT = [
     Right("sam-copies", "function", "sam", sam_copies),
     Right("sam-flat", "function", "sam", sam_flat),
+    Right("sam-on-a-vector", "function", "sam", sam_on_a_vector),
     Right("sam-in-place", "function", "sam", sam_in_place),
     Right("sam-reference", "function", "sam", sam_reference),
     Right("sam-object", "function", "sam", SamObject()),
     Right("sam-scaled-norm", "function", "sam", sam_scaled_norm),
     Right("asam-lists", "function", "asam", asam_lists),
+    Right("asam-on-a-vector", "function", "asam", asam_on_a_vector),
     Right("asam-reference", "function", "asam", asam_reference),
     Right("asam-in-place", "function", "asam", asam_in_place),
     Right("rsam-generator-in-state", "function", "rsam", rsam_generator_in_state),

@@ -49,6 +49,38 @@ def fixed(w, value_and_grad):
     return [p - 0.1 * d for p, d in zip(w, h)]
 
 
+def unnormalised_on_a_vector(w, grad_fn, rho, lr):
+    return w - lr * grad_fn(w + rho * grad_fn(w))
+
+
+def drawn_on_a_vector(loss_and_grad, w, rho, sigma, lam, lr):
+    drawn = sigma * np.linalg.norm(w) * np.random.standard_normal(w.shape)  # noqa: NPY002
+    a = lam * loss_and_grad(w + drawn)[1] + drawn
+    return w - lr * loss_and_grad(w + rho * a / (np.linalg.norm(a) + 1e-12))[1]
+
+
+def cut_short(w, grad_fn, rho, lr):
+    return unnormalised_on_a_vector(w, grad_fn, rho, lr)[:-1]
+
+
+def unfinished(w, grad_fn, rho, lr):
+    return nothing * w  # noqa: F821
+
+
+def test_weights_may_be_one_flat_vector():
+    report = check(unnormalised_on_a_vector, "sam")
+    assert [f.code for f in report.findings] == ["ascent.not-normalised"]
+    assert report.findings[0].evidence["known as"] == "Unnormalised SAM"
+    assert codes(check(drawn_on_a_vector, "rsam")) == ["noise.global-norm"]
+    with pytest.raises(
+        BrokenError, match=r"sequence.*; given one flat vector.*\(\d+,\) for the vector"
+    ):
+        check(cut_short, "sam")
+    with pytest.raises(BrokenError) as failed:
+        check(unfinished, "sam")
+    assert str(failed.value).count("'nothing' is not defined") == 1  # the same in both ways
+
+
 def test_a_function_may_take_its_settings_by_name_and_have_no_state():
     assert form_of(by_name) == "function"
     report = check(by_name, "sam")

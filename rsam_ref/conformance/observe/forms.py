@@ -132,7 +132,7 @@ class Maker:
         if self.form in ("function", "loop"):
             options.setdefault("outside", self.outside)
         if self.form == "function":
-            return FunctionSubject(self.subject, problem, hyper, **options)
+            return FunctionSubject(self.subject, problem, hyper, **{"way": self.way, **options})
         if self.form in ("optax", "jax"):
             return self._in_jax(problem, hyper, options)
         if self.form == "keras":

@@ -11,6 +11,8 @@ holds this step's lr, momentum, weight_decay, rho, sigma, lam and eta.
 The settings may be taken by name, and what has no state returns the weights alone:
 
     def step(params, grads_fn, *, lr, rho): ...
+
+A function that cannot do with a list may mean the weights as one flat vector (P,), and gets that.
 """
 
 from __future__ import annotations
@@ -87,10 +89,15 @@ def _role(name: str, found: Assignment) -> str | None:
     return next((r for r, all_ in kinds.items() if is_called(name, all_) and r not in known), None)
 
 
+LISTS, VECTOR = "a list of arrays", "one flat vector"
+
+
 class FunctionSubject:
     """A `train_step` function, driven. It is given copies, and may do with them what it likes."""
 
     form = "function"
+    ways = (LISTS, VECTOR)
+    """What weights and gradients may be to it."""
 
     def __init__(
         self,
@@ -102,14 +109,16 @@ class FunctionSubject:
         loss_and_grad: Callable[[np.ndarray, int], tuple[float, np.ndarray]] | None = None,
         asked: Collection[str] = SETTINGS,
         outside: Outside | None = None,
+        way: str | None = None,
     ) -> None:
         self.train_step = train_step
+        self.as_vector = way == VECTOR
         self.outside = outside or Outside(train_step)
         self.kept = self.outside.fresh()
         self.problem = problem
         self.dtype = np.dtype(dtype)
         self.loss_and_grad = loss_and_grad or problem.loss_and_grad
-        self.parts = [part.astype(self.dtype) for part in problem.parts(problem.start)]
+        self.parts = self._split(problem.start)
         self.state: Any = {}
         self.asked = asked
         self.assignment = asked_alone(train_step, assignment_of(train_step), asked)
@@ -138,7 +147,7 @@ class FunctionSubject:
         return self.problem.flat(self.parts)
 
     def step(self, number: int, hyper: Hyper, seen: Step) -> None:
-        def loss_and_grad(weights: Weights, *_: Any) -> Any:
+        def loss_and_grad(weights: Any, *_: Any) -> Any:
             at = self._checked(weights, f"loss_and_grad was called in step {number + 1} with")
             if len(seen.evaluations) >= MOST_EVALUATIONS:
                 raise BrokenError(
@@ -147,10 +156,10 @@ class FunctionSubject:
             flat = self.problem.flat(at)
             seen.evaluations.append(Evaluation(flat, number))
             loss, gradient = self.loss_and_grad(flat, number)
-            parts = [part.astype(self.dtype) for part in self.problem.parts(gradient)]
-            return parts if self.gradients_alone else (loss, parts)
+            found = self._given(self._split(gradient))
+            return found if self.gradients_alone else (loss, found)
 
-        given = [part.copy() for part in self.parts]
+        given = self._given([part.copy() for part in self.parts])
         with self.outside.holding(self.kept):
             result = self._call(given, loss_and_grad, hyper)
         if not seen.evaluations and self.takes_nothing:
@@ -169,7 +178,16 @@ class FunctionSubject:
         self.parts = [part.copy() for part in self.parts]
         self.state = result[1]
 
-    def _call(self, weights: Weights, loss_and_grad: Any, hyper: Hyper) -> Any:
+    def _split(self, vector: np.ndarray) -> Weights:
+        """The parts of a vector (P,) in this precision; it itself is the only one as a vector."""
+        parts = [vector] if self.as_vector else self.problem.parts(vector)
+        return [part.astype(self.dtype) for part in parts]
+
+    def _given(self, parts: Weights) -> Any:
+        """The parts as the function gets them."""
+        return parts[0] if self.as_vector else parts
+
+    def _call(self, weights: Any, loss_and_grad: Any, hyper: Hyper) -> Any:
         if not self.assignment:
             return self.train_step(weights, loss_and_grad, self.state, hyper)
         if len(self.assignment) < 2 or len(set(self.assignment.values()) & set(ORDER)) < 2:
@@ -200,7 +218,9 @@ class FunctionSubject:
         return other
 
     def _checked(self, weights: Any, doing: str) -> Weights:
-        shapes = self.problem.shapes
+        shapes, names = self.problem.shapes, self.problem.names
+        if self.as_vector:
+            shapes, names, weights = [self.parts[0].shape], ["the vector"], [weights]
         try:
             parts = [np.asarray(part) for part in weights]
         except Exception as error:
@@ -210,7 +230,7 @@ class FunctionSubject:
             ) from None
         if len(parts) != len(shapes):
             raise BrokenError(f"{doing} {len(parts)} weights (arrays); {len(shapes)} are expected")
-        for part, shape, name in zip(parts, shapes, self.problem.names):
+        for part, shape, name in zip(parts, shapes, names):
             if part.shape != tuple(shape):
                 raise BrokenError(
                     f"{doing} weights of shape {part.shape} for {name}, which is {tuple(shape)}"
