@@ -351,3 +351,11 @@ def test_functions_are_checked_without_loading_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_right_is_drawn_on_its_place(seed):
+    """eps along g0 has nothing across it but rounding, which is no axis to draw along."""
+    drawn = check("tests.conformance.right:sam_copies", "sam", seed=seed).picture
+    assert drawn["observed w + eps"] == pytest.approx(drawn["expected w + eps"], abs=1e-12)
+    assert drawn["out of the plane"] < 1e-12

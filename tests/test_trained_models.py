@@ -334,7 +334,26 @@ def test_an_unfinished_run_is_told_and_does_not_count(several, tmp_path):
     done = called("summary", str(several / "sgd-0"), str(copy))
     assert done.returncode == 0, all_of(done)
     assert f"{copy} is not finished (step 22 of 22) and does not count" in all_of(done)
+    assert not any(line.startswith("begun") for line in done.stdout.splitlines())  # no row
     assert groups_of(runs_in([copy]))[0].done == []
+    (copy / "checkpoints").mkdir()
+    (copy / "checkpoints" / "step-000000023.safetensors").touch()
+    assert runs_in([copy])[0].step == 23  # kept after the last row of the metrics
+
+
+def test_a_summary_fits_a_narrow_terminal(several, tmp_path):
+    for i, model in enumerate(["cnn", "mlp"]):
+        options = ("--model", model, "--optimizer", "rsam", "--batch-size", "32", "--limit", "64")
+        trained(tmp_path / f"a-run-with-a-long-name-{i}", *options, "--clip-norm", "1")
+    lines = called("summary", tmp_path, str(several), COLUMNS="70").stdout.splitlines()
+    heading = next(line for line in lines if line.startswith("runs"))
+    assert heading.split()[:2] == ["runs", "seeds"]
+    assert len(heading) <= 70
+    settings = [line for line in lines if line.startswith("a-run-with-a-long-name-1: ")]
+    assert settings[0].split(": ")[1].startswith("model mlp, optimizer rsam, ")
+    assert "sgd-0 and 1 more: " in "".join(lines)
+    wide = called("summary", tmp_path, str(several), COLUMNS="200").stdout.splitlines()[0]
+    assert wide.split()[:3] == ["runs", "model", "optimizer"]
 
 
 def test_a_seed_that_is_there_twice_counts_once(several, tmp_path):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.measure import Measurement
 from rich.table import Table
 
 from rsam_ref.commands.terminal import console, say, usage_errors
@@ -35,14 +36,15 @@ def summary(
         for path in save or []:
             if path.suffix.lower() not in (".csv", *PICTURES):
                 raise ValueError(f"--save {path}: name it *.csv, *.png, *.svg or *.pdf")
-    groups = groups_of(runs_in(runs))
-    _show(groups)
+    found = runs_in(runs)
+    groups = groups_of([run for run in found if run.finished])
+    if groups:
+        _show(groups)
+    for run in found:
+        if not run.finished:
+            of = f" of {run.steps}" if run.steps else ""
+            say(f"{run.folder} is not finished (step {run.step}{of}) and does not count.")
     for group in groups:
-        for run in group.runs:
-            if not run.finished:
-                at = run.rows[-1]["step"] if run.rows else 0
-                of = f" of {run.steps}" if run.steps else ""
-                say(f"{run.folder} is not finished (step {at}{of}) and does not count.")
         for run in group.again:
             say(f"{run.folder} has seed {run.recipe.seed} once more, and does not count.")
     counted = [group for group in groups if group.done]
@@ -65,19 +67,38 @@ def _figures(group: Any) -> list[str]:
 
 
 def _show(groups: list[Any]) -> None:
+    """A column for every setting; a line for each row where the terminal is too narrow for that."""
     from rsam_ref.training.summary import in_words
 
     names = list(dict.fromkeys(name for group in groups for name in group.differs))
-    table = Table(box=None, pad_edge=False)
-    for name in names:
-        table.add_column(name, overflow="fold")
+    rows = [[in_words(group.differs.get(name, "-")) for name in names] for group in groups]
+    table = _table(names, rows, groups)
+    unbounded = console.options.update(width=10_000)
+    if Measurement.get(console, unbounded, table).maximum > console.width:
+        for group, row in zip(groups, rows):
+            told = [f"{name} {value}" for name, value in zip(names, row) if value != "-"]
+            say(f"{_label(group)}: {', '.join(told)}")
+        say("")
+        table = _table([], [[] for _ in groups], groups)
+    console.print(table, markup=False, highlight=False)
+
+
+def _table(headings: list[str], rows: list[list[str]], groups: list[Any]) -> Table:
+    """Runs, what they differ in, and what came out."""
+    table = Table("runs", box=None, pad_edge=False)
+    for name in headings:
+        table.add_column(name, no_wrap=True)
     for name in ("seeds", "test accuracy (%)", "test loss", "time"):
         table.add_column(name, justify="right", no_wrap=True)
-    for group in groups:
-        settings = [in_words(group.differs.get(name, "-")) for name in names]
+    for group, row in zip(groups, rows):
         figures = _figures(group) if group.done else ["-", "-", "-"]
-        table.add_row(*settings, str(len(group.done)), *figures)
-    console.print(table, markup=False, highlight=False)
+        table.add_row(_label(group), *row, str(len(group.done)), *figures)
+    return table
+
+
+def _label(group: Any) -> str:
+    first, *others = (run.folder.name for run in group.runs)
+    return f"{first} and {len(others)} more" if others else first
 
 
 def _save(path: Path, groups: list[Any]) -> None:

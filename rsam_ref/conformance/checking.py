@@ -472,13 +472,18 @@ def _picture(main: Diagnosis, algorithm: str) -> dict[str, Any]:
     return step_points(a, algorithm)
 
 
+def _unit_across(v: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """The direction of v's part across a unit vector; 0 where that part is v's rounding alone."""
+    rest = v - (v @ unit) * unit
+    rest -= (rest @ unit) * unit  # what is left of a small rest is not across yet
+    length = np.linalg.norm(rest)
+    return rest / length if length > 1e-12 * np.linalg.norm(v) else 0 * rest
+
+
 def step_points(a: Case, algorithm: str) -> dict[str, Any]:
     g0, draw, rho = a.first, a.draw, a.hyper.rho
     across = g0 / (np.linalg.norm(g0) + 1e-300)
-    rest = draw - (draw @ across) * across
-    if not rest.any():
-        rest = a.eps - (a.eps @ across) * across
-    up = rest / (np.linalg.norm(rest) + 1e-300)
+    up = _unit_across(draw if draw.any() else a.eps, across)
 
     def flat(v: np.ndarray) -> list[float]:
         return [float(v @ across), float(v @ up)]

@@ -10,6 +10,7 @@ from typing import Any
 
 from rsam_ref.data.errors import DataError
 from rsam_ref.training import recipe
+from rsam_ref.training.checkpoint import newest_first
 from rsam_ref.training.metrics import read_rows
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.statistics import mean, spread, student
@@ -32,6 +33,15 @@ class Past:
     def finished(self) -> bool:
         """Whether it has trained to its end."""
         return (self.folder / "model.safetensors").is_file()
+
+    @property
+    def step(self) -> int:
+        """The last step that is kept: in a checkpoint, or at least in the metrics."""
+        kept = [
+            int(path.stem.rpartition("-")[2])
+            for path in newest_first(self.folder / "checkpoints")[:1]
+        ]
+        return max([*kept, *(row["step"] for row in self.rows[-1:])], default=0)
 
     @property
     def tests(self) -> list[dict[str, Any]]:

@@ -41,7 +41,7 @@ def called(*arguments, cwd=None, **environment) -> CompletedProcess[str]:
     kind, of which one at least goes through `command`."""
     output, errors, code = io.StringIO(), io.StringIO(), 0
     with (
-        mock.patch.dict(os.environ, COLUMNS="100", **environment),
+        mock.patch.dict(os.environ, {"COLUMNS": "100", **environment}),
         mock.patch.object(sys, "argv", ["rsam-ref", *map(str, arguments)]),
         contextlib.chdir(cwd or "."),
         contextlib.redirect_stdout(output),
