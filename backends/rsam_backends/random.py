@@ -3,6 +3,11 @@
 A GPU's own generators give other numbers on another model of GPU. The draw costs less than one
 per cent of a convolutional network's step, so it is made by NumPy and transferred. Many normal
 draws are shared out among threads, whose number changes none of them.
+
+Up to `FEW` normal numbers are NumPy's own, by its ziggurat: the same on every processor, and for
+everyone who asks ``numpy.random.default_rng``. More of them at once, the noise of one step on
+a larger network, are Box and Muller's, in a quarter of the time (docs/speed.md has the measurement);
+those have other last bits on a processor with other instructions, as the network's gradient has.
 """
 
 from __future__ import annotations
@@ -14,11 +19,15 @@ from typing import Any
 import numpy as np
 
 from rsam_backends.base import Array
+from rsam_backends.box_muller import box_muller
 from rsam_backends.switch import to_device
 from rsam_backends.threads import share_out
 
 BLOCK = 1 << 16
 """Normal draws by one generator: further ones are made by others, at the same time."""
+
+FEW = 1 << 17
+"""Normal draws up to which they are NumPy's; and those in float64 are, however many."""
 
 
 class Stream:
@@ -44,10 +53,16 @@ class Stream:
         drawn = np.empty(shape, dtype)
         run = drawn.reshape(-1)
         blocks = [run[start : start + BLOCK] for start in range(0, max(1, run.size), BLOCK)]
-        generators = [self._generator, *self._generator.spawn(len(blocks) - 1)]
+        if run.size <= FEW or run.dtype != np.float32:
+            generators = [self._generator, *self._generator.spawn(len(blocks) - 1)]
 
-        def draw(i: int) -> None:
-            generators[i].standard_normal(dtype=run.dtype.type, out=blocks[i])
+            def draw(i: int) -> None:
+                generators[i].standard_normal(dtype=run.dtype.type, out=blocks[i])
+        else:
+            seeds = self._generator.bit_generator.seed_seq.spawn(len(blocks))
+
+            def draw(i: int) -> None:
+                box_muller(seeds[i], blocks[i])
 
         share_out(draw, range(len(blocks)))
         return to_device(drawn)
