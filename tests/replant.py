@@ -39,7 +39,7 @@ DERIVATIVES = "test_ops test_ops_nn test_finite_differences"
 
 MISTAKES = [
     Mistake("sam: sign", SAM, "w + eps)  # g = grad L(w + eps): it", "w - eps)  # it", RULES),
-    Mistake("sam: not normalised", SAM, "radius / (norm(g0) + TINY) * g0", "radius * g0", RULES),
+    Mistake("sam: not normalised", SAM, "rho / (norm(v) + TINY) * v", "rho * v", RULES),
     Mistake("sam: rho not shared", SAM, "radius = rho / ascent_steps", "radius = rho", RULES),
     Mistake(
         "sam: second step from w",
@@ -56,15 +56,15 @@ MISTAKES = [
     Mistake(
         "rsam: from w + D",
         SAM,
-        "eps = rho / (norm(a) + TINY) * a",
-        "eps = noise + rho / (norm(a) + TINY) * a",
+        "eps = ascent(rho, a, w)",
+        "eps = noise + ascent(rho, a, w)",
         RULES,
     ),
     Mistake(
         "rsam: noise not in the norm",
         SAM,
-        "rho / (norm(a) + TINY)",
-        "rho / (norm(lam * g0) + TINY)",
+        "eps = ascent(rho, a, w)",
+        "eps = rho / (norm(lam * g0) + TINY) * a",
         RULES,
     ),
     Mistake("asam: T once", VARIANTS, "* (scale * scaled)", "* scaled", RULES),
@@ -78,8 +78,8 @@ MISTAKES = [
     Mistake(
         "noise: sigma squared",
         NOISE,
-        "float(sigma) * filter_scale",
-        "sigma**2 * filter_scale",
+        "return sigma * filter_scale",
+        "return sigma**2 * filter_scale",
         "test_noise test_against_torch",
     ),
     Mistake(
@@ -106,8 +106,8 @@ MISTAKES = [
     Mistake(
         "base: Nesterov without g",
         BASE,
-        "g + momentum * velocity if",
-        "momentum * velocity if",
+        "g + momentum * v if",
+        "momentum * v if",
         "test_against_torch test_optim",
     ),
     Mistake(

@@ -79,6 +79,20 @@ def test_radius_zero_is_the_base_bit_for_bit(name, base, dtype, on_net):
     assert weights_after(wrapped, dtype, on_net) == weights_after(alone, dtype, on_net)
 
 
+@pytest.mark.parametrize("name", ["sam", "3-step sam", "rsam", "gradient"])
+def test_radius_zero_looks_at_the_weights_where_the_gradient_is_infinite(name):
+    _, w = points()
+    places = []
+
+    def steep(at):
+        places.append(at)
+        return np.inf, np.full_like(at, np.inf)
+
+    trace = functools.partial(RULES[name].func, **{**RULES[name].keywords, "rho": 0.0})(steep, w)
+    assert all(at.tobytes() == w.tobytes() for at in places[1:])
+    assert not trace.perturbation.any()
+
+
 def test_radius_zero_stacked_is_noise_alone_bit_for_bit():
     runs = [weights_after(WRAPPERS[name](SGD(0.1), 0.0)) for name in ("stacked", "noise")]
     assert runs[0] == runs[1]

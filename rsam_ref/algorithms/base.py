@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from rsam_backends import replaceable, to_device, xp
@@ -105,6 +106,16 @@ class SGD(_Base):
 
 
 @replaceable
+def piecewise(work: Callable[..., None], *vectors: Array) -> None:
+    """``work(*vectors)``, which changes them in place, weight by weight.
+
+    A backend may have it done piece by piece, in several threads; a name of ``xp`` follows the
+    thread, so ``work`` looks none up.
+    """
+    work(*vectors)
+
+
+@replaceable
 def sgd_update(
     w: Array,
     gradient: Array,
@@ -121,17 +132,23 @@ def sgd_update(
     g <- g + weight_decay w;  v <- momentum v + (1 - dampening) g, at the first step v <- g;
     w <- w - lr v, or with Nesterov's momentum w <- w - lr (g + momentum v).
     """
-    g = gradient
-    if weight_decay:
-        g = g + weight_decay * w
-    if momentum:
-        if velocity is None:
-            velocity = g.copy()
-        else:
-            velocity *= momentum
-            velocity += (1 - dampening) * g if dampening else g
-        g = g + momentum * velocity if nesterov else velocity
-    w -= lr * g
+    first = velocity is None
+    if momentum and first:
+        velocity = xp.empty_like(gradient)
+
+    def move(w: Array, g: Array, v: Array) -> None:
+        if weight_decay:
+            g = g + weight_decay * w
+        if momentum:
+            if first:
+                v[...] = g
+            else:
+                v *= momentum
+                v += (1 - dampening) * g if dampening else g
+            g = g + momentum * v if nesterov else v
+        w -= lr * g
+
+    piecewise(move, w, gradient, w if velocity is None else velocity)
     return velocity
 
 
@@ -176,13 +193,18 @@ class AdamW(_Base):
         beta1, beta2 = self.betas
         if self.mean is None or self.square is None:
             self.mean, self.square = xp.zeros_like(w), xp.zeros_like(w)
-        m, v = self.mean, self.square
-        m += (1 - beta1) * (g - m)  # m <- beta1 m + (1 - beta1) g
-        v *= beta2
-        v += (1 - beta2) * g * g  # v <- beta2 v + (1 - beta2) g^2
-        root = xp.sqrt(v) / (1 - beta2**t) ** 0.5  # sqrt(v')
-        w *= 1 - lr * self.weight_decay
-        w -= lr / (1 - beta1**t) * m / (root + self.eps)  # w <- w - lr m' / (sqrt(v') + eps)
+
+        sqrt = xp.sqrt
+
+        def move(w: Array, g: Array, m: Array, v: Array) -> None:
+            m += (1 - beta1) * (g - m)  # m <- beta1 m + (1 - beta1) g
+            v *= beta2
+            v += (1 - beta2) * g * g  # v <- beta2 v + (1 - beta2) g^2
+            root = sqrt(v) / (1 - beta2**t) ** 0.5  # sqrt(v')
+            w *= 1 - lr * self.weight_decay
+            w -= lr / (1 - beta1**t) * m / (root + self.eps)  # w <- w - lr m' / (sqrt(v') + eps)
+
+        piecewise(move, w, g, self.mean, self.square)
 
     def state_dict(self) -> dict[str, Any]:
         """The steps taken, and copies of both running means (P,); None before the first step."""

@@ -50,6 +50,12 @@ def filter_scale(w: Array, shapes: Shapes) -> Array:
     return library.concatenate(parts) if scale is None else scale
 
 
+@replaceable
+def scaled_draw(w: Array, shapes: Shapes, z: Array, *, sigma: float, tiny: float) -> Array:
+    """sigma * s * z, of a draw z (P,); the norm of a parameter with one axis is ``tiny`` more."""
+    return sigma * filter_scale(w, shapes) * z
+
+
 def filter_noise(w: Array, shapes: Shapes, *, sigma: float, stream: Stream) -> Array:
     """D = sigma * s * z with z ~ N(0, I), drawn independently for every weight: (P,).
 
@@ -57,8 +63,7 @@ def filter_noise(w: Array, shapes: Shapes, *, sigma: float, stream: Stream) -> A
     equal draws. Here they do not.)
     """
     check_sigma(sigma)
-    z = normal_like(w, stream)
-    return float(sigma) * filter_scale(w, shapes) * z
+    return scaled_draw(w, shapes, normal_like(w, stream), sigma=float(sigma), tiny=TINY)
 
 
 def ball_noise(w: Array, *, sigma: float, stream: Stream) -> Array:

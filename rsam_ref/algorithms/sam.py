@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rsam_ref.algorithms.settings import check_precision, check_step, plain_numbers
+from rsam_ref.algorithms.settings import check_precision, check_step, climbs, plain_numbers
 
 Vector = Any  # a one-dimensional array of any library
 LossAndGrad = Callable[[Vector], tuple[Any, Vector]]
@@ -58,10 +58,10 @@ def sam_gradient(
     check_step(rho=rho, ascent_steps=ascent_steps)
     radius = rho / ascent_steps
     loss, g0 = loss_and_grad(w)  # g0 = grad L(w)
-    eps = radius / (norm(g0) + TINY) * g0  # eps = (rho / k) g0 / ||g0||
+    eps = ascent(radius, g0, w)  # eps = (rho / k) g0 / ||g0||
     for _ in range(ascent_steps - 1):  # k-step SAM: further up, from where the ascent is by now
         _, g = loss_and_grad(w + eps)
-        eps = eps + radius / (norm(g) + TINY) * g
+        eps = eps + ascent(radius, g, w)
     adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps): it moves w, from w
     return Trace(
         loss=loss,
@@ -91,7 +91,7 @@ def rsam_gradient(
     check_step(rho=rho, lam=lam)
     loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)
     a = lam * g0 + noise  # a = lam g0 + D
-    eps = rho / (norm(a) + TINY) * a  # eps = rho a / ||a||
+    eps = ascent(rho, a, w)  # eps = rho a / ||a||
     adversarial_loss, g = loss_and_grad(w + eps)  # g = grad L(w + eps), not at w + D + eps
     return Trace(
         loss=loss,
@@ -101,6 +101,11 @@ def rsam_gradient(
         adversarial_loss=adversarial_loss,
         gradient=g,
     )
+
+
+def ascent(rho: float, v: Vector, w: Vector) -> Vector:
+    """rho v / ||v||: from w so far along v. For rho = 0 it is 0, of an infinite v too."""
+    return rho / (norm(v) + TINY) * v if climbs(rho) else 0 * w
 
 
 def norm(v: Vector) -> Any:

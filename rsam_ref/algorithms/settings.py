@@ -54,6 +54,11 @@ def check_precision(vector: Any) -> None:
         )
 
 
+def climbs(rho: float) -> bool:
+    """Whether a radius is other than 0; True for one that JAX traces."""
+    return is_traced(rho) or rho != 0
+
+
 def is_traced(number: Any) -> bool:
     """Whether a number has no value yet, but only once what `jax.jit` makes of this runs."""
     return type(number).__name__.endswith("Tracer")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, norm
+from rsam_ref.algorithms.sam import TINY, LossAndGrad, Trace, Vector, ascent, norm
 from rsam_ref.algorithms.settings import check_step, is_traced, plain_numbers
 
 
@@ -50,7 +50,7 @@ def stacked_rsam_gradient(
     """
     check_step(rho=rho)
     loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)
-    eps = noise + rho / (norm(g0) + TINY) * g0  # eps = D + rho g0 / ||g0||
+    eps = noise + ascent(rho, g0, w)  # eps = D + rho g0 / ||g0||
     return _descent(loss_and_grad, w, eps, loss=loss, noise=noise, ascent_gradient=g0)
 
 
@@ -64,7 +64,7 @@ def gradient_rsam_gradient(
     """
     check_step(rho=rho)
     loss, g0 = loss_and_grad(w + noise)  # g0 = grad L(w + D)
-    eps = rho / (norm(g0) + TINY) * g0  # eps = rho g0 / ||g0||
+    eps = ascent(rho, g0, w)  # eps = rho g0 / ||g0||
     return _descent(loss_and_grad, w, eps, loss=loss, noise=noise, ascent_gradient=g0)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 from rsam_backends.base import Kernel
 from rsam_backends.numpy_kernels.attention import scaled_dot_product_attention
 from rsam_backends.numpy_kernels.conv import conv2d
+from rsam_backends.numpy_kernels.flat import piecewise, scaled_draw
 from rsam_backends.numpy_kernels.linear import linear
 from rsam_backends.numpy_kernels.norm import batch_norm, batch_statistics, layer_norm
 from rsam_backends.numpy_kernels.pointwise import gelu, relu
@@ -26,6 +27,8 @@ KERNELS: dict[str, Kernel] = {
     "layer_norm": layer_norm,
     "linear": linear,
     "max_pool2d": max_pool2d,
+    "piecewise": piecewise,
     "relu": relu,
     "scaled_dot_product_attention": scaled_dot_product_attention,
+    "scaled_draw": scaled_draw,
 }
