@@ -1,8 +1,9 @@
 """The contestants of the whole-step benchmarks: the same networks and steps, ours and others'.
 
-Each is written plainly, as its users write it: HIPS autograd's convolution is that of its own
-examples/convnet.py, JAX's and tinygrad's whole step is compiled, and JAX's images are channels
-last. All have momentum and weight decay, and SAM or R-SAM as in rsam_ref/algorithms/sam.py.
+Each is written as its users write it who look to speed: HIPS autograd's convolution is that of its
+own examples/convnet.py, PyTorch's SAM and R-SAM use its ``_foreach_`` ops on lists, JAX's and
+tinygrad's whole step is compiled, and JAX's images are channels last. All have momentum and weight
+decay, and SAM or R-SAM as in rsam_ref/algorithms/sam.py. The limit does the step's products alone.
 
 A contestant's name is ``MODEL_BATCH_METHOD_WHO``, such as ``resnet20_128_sgd_ours_cpu``: by it a
 process of its own (see duel.py) asks for a function that takes one step and waits for its end.
@@ -10,8 +11,12 @@ process of its own (see duel.py) asks for a function that takes one step and wai
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,12 +42,15 @@ def batch(model: str, size: int) -> tuple[np.ndarray, np.ndarray]:
     return rng.standard_normal((size, *SHAPES[model]), dtype=np.float32), rng.integers(0, 10, size)
 
 
-def ours(backend: str, model: str, size: int, method: str) -> Step:
-    """Our step, on the numpy or the cupy backend."""
-    from rsam_backends import synchronize, to_device, use_backend
+def ours(backend: str, kernels: str | None, model: str, size: int, method: str) -> Step:
+    """Our step, on the numpy or the cupy backend, with one of its sets of kernels."""
+    from rsam_backends import BackendError, synchronize, to_device, use_backend
     from rsam_ref import RSAM, SAM, SGD, models, objective
 
-    use_backend(backend)
+    try:
+        use_backend(backend, kernels=kernels)
+    except (BackendError, ValueError) as error:
+        raise ImportError(str(error)) from None
     before_the_net()
     nets: dict[str, Callable[[], Any]] = {
         "mlp": lambda: models.mlp(MLP),
@@ -66,11 +74,15 @@ def ours(backend: str, model: str, size: int, method: str) -> Step:
     return step
 
 
-def torch_eager(device: str, channels_last: bool, model: str, size: int, method: str) -> Step:
-    """PyTorch's step, on "cpu" or "cuda", in its default layout or with channels last."""
+def torch_step(
+    device: str, channels_last: bool, compiled: bool, model: str, size: int, method: str
+) -> Step:
+    """PyTorch's step, on "cpu" or "cuda": eager, in either layout, or its network compiled."""
     import torch
     from torch import nn
 
+    if compiled and shutil.which(os.environ.get("CXX", "g++")) is None:
+        raise ImportError("torch.compile needs a C++ compiler, such as g++")
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     import tests.helpers.torch_models  # noqa: F401 - resnet20, loaded before memory is looked at
@@ -83,34 +95,42 @@ def torch_eager(device: str, channels_last: bool, model: str, size: int, method:
         x = x.to(memory_format=torch.channels_last)
     parameters = list(net.parameters())
     base = torch.optim.SGD(parameters, LR, MOMENTUM, weight_decay=WEIGHT_DECAY)
+    forward: Any = torch.compile(net) if compiled else net
 
     def gradients() -> list[Any]:
         base.zero_grad()
-        nn.functional.cross_entropy(net(x), y).backward()
+        nn.functional.cross_entropy(forward(x), y).backward()
         return [p.grad for p in parameters]
 
-    def draw(p: Any) -> Any:
-        rows = p.reshape(p.shape[0], -1) if p.ndim > 1 else p.reshape(1, -1)
-        scale = rows.norm(dim=1, keepdim=True).expand_as(rows).reshape(p.shape)
-        return SIGMA * scale * torch.randn_like(p)
+    sizes = [p.numel() for p in parameters]
 
+    def draw() -> list[Any]:
+        """sigma s z: one draw for all weights, a norm for every filter."""
+        rows = [p.reshape(p.shape[0], -1) if p.ndim > 1 else p.reshape(1, -1) for p in parameters]
+        parts = torch.randn(sum(sizes), device=device).split(sizes)
+        draws = [z.reshape(r.shape) for z, r in zip(parts, rows)]
+        torch._foreach_mul_(draws, [SIGMA * r.norm(dim=1, keepdim=True) for r in rows])
+        return [d.reshape(p.shape) for d, p in zip(draws, parameters)]
+
+    @torch.no_grad()
     def perturbed() -> None:
-        """The gradients of SAM, or with a draw those of R-SAM."""
-        saved = [p.detach().clone() for p in parameters]
+        """Leaves the gradients of SAM, or with a draw those of R-SAM."""
+        saved = [p.clone() for p in parameters]
         if method == "rsam":
-            with torch.no_grad():
-                draws = [draw(p) for p in parameters]
-                torch._foreach_add_(parameters, draws)
-            ascent = [LAM * g + d for g, d in zip(gradients(), draws)]
-        else:
-            ascent = [g.clone() for g in gradients()]
-        with torch.no_grad():
-            norm = torch.stack([a.norm() for a in ascent]).norm()
-            for p, w, a in zip(parameters, saved, ascent):
-                p.copy_(w + RHO / (norm + 1e-12) * a)
-        gradients()
-        with torch.no_grad():
-            torch._foreach_copy_(parameters, saved)
+            draws = draw()
+            torch._foreach_add_(parameters, draws)
+        with torch.enable_grad():
+            ascent = gradients()
+        if method == "rsam":
+            torch._foreach_mul_(ascent, LAM)
+            torch._foreach_add_(ascent, draws)
+        norm = torch.stack(torch._foreach_norm(ascent)).norm()
+        torch._foreach_mul_(ascent, RHO / (norm + 1e-12))
+        torch._foreach_copy_(parameters, saved)
+        torch._foreach_add_(parameters, ascent)
+        with torch.enable_grad():
+            gradients()
+        torch._foreach_copy_(parameters, saved)
 
     def step() -> None:
         (gradients if method == "sgd" else perturbed)()
@@ -322,9 +342,6 @@ def jax_jit(model: str, size: int, method: str) -> Step:
 
 def tinygrad_jit(model: str, size: int, method: str) -> Step:
     """tinygrad on the CPU, the whole step compiled (it needs clang)."""
-    import os
-    import shutil
-
     if shutil.which(os.environ.get("CC", "clang")) is None:
         raise ImportError("tinygrad's CPU device needs clang")
     os.environ.setdefault("DEV", "CPU")
@@ -367,16 +384,43 @@ def tinygrad_jit(model: str, size: int, method: str) -> Step:
     return step
 
 
+def flops(model: str, size: int, method: str) -> float:
+    """Of a step's products, as counts.py counts them on another batch: they grow with it."""
+    counts = json.loads(Path(__file__).with_name("counts.json").read_text())[f"{model} {method}"]
+    return counts["product_flops"] * size / counts["batch"]
+
+
+def limit(model: str, size: int, method: str) -> Step:
+    """One product of two square matrices, by NumPy's BLAS, of as many flops as all of the step's.
+
+    No step of products can be as fast as this: theirs are smaller and of less handy shapes.
+    """
+    before_the_net()
+    side = round((flops(model, size, method) / 2) ** (1 / 3))
+    rng = np.random.default_rng(0)
+    a, b = (rng.standard_normal((side, side), dtype=np.float32) for _ in range(2))
+    out = np.empty_like(a)
+
+    def step() -> None:
+        np.matmul(a, b, out=out)
+
+    return step
+
+
 CONTESTANTS = {
-    "ours_cpu": partial(ours, "numpy"),
-    "ours_gpu": partial(ours, "cupy"),
-    "torch_cpu": partial(torch_eager, "cpu", False),
-    "torch_cpu_last": partial(torch_eager, "cpu", True),
-    "torch_gpu": partial(torch_eager, "cuda", False),
+    "ours_cpu": partial(ours, "numpy", "fast"),
+    "ours_plain_cpu": partial(ours, "numpy", "plain"),
+    "ours_onednn_cpu": partial(ours, "numpy", "onednn"),
+    "ours_gpu": partial(ours, "cupy", None),
+    "torch_cpu": partial(torch_step, "cpu", False, False),
+    "torch_cpu_last": partial(torch_step, "cpu", True, False),
+    "torch_cpu_compiled": partial(torch_step, "cpu", False, True),
+    "torch_gpu": partial(torch_step, "cuda", False, False),
     "hips_cpu": hips,
     "jax_cpu": jax_jit,
     "tinygrad_cpu": tinygrad_jit,
-    "sgd_cpu": lambda model, size, method: ours("numpy", model, size, "sgd"),
+    "limit_cpu": limit,
+    "sgd_cpu": lambda model, size, method: ours("numpy", "fast", model, size, "sgd"),
 }
 
 

@@ -159,17 +159,25 @@ class Case:
     def target(self, who: str) -> str:
         return f"benchmarks.contestants:{self.model}_{self.size}_{self.method}_{who}"
 
+    @property
+    def step(self) -> str:
+        """The step in words, with our kernels where they are not the usual ones."""
+        kernels = self.a.removeprefix("ours_").rpartition("_")[0]
+        return ", ".join(filter(None, (self.model, f"batch {self.size}", self.method, kernels)))
+
     def __str__(self) -> str:
-        return f"{self.model}, batch {self.size}, {self.method}, against {PEERS[self.b]}"
+        return f"{self.step}, against {PEERS[self.b]}"
 
 
 PEERS = {
     "torch_cpu": "PyTorch",
     "torch_cpu_last": "PyTorch, channels last",
+    "torch_cpu_compiled": "PyTorch, compiled",
     "torch_gpu": "PyTorch",
     "hips_cpu": "HIPS autograd",
     "jax_cpu": "JAX, jit",
     "tinygrad_cpu": "tinygrad, jit",
+    "limit_cpu": "the limit: its products as one",
     "sgd_cpu": "our own SGD step",
 }
 
@@ -228,7 +236,7 @@ def results_table(results: dict[Case, Result], title: str) -> Table:
     for case, r in results.items():
         ours, theirs = r.memory
         table.add_row(
-            f"{case.model}, batch {case.size}, {case.method}",
+            case.step,
             PEERS[case.b],
             f"{r.a * 1e3:.2f}",
             f"{r.b * 1e3:.2f}",

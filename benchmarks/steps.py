@@ -1,4 +1,4 @@
-"""Whole training steps on the CPU, against PyTorch eager in both of its memory layouts, and others.
+"""Whole training steps on the CPU, against PyTorch in both memory layouts and compiled, and others.
 
     python -m benchmarks.steps --out runs/steps
 
@@ -7,6 +7,10 @@ JAX and tinygrad are timed where they can be imported, if need be by another Pyt
 
     python3 -m venv /tmp/peers && /tmp/peers/bin/pip install autograd jax tinygrad
     python -m benchmarks.steps --peers-python /tmp/peers/bin/python
+
+Our steps are timed with every set of kernels that is installed; the plain definitions against
+PyTorch's default alone, for they are slow. The limit is one matrix product of as many flops as all
+the products of the step, by NumPy's BLAS.
 
 Memory is by how much a contestant's process grew at its peak, from before its network was made; for
 a compiled step the compiler's memory is in it. Ctrl-C keeps the finished cases.
@@ -42,12 +46,15 @@ from benchmarks.duel import (
 BATCHES = {"mlp": (32, 128), "cnn": (128,), "resnet20": (128,), "vit_tiny": (64,)}
 METHODS = ("sgd", "sam", "rsam")
 ELSEWHERE = ("hips_cpu", "jax_cpu", "tinygrad_cpu")
+KERNELS = {"fast": "ours_cpu", "onednn": "ours_onednn_cpu", "plain": "ours_plain_cpu"}
 COLOURS = {
     "torch_cpu": "#0072B2",
     "torch_cpu_last": "#56B4E9",
+    "torch_cpu_compiled": "#F0E442",
     "hips_cpu": "#E69F00",
     "jax_cpu": "#009E73",
     "tinygrad_cpu": "#CC79A7",
+    "limit_cpu": "#999999",
 }
 
 
@@ -55,20 +62,24 @@ def peers_of(model: str) -> list[str]:
     peers = ["torch_cpu"]
     if model in ("cnn", "resnet20"):
         peers.append("torch_cpu_last")
+    peers.append("torch_cpu_compiled")
     if model in ("mlp", "cnn"):
         peers += ELSEWHERE
-    return peers
+    return [*peers, "limit_cpu"]
 
 
-def cases(models: list[str], methods: list[str], peers: list[str]) -> list[Case]:
+def cases(
+    models: list[str], methods: list[str], peers: list[str], kernels: list[str]
+) -> list[Case]:
     """All duels with others, and R-SAM's step against our own SGD's."""
     chosen = [
-        Case(model, size, method, "ours_cpu", peer)
+        Case(model, size, method, KERNELS[ours], peer)
         for model in models
         for size in BATCHES[model]
         for method in methods
+        for ours in kernels
         for peer in peers_of(model)
-        if peer in peers
+        if peer in peers and (ours != "plain" or peer == "torch_cpu")
     ]
     chosen += [
         Case(model, size, method, "ours_cpu", "sgd_cpu")
@@ -118,6 +129,7 @@ def row(run: int, case: Case, result: Result) -> dict[str, Any]:
         "model": case.model,
         "batch": case.size,
         "method": case.method,
+        "kernels": next((name for name, ours in KERNELS.items() if ours == case.a), ""),
         "peer": case.b,
         "ours_ms": 1e3 * result.a,
         "peer_ms": 1e3 * result.b,
@@ -129,6 +141,12 @@ def row(run: int, case: Case, result: Result) -> dict[str, Any]:
         "memory_ratio": ours / theirs if theirs else None,
         "ratios": result.ratios,
     }
+
+
+def step_of(row: dict[str, Any]) -> str:
+    """A row's step in words."""
+    ours = KERNELS[row["kernels"]]
+    return Case(row["model"], row["batch"], row["method"], ours, row["peer"]).step
 
 
 class Report:
@@ -191,8 +209,7 @@ def figure(rows: list[dict[str, Any]]) -> Any:
     groups: dict[str, dict[str, list[float]]] = {}
     for r in rows:
         if r["peer"] in COLOURS:
-            name = f"{r['model']}, batch {r['batch']}, {r['method']}"
-            groups.setdefault(name, {}).setdefault(r["peer"], []).extend(r["ratios"])
+            groups.setdefault(step_of(r), {}).setdefault(r["peer"], []).extend(r["ratios"])
     bars = sum(map(len, groups.values()))
     with matplotlib.rc_context({**STYLE, "axes.grid.axis": "x", "axes.axisbelow": True}):
         height = 1.4 + 0.21 * bars + 0.16 * len(groups)
@@ -228,7 +245,7 @@ def against_own_sgd(results: dict[Case, Result]) -> Table:
     table = Table("step", "ms", "SGD's (ms)", "times SGD's", "quartiles", title="Our own SGD step")
     for case, r in results.items():
         table.add_row(
-            f"{case.model}, batch {case.size}, {case.method}",
+            case.step,
             f"{r.a * 1e3:.2f}",
             f"{r.b * 1e3:.2f}",
             f"{r.ratio:.2f}",
@@ -243,7 +260,7 @@ def repeated(rows: list[dict[str, Any]], runs: int) -> Table:
     table = Table("step", "against", *heads, "largest / smallest", "quartiles", title="The runs")
     found: dict[str, list[dict[str, Any]]] = {}
     for r in rows:
-        key = f"{r['model']}, batch {r['batch']}, {r['method']}|{PEERS[r['peer']]}"
+        key = f"{step_of(r)}|{PEERS[r['peer']]}"
         found.setdefault(key, []).append(r)
     for key, several in found.items():
         if len(several) == runs:
@@ -262,6 +279,7 @@ def main(
     models: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(BATCHES),
     methods: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(METHODS),
     peers: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(COLOURS),
+    kernels: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(KERNELS),
     blocks: Annotated[int, typer.Option(help="Pairs of blocks for every case.", min=1)] = 15,
     repeat: Annotated[int, typer.Option(help="Separate runs, to be compared.", min=1)] = 1,
     out: Annotated[
@@ -273,8 +291,14 @@ def main(
 ) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
     names = chosen(models, list(BATCHES), "model")
-    wanted = cases(names, chosen(methods, METHODS, "method"), chosen(peers, list(COLOURS), "peer"))
-    settings = {"models": models, "methods": methods, "blocks": blocks, "repeat": repeat}
+    wanted = cases(
+        names,
+        chosen(methods, METHODS, "method"),
+        chosen(peers, list(COLOURS), "peer"),
+        chosen(kernels, list(KERNELS), "set of kernels"),
+    )
+    settings = {"models": models, "methods": methods, "kernels": kernels, "blocks": blocks}
+    settings["repeat"] = repeat
     report = Report(out, settings)
     told = report.data["machine"]
     console.print(

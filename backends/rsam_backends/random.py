@@ -6,8 +6,8 @@ draws are shared out among threads, whose number changes none of them.
 
 Up to `FEW` normal numbers are NumPy's own, by its ziggurat: the same on every processor, and for
 everyone who asks ``numpy.random.default_rng``. More of them at once, the noise of one step on
-a larger network, are Box and Muller's, in a quarter of the time (docs/speed.md has the measurement);
-those have other last bits on a processor with other instructions, as the network's gradient has.
+a larger network, are Box and Muller's, in a third of the time (docs/speed.md has the measurement);
+those have other last bits on a processor with other instructions, as the gradient has.
 """
 
 from __future__ import annotations

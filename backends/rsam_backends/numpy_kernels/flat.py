@@ -1,4 +1,7 @@
-"""The flat vector of weights in pieces, so that a line of vector algebra finds them in the cache."""
+"""The flat vector of weights in pieces, so that a line of vector algebra finds them in the cache.
+
+That gains where the vectors do not lie there anyhow: not for 0.27 M weights, much for 11 M.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,20 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rsam_backends.base import Array
-from rsam_backends.numpy_kernels.blocks import PIECE, SMALL, blocks
+from rsam_backends.numpy_kernels.blocks import blocks
 from rsam_backends.threads import share_out
+
+PIECE = 1 << 20
+"""Bytes of a vector that are worked on at a time."""
+
+MANY = 1 << 20
+"""Weights below which the definitions are as fast."""
 
 
 def piecewise(work: Callable[..., None], *vectors: Array) -> None:
-    """SGD's update of 0.27 M weights, six passes over the vectors, in half the time on one core."""
+    """On one thread SGD's update of 11 M weights in half the time, AdamW's in a third."""
     first = vectors[0]
-    if first.size < SMALL or any(v.shape != first.shape for v in vectors):
+    if first.size < MANY or any(v.shape != first.shape for v in vectors):
         return NotImplemented
     pieces = blocks(first.size, first.itemsize, PIECE)
     share_out(lambda piece: work(*(v[piece] for v in vectors)), pieces)
@@ -24,9 +33,9 @@ def piecewise(work: Callable[..., None], *vectors: Array) -> None:
 def scaled_draw(
     w: Array, shapes: Sequence[tuple[int, ...]], z: Array, *, sigma: float, tiny: float
 ) -> Array:
-    """No vector of scales is written and read again: half the time of the three products."""
+    """No vector of scales is written and read again: two thirds of the time of 11 M weights."""
     fits = isinstance(w, np.ndarray) and sum(map(math.prod, shapes)) == w.size
-    if not fits or w.size < SMALL or w.dtype != z.dtype:
+    if not fits or w.size < MANY or w.dtype != z.dtype:
         return NotImplemented
     noise = np.empty_like(z)
     pieces: list[tuple[Array, Array, Array, float]] = []
@@ -36,8 +45,9 @@ def scaled_draw(
         run = slice(start, start + math.prod(shape))
         start = run.stop
         whole = [vector[run].reshape(filters, -1) for vector in (w, z, noise)]
-        for rows in blocks(filters, whole[0].nbytes // filters, PIECE):
-            pieces.append((*(a[rows] for a in whole), tiny if len(shape) == 1 else 0.0))
+        extra = tiny if len(shape) == 1 else 0.0
+        parts = blocks(filters, whole[0].nbytes // filters, PIECE)
+        pieces += [(*(a[rows] for a in whole), extra) for rows in parts]
 
     def work(piece: tuple[Array, Array, Array, float]) -> None:
         w, z, out, tiny = piece
