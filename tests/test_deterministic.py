@@ -202,7 +202,7 @@ def test_whatever_decides_a_bit_is_compared():
         f"BLAS version: {before['BLAS']['version']}, now 9"
     ]
     assert len(arithmetic.changes(before, {**before, "BLAS": None})) == 4
-    for name in ("backend", "kernels", "instructions", "rsam_ref"):
+    for name in ("backend", "kernels", "instructions", "normal draws", "rsam_ref"):
         assert len(arithmetic.changes(before, {**before, name: "other"})) == 1
 
 

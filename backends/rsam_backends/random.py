@@ -29,6 +29,9 @@ BLOCK = 1 << 16
 FEW = 1 << 17
 """Normal draws up to which they are NumPy's; and those in float64 are, however many."""
 
+METHOD = f"NumPy's ziggurat up to {FEW} numbers, Box-Muller beyond"
+"""How normal numbers are made, for runs to keep."""
+
 
 class Stream:
     """A stream of random numbers, fixed by its key: names and whole numbers.

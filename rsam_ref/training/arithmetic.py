@@ -12,6 +12,7 @@ from typing import Any
 
 import rsam_ref
 from rsam_backends import current_backend, deterministic
+from rsam_backends.random import METHOD
 from rsam_backends.switch import in_force
 from rsam_backends.threads import threads
 from rsam_ref.training.recipe import Recipe
@@ -29,7 +30,7 @@ def as_asked(recipe: Recipe) -> AbstractContextManager[Any]:
 
 
 def told(recipe: Recipe) -> dict[str, Any]:
-    """What is in force as a run computes: the backend's libraries, kernels, BLAS, threads, shards.
+    """What is in force as a run computes: the backend's kernels, BLAS, draws, threads, ...
 
     Raises BackendError as `as_asked` does.
     """
@@ -39,6 +40,7 @@ def told(recipe: Recipe) -> dict[str, Any]:
             "backend": current_backend().name,
             "kernels": in_force.kind,
             **current_backend().arithmetic(),
+            "normal draws": METHOD,
             "threads": threads(),
             "shards": recipe.shards,
             "deterministic": recipe.deterministic,
