@@ -93,6 +93,19 @@ def test_radius_zero_looks_at_the_weights_where_the_gradient_is_infinite(name):
     assert not trace.perturbation.any()
 
 
+@pytest.mark.parametrize("number", [np.float64, np.float32, np.float16, np.int64, np.array])
+def test_numpys_numbers_as_settings_widen_nothing(number):
+    f, w = points(dtype="float32")
+    noise = NOISE.astype("float32")
+    found = [
+        sam_gradient(f, w, rho=number(1), ascent_steps=2),
+        asam_gradient(f, w, rho=number(1), eta=number(1)),
+        rsam_gradient(f, w, noise, rho=number(1), lam=number(1)),
+        stacked_rsam_gradient(f, w, noise, rho=number(1)),
+    ]
+    assert {trace.gradient.dtype.name for trace in found} == {"float32"}
+
+
 def test_radius_zero_stacked_is_noise_alone_bit_for_bit():
     runs = [weights_after(WRAPPERS[name](SGD(0.1), 0.0)) for name in ("stacked", "noise")]
     assert runs[0] == runs[1]

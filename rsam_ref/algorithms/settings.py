@@ -26,8 +26,9 @@ def check_step(*, rho: float = 0.0, lam: float = 1.0, ascent_steps: int = 1) -> 
 def plain_numbers(rule: Rule) -> Rule:
     """The rule, given Python's numbers for NumPy's among its settings.
 
-    ``np.float64(0.1)``, as a sweep over ``np.linspace`` has it, would make float32 vectors float64.
-    What a library traces or computes (JAX, PyTorch) is left as it is.
+    ``np.float64(0.1)``, as a sweep over ``np.linspace`` has it, would make float32 vectors float64,
+    and so would ``np.int64(1)`` and ``np.array(0.1)``. What a library traces or computes (JAX,
+    PyTorch) is left as it is.
     """
 
     @functools.wraps(rule)
@@ -36,6 +37,8 @@ def plain_numbers(rule: Rule) -> Rule:
             plain = type(value) in (float, int)
             if not plain and isinstance(value, Real) and not isinstance(value, Integral):
                 settings[name] = float(value)
+            elif type(value).__module__ == "numpy" and value.shape == ():
+                settings[name] = value.item()
         return rule(*places, **settings)
 
     return cast(Rule, given)
