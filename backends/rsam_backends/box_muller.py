@@ -13,6 +13,9 @@ from __future__ import annotations
 
 import numpy as np
 
+FEW = 1 << 17
+"""Numbers of a draw up to which they are the ziggurat's, as the numbers of small networks were."""
+
 LONGEST = 6.77
 """No number is longer: u is at least 2^-33. Of 10^10 true normal ones a tenth of one would be."""
 

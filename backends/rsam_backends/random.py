@@ -4,10 +4,11 @@ A GPU's own generators give other numbers on another model of GPU. The draw cost
 per cent of a convolutional network's step, so it is made by NumPy and transferred. Many normal
 draws are shared out among threads, whose number changes none of them.
 
-Up to `FEW` normal numbers are NumPy's own, by its ziggurat: the same on every processor, and for
-everyone who asks ``numpy.random.default_rng``. More of them at once, the noise of one step on
-a larger network, are Box and Muller's, in a third of the time (docs/speed.md has the measurement);
-those have other last bits on a processor with other instructions, as the gradient has.
+Up to `FEW` normal numbers, and those in float64, are NumPy's own, by its ziggurat: the same on
+every processor, and for everyone who asks ``numpy.random.default_rng``. More of them at once, the
+noise of one step on a larger network, are Box and Muller's, in a third of the time (docs/speed.md
+has the measurement). Those have other last bits on a processor with other instructions, as the
+gradient has.
 """
 
 from __future__ import annotations
@@ -19,15 +20,12 @@ from typing import Any
 import numpy as np
 
 from rsam_backends.base import Array
-from rsam_backends.box_muller import box_muller
+from rsam_backends.box_muller import FEW, box_muller
 from rsam_backends.switch import to_device
 from rsam_backends.threads import share_out
 
 BLOCK = 1 << 16
 """Normal draws by one generator: further ones are made by others, at the same time."""
-
-FEW = 1 << 17
-"""Normal draws up to which they are NumPy's; and those in float64 are, however many."""
 
 METHOD = f"NumPy's ziggurat up to {FEW} numbers, Box-Muller beyond"
 """How normal numbers are made, for runs to keep."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rsam_backends.base import Array
+from rsam_backends.box_muller import FEW
 from rsam_backends.numpy_kernels.blocks import blocks
 from rsam_backends.threads import share_out
 
@@ -18,7 +19,7 @@ PIECE = 1 << 20
 """Bytes of a vector that are worked on at a time."""
 
 MANY = 1 << 20
-"""Weights below which the definitions are as fast."""
+"""Weights below which an update as a whole is as fast."""
 
 
 def piecewise(work: Callable[..., None], *vectors: Array) -> None:
@@ -33,9 +34,12 @@ def piecewise(work: Callable[..., None], *vectors: Array) -> None:
 def scaled_draw(
     w: Array, shapes: Sequence[tuple[int, ...]], z: Array, *, sigma: float, tiny: float
 ) -> Array:
-    """No vector of scales is written and read again: two thirds of the time of 11 M weights."""
+    """A dot product for every filter, and no vector of scales: half the time on 0.27 M weights.
+
+    Those of short draws are left to the definition, for their last bits.
+    """
     fits = isinstance(w, np.ndarray) and sum(map(math.prod, shapes)) == w.size
-    if not fits or w.size < MANY or w.dtype != z.dtype:
+    if not fits or w.size <= FEW or w.dtype != z.dtype:
         return NotImplemented
     noise = np.empty_like(z)
     pieces: list[tuple[Array, Array, Array, float]] = []
@@ -51,7 +55,7 @@ def scaled_draw(
 
     def work(piece: tuple[Array, Array, Array, float]) -> None:
         w, z, out, tiny = piece
-        norms = np.sqrt((w * w).sum(axis=1, keepdims=True))  # (rows, 1)
+        norms = np.sqrt(np.vecdot(w, w))[:, None]  # (rows, 1)
         if tiny:
             norms += tiny
         np.multiply(sigma * norms, z, out=out)
