@@ -46,8 +46,12 @@ class Stream:
         self._number = int.from_bytes(repr(parts).encode(), "little")
 
     @cached_property
+    def _seeds(self) -> np.random.SeedSequence:
+        return np.random.SeedSequence(self._number)  # 5 us; many a stream is never drawn from
+
+    @cached_property
     def _generator(self) -> np.random.Generator:
-        return np.random.default_rng(self._number)  # 10 us; many a stream is never drawn from
+        return np.random.default_rng(self._seeds)
 
     def normal(self, shape: int | tuple[int, ...], dtype: Any = "float32") -> Array:
         """Standard normal draws, N(0, 1), on the device."""
@@ -60,7 +64,7 @@ class Stream:
             def draw(i: int) -> None:
                 generators[i].standard_normal(dtype=run.dtype.type, out=blocks[i])
         else:
-            seeds = self._generator.bit_generator.seed_seq.spawn(len(blocks))
+            seeds = self._seeds.spawn(len(blocks))
 
             def draw(i: int) -> None:
                 box_muller(seeds[i], blocks[i])

@@ -52,7 +52,7 @@ def filter_scale(w: Array, shapes: Shapes) -> Array:
 
 @replaceable
 def scaled_draw(w: Array, shapes: Shapes, z: Array, *, sigma: float, tiny: float) -> Array:
-    """sigma * s * z, of a draw z (P,); the norm of a parameter with one axis is ``tiny`` more."""
+    """sigma * s * z, of a draw z (P,) that is used up; the norm of a bias is ``tiny`` more."""
     return sigma * filter_scale(w, shapes) * z
 
 

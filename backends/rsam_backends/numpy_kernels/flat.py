@@ -41,24 +41,23 @@ def scaled_draw(
     fits = isinstance(w, np.ndarray) and sum(map(math.prod, shapes)) == w.size
     if not fits or w.size <= FEW or w.dtype != z.dtype:
         return NotImplemented
-    noise = np.empty_like(z)
-    pieces: list[tuple[Array, Array, Array, float]] = []
+    pieces: list[tuple[Array, Array, float]] = []
     start = 0
     for shape in shapes:
         filters = shape[0] if len(shape) > 1 else 1
         run = slice(start, start + math.prod(shape))
         start = run.stop
-        whole = [vector[run].reshape(filters, -1) for vector in (w, z, noise)]
+        weights, draws = w[run].reshape(filters, -1), z[run].reshape(filters, -1)
         extra = tiny if len(shape) == 1 else 0.0
-        parts = blocks(filters, whole[0].nbytes // filters, PIECE)
-        pieces += [(*(a[rows] for a in whole), extra) for rows in parts]
+        parts = blocks(filters, weights.nbytes // filters, PIECE)
+        pieces += [(weights[rows], draws[rows], extra) for rows in parts]
 
-    def work(piece: tuple[Array, Array, Array, float]) -> None:
-        w, z, out, tiny = piece
+    def work(piece: tuple[Array, Array, float]) -> None:
+        w, z, tiny = piece
         norms = np.sqrt(np.vecdot(w, w))[:, None]  # (rows, 1)
         if tiny:
             norms += tiny
-        np.multiply(sigma * norms, z, out=out)
+        z *= sigma * norms
 
     share_out(work, pieces)
-    return noise
+    return z
