@@ -74,9 +74,10 @@ format: $(VENV)/test ## put the code in form
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/test ## what the tape and whole steps cost, against PyTorch, and how it grows
+bench: $(VENV)/test ## what the tape, whole steps and the draw cost, against PyTorch, and how it grows
 	$(BIN)/python -m benchmarks.overhead
 	$(BIN)/python -m benchmarks.steps --out runs/bench
+	$(BIN)/python -m benchmarks.draw
 	$(BIN)/python -m benchmarks.scaling --out runs/bench
 
 bench-gpu: $(VENV)/test ## whole steps on a GPU, against PyTorch
