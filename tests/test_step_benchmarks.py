@@ -61,11 +61,9 @@ def test_the_step_of_pytorchs_lists_is_that_of_our_optimizer(method, model, monk
         parts = z.split([p.numel() for p in weights])
         return [part.reshape(p.shape) for part, p in zip(parts, weights)]
 
-    if method == "sam":
-        ours = SAM(twin, torch.optim.SGD, rho=contestants.RHO, **settings)
-    else:
-        own = {"sigma": contestants.SIGMA, "lam": contestants.LAM, "draw": draws}
-        ours = RSAM(twin, torch.optim.SGD, rho=contestants.RHO, **own, **settings)
+    own = {"sigma": contestants.SIGMA, "lam": contestants.LAM, "draw": draws}
+    made, options = (SAM, {}) if method == "sam" else (RSAM, own)
+    ours = made(twin, torch.optim.SGD, rho=contestants.RHO, **options, **settings)
     x, y = map(torch.from_numpy, contestants.batch(model, 4))
 
     def closure():
