@@ -1,0 +1,530 @@
+// What ties it together: the state, what a reader does to it, and drawing it again.
+
+const at = (id) => document.getElementById(id);
+const FIRST = DATA.start || "surface=ripples";
+const SLIDERS = ["w₁", "w₂", "rho", "sigma", "lam", "lr", "k"];
+const STEP_TIME = 400; // milliseconds between steps that run
+const GLIDE = 250;
+
+let state = firstState("ripples");
+let paths = {}; // of every method: where it has been, the last one is its w
+let lit = null;
+let held = null; // a quantity that stays lit
+let running = null;
+let ground = { key: "", canvas: null };
+let pending = false;
+let size = 0;
+const labels = new Map();
+const trace = { redraws: 0, times: [] }; // how long redraws took, in milliseconds
+
+const surfaceNow = () => SURFACES[state.surface];
+
+function settingsAt(seed) {
+  return { ...state, eta: ETA, z: DATA.draws[seed], scale: surfaceNow().scale };
+}
+
+function stepOf(method, w, seed = state.seed) {
+  if (surfaceNow().without?.[method]) return null;
+  const surface = surfaceNow();
+  const step = takeStep(method, lossAndGradOf(surface, state.batch), w, settingsAt(seed));
+  return { ...step, lossAfter: surface.loss(...step.after, state.batch) };
+}
+
+function allSteps() {
+  const steps = {};
+  for (const method of Object.keys(METHODS)) {
+    const step = stepOf(method, state.w);
+    if (step) steps[method] = step;
+  }
+  return steps;
+}
+
+// --- drawing -------------------------------------------------------------------------------------
+
+function redraw() {
+  if (pending) return;
+  pending = true;
+  requestAnimationFrame(() => {
+    pending = false;
+    const before = performance.now();
+    draw();
+    trace.redraws += 1;
+    trace.times.push(performance.now() - before);
+    if (trace.times.length > 1000) trace.times.shift();
+  });
+}
+
+function draw() {
+  const surface = surfaceNow();
+  const look = lookNow();
+  drawGround(surface, look);
+  const steps = allSteps();
+  const step = steps[state.method];
+  const lossAtW = surface.loss(...state.w, state.batch);
+  const top = innerMaximum(surface, state.batch, state.w, state.rho);
+  const shown = { state, surface, steps, step, top, lossAtW, size, lit, labels };
+  shown.path = [...paths[state.method].slice(0, -1), state.w];
+  shown.ends = state.ends ? otherEnds(steps) : [];
+  shown.cloud = state.draws && step.D ? cloudOf() : [];
+  at("arrows").innerHTML = drawStep(shown);
+  placeHandle(shown);
+  fillEquations(at("equations"), step, state.method, lossAtW);
+  fillMethodRows(at("methods"), shown);
+  const g = surface.gradient(...state.w, state.batch);
+  at("rim").innerHTML = drawRim({ surface, state, w: state.w, steps, top, lossAtW, g });
+  for (const figure of at("beside").children) {
+    const method = figure.dataset.method;
+    const path = method === state.method ? shown.path : paths[method];
+    const small = { ground: ground.canvas, state, step: steps[method], path, top, look, surface };
+    drawSmall(figure, small);
+  }
+  showSettings();
+  tellDraws(shown);
+  later("words", 500, () => (at("words").textContent = inWords(shown)));
+  later("address", 300, () => history.replaceState(null, "", writeAddress(state)));
+}
+
+function drawGround(surface, look) {
+  const key = JSON.stringify([state.surface, state.batch, state.view, size, look]);
+  if (ground.key !== key) {
+    const pixels = Math.round(size * Math.min(2, window.devicePixelRatio || 1));
+    ground = { key, canvas: groundOf(surface, state.batch, state.view, pixels, look) };
+    const canvas = at("ground");
+    canvas.width = canvas.height = pixels;
+    canvas.getContext("2d").drawImage(ground.canvas, 0, 0);
+  }
+}
+
+function lookNow() {
+  const style = getComputedStyle(document.documentElement);
+  const names = ["low", "high", "contour", "ink", "draw", "gradient", "eps", "descent"];
+  return Object.fromEntries(names.map((n) => [n, style.getPropertyValue(`--${n}`).trim()]));
+}
+
+function otherEnds(steps) {
+  return Object.entries(steps)
+    .filter(([method, { eps }]) => eps && method !== state.method)
+    .map(([method, { eps }]) => [method, plus(state.w, eps)]);
+}
+
+function cloudOf() {
+  return DATA.draws.map((_, seed) => plus(state.w, stepOf(state.method, state.w, seed).eps));
+}
+
+function placeHandle({ lossAtW }) {
+  const [x, y] = scaleOf(state.view, size).to(state.w);
+  const handle = at("handle");
+  handle.style.transform = `translate(${x}px, ${y}px)`;
+  const outside = x < EDGE.left || y < EDGE.top || x > EDGE.left + size || y > EDGE.top + size;
+  handle.style.visibility = outside ? "hidden" : "visible";
+  handle.setAttribute("aria-valuenow", short(state.w[0]));
+  handle.setAttribute("aria-valuetext", `w = ${pair(state.w)}, loss ${signed(lossAtW, 3)}`);
+}
+
+// How the 200 draws fare against SAM, in a line.
+function tellDraws({ steps, step, top, lossAtW }) {
+  at("cloud").textContent = "";
+  if (!state.draws || !step.D) return;
+  const reached = DATA.draws.map((_, seed) => stepOf(state.method, state.w, seed).adversarialLoss);
+  const sam = steps.sam.adversarialLoss;
+  const above = reached.filter((loss) => loss > sam).length;
+  const mean = reached.reduce((a, b) => a + b, 0) / reached.length;
+  const share = (loss) => signed((100 * (loss - lossAtW)) / (top.loss - lossAtW), 0);
+  at("cloud").textContent =
+    `Of ${reached.length} draws ${nameOf(state.method, state.k)} climbs higher than SAM in ${above}; ` +
+    `on the mean to ${signed(mean, 3)}, ${share(mean)} % of the largest rise, ` +
+    `SAM to ${signed(sam, 3)}, ${share(sam)} %.`;
+}
+
+const timers = {};
+function later(name, wait, act) {
+  clearTimeout(timers[name]);
+  timers[name] = setTimeout(act, wait);
+}
+
+// --- settings ------------------------------------------------------------------------------------
+
+const valueOf = (name) =>
+  ({ "w₁": () => state.w[0], "w₂": () => state.w[1] })[name]?.() ?? state[name];
+
+function rangeOf(name) {
+  if (!name.startsWith("w")) return RANGES[name];
+  const [x, y, half] = state.view;
+  const middle = name === "w₁" ? x : y;
+  return [middle - half, middle + half];
+}
+
+function buildSettings() {
+  const letters = { rho: "ρ", sigma: "σ", lam: "λ" };
+  const told = { rho: "radius", sigma: "size of the draw", lam: "weight of g₀", lr: "learning rate" };
+  Object.assign(told, { k: "steps of the ascent", "w₁": "first weight", "w₂": "second weight" });
+  at("settings").innerHTML = SLIDERS.map(
+    (name) =>
+      `<div class="setting" data-name="${name}"><label for="slide-${name}">` +
+      `<var>${letters[name] ?? name}</var> <span>${told[name]}</span></label>` +
+      `<input id="slide-${name}" type="range" step="any">` +
+      `<input type="number" step="any" aria-label="${told[name]}, as a number"></div>`,
+  ).join("");
+  for (const row of at("settings").children) {
+    const { name } = row.dataset;
+    const [slide, number] = row.querySelectorAll("input");
+    slide.addEventListener("input", () => {
+      const [low, high] = rangeOf(name);
+      set(name, name === "k" ? Math.round(slide.value) : rounded(Number(slide.value), high - low));
+    });
+    number.addEventListener("change", () => {
+      const [low, high] = RANGES[name.startsWith("w") ? "w" : name];
+      const value = name === "k" ? Math.round(number.value) : Number(number.value);
+      const right = number.value.trim() !== "" && value >= low && value <= high;
+      if (right) set(name, value);
+      else tell(`${told[name]}: a number from ${signed(low, 0)} to ${signed(high, 0)}`);
+      redraw();
+    });
+  }
+}
+
+// To a hundredth of what a slider spans, or a finer round number.
+function rounded(value, span) {
+  const unit = 10 ** Math.floor(Math.log10(span / 100));
+  return Number((Math.round(value / unit) * unit).toFixed(6));
+}
+
+function set(name, value) {
+  if (name.startsWith("w")) moveTo(name === "w₁" ? [value, state.w[1]] : [state.w[0], value]);
+  else state[name] = value;
+  redraw();
+}
+
+function showSettings() {
+  const { takes } = METHODS[state.method];
+  for (const row of at("settings").children) {
+    const { name } = row.dataset;
+    const [slide, number] = row.querySelectorAll("input");
+    const [low, high] = rangeOf(name);
+    row.classList.toggle("unused", !(name.startsWith("w") || name === "lr" || takes.includes(name)));
+    slide.min = low;
+    slide.max = high;
+    slide.step = name === "k" ? 1 : "any";
+    if (document.activeElement !== slide || Number(slide.value) !== valueOf(name)) {
+      slide.value = valueOf(name);
+    }
+    if (document.activeElement !== number) number.value = short(valueOf(name));
+  }
+  at("surface").value = state.surface;
+  const { batches } = surfaceNow();
+  at("batch-choice").hidden = !batches;
+  if (batches) at("batch").value = state.batch;
+  at("seed").textContent = `draw ${state.seed}`;
+  for (const name of ["lock", "draws", "ends"]) at(name).checked = Boolean(state[name]);
+}
+
+function tell(text) {
+  at("told").textContent = text;
+}
+
+// --- what is done to it --------------------------------------------------------------------------
+
+function start(w) {
+  state.w = w;
+  paths = Object.fromEntries(Object.keys(METHODS).map((method) => [method, [w]]));
+}
+
+function moveTo(w) {
+  halt();
+  start(w);
+}
+
+function show(next) {
+  halt();
+  const other = next.surface !== state.surface || next.method !== state.method;
+  state = next;
+  start(next.w);
+  if (other || !at("equations").children.length) buildMethod();
+  redraw();
+}
+
+function buildMethod() {
+  at("equations").innerHTML = equationRows(state.method);
+  const rules = {
+    sgd: sgdGradient,
+    asam: asamGradient,
+    rsam: rsamGradient,
+    ball: rsamGradient,
+    stacked: stackedGradient,
+    gradient: gradientGradient,
+  };
+  const parts = [rules[state.method] ?? samGradient];
+  if (state.method !== "sgd") parts.push(descent);
+  at("code").textContent = parts.map(String).join("\n\n");
+  at("surface-told").textContent = surfaceNow().told;
+}
+
+function choose(method) {
+  state.method = method;
+  state.w = paths[method].at(-1);
+  buildMethod();
+  redraw();
+}
+
+function takeSteps() {
+  for (const method of Object.keys(METHODS)) {
+    const w = paths[method].at(-1);
+    const after = stepOf(method, w)?.after;
+    const gone = !after || !surfaceNow().loss(...after, 0) || Math.max(...after.map(Math.abs)) > 100;
+    if (!gone && Number.isFinite(surfaceNow().loss(...after, 0))) paths[method].push(after);
+    else if (method === state.method) {
+      tell(`${nameOf(method, state.k)} has left what the picture knows; move w back.`);
+      halt();
+    }
+  }
+  if (!state.lock) newDraw();
+  glideTo(paths[state.method].at(-1));
+}
+
+function newDraw() {
+  state.seed = (state.seed + 1) % DATA.draws.length;
+  const { batches } = surfaceNow();
+  if (batches && state.batch) state.batch = (state.batch % batches) + 1;
+}
+
+// w moves to where the step has landed; at once, for those who want no motion.
+function glideTo(w) {
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const [from, began] = [state.w, performance.now()];
+  const move = (now) => {
+    const share = still ? 1 : Math.min(1, Math.max(0, now - began) / GLIDE);
+    if (paths[state.method].at(-1) !== w) return; // something else has moved it
+    state.w = share < 1 ? plus(from, times(share, difference(w, from))) : w;
+    redraw();
+    if (share < 1) requestAnimationFrame(move);
+  };
+  move(began);
+}
+
+function run() {
+  if (running) return halt();
+  tell("");
+  at("run").textContent = "Stop";
+  at("run").setAttribute("aria-pressed", "true");
+  running = setInterval(takeSteps, STEP_TIME);
+  takeSteps();
+}
+
+function halt() {
+  clearInterval(running);
+  running = null;
+  at("run").textContent = "Run";
+  at("run").setAttribute("aria-pressed", "false");
+}
+
+function back() {
+  halt();
+  tell("");
+  moveTo(paths[state.method][0]);
+  redraw();
+}
+
+function zoom(by) {
+  const [x, y, half] = state.view;
+  const inner = Math.min(100, Math.max(0.02, half * by));
+  const keep = 1 - inner / half; // of the way to w, so that w stays where it is
+  const [wx, wy] = state.w;
+  state.view = [x + keep * (wx - x), y + keep * (wy - y), inner].map((v) => Number(v.toFixed(4)));
+  redraw();
+}
+
+// The square that shows all of this step.
+function fit() {
+  const step = stepOf(state.method, state.w);
+  const points = dotsOf(step).map(([, , place]) => place);
+  points.push(...arrowsOf(step, state).flatMap(([, , from, way]) => [from, plus(from, way)]));
+  if (step.eps) {
+    for (const side of [-1, 1]) points.push(plus(step.w, [side * state.rho, side * state.rho]));
+  }
+  const spans = [0, 1].map((i) => {
+    const values = points.map((p) => p[i]).filter(Number.isFinite);
+    return [Math.min(...values), Math.max(...values)];
+  });
+  const half = 0.6 * Math.max(...spans.map(([low, high]) => high - low), 0.1);
+  const middle = spans.map(([low, high]) => (low + high) / 2);
+  state.view = [...middle, half].map((v) => Number(v.toFixed(3)));
+  redraw();
+}
+
+function light(q) {
+  const next = q ?? held;
+  if (next === lit) return;
+  lit = next;
+  for (const marked of document.querySelectorAll("[data-q].lit")) marked.classList.remove("lit");
+  if (lit) {
+    for (const marked of document.querySelectorAll(`.formula [data-q="${lit}"], .equation[data-q="${lit}"]`)) {
+      marked.classList.add("lit");
+    }
+  }
+  at("meaning").textContent = lit ? `${meaningOf(lit)}` : "";
+  redraw();
+}
+
+function meaningOf(q) {
+  const symbol = SYMBOLS.find(([, , quantity]) => quantity === q);
+  return `${symbol ? `${symbol[1]}: ` : ""}${WORDS[q]}`;
+}
+
+// --- hands ---------------------------------------------------------------------------------------
+
+function listen() {
+  const picture = at("picture");
+  const placed = (event) => {
+    const box = picture.getBoundingClientRect();
+    const pixel = [event.clientX - box.left, event.clientY - box.top];
+    return scaleOf(state.view, size).from(pixel).map((v) => rounded(v, state.view[2]));
+  };
+  const inPicture = (event) => {
+    const box = at("ground").getBoundingClientRect();
+    const x = event.clientX - box.left;
+    const y = event.clientY - box.top;
+    return x >= 0 && y >= 0 && x <= box.width && y <= box.height;
+  };
+  let dragged = false;
+  const drag = (event) => {
+    moveTo(placed(event));
+    redraw();
+  };
+  picture.addEventListener("pointerdown", (event) => {
+    const onHandle = event.target === at("handle");
+    const grabs = onHandle || (event.pointerType !== "touch" && inPicture(event));
+    if (event.button !== 0 || !grabs) return;
+    dragged = true;
+    picture.setPointerCapture(event.pointerId);
+    at("handle").focus({ preventScroll: true });
+    event.preventDefault();
+    tell("");
+    if (!onHandle) drag(event);
+  });
+  picture.addEventListener("pointermove", (event) => {
+    if (dragged) drag(event);
+    else readLoss(event, inPicture(event) ? placed(event) : null);
+  });
+  picture.addEventListener("pointerleave", (event) => readLoss(event, null));
+  for (const end of ["pointerup", "pointercancel"]) {
+    picture.addEventListener(end, () => (dragged = false));
+  }
+  // A finger that taps beside the handle moves w there; one that drags there scrolls the page.
+  picture.addEventListener("click", (event) => {
+    if (event.pointerType === "touch" && inPicture(event)) drag(event);
+  });
+  at("handle").addEventListener("keydown", (event) => {
+    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+    if (!way[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    const unit = rounded(state.view[2] / 50, 1) * (event.shiftKey ? 5 : 1);
+    moveTo(plus(state.w, times(unit, way[event.key])).map((v) => Number(v.toFixed(4))));
+    redraw();
+  });
+  for (const [from, to] of [
+    ["pointerover", "pointerout"],
+    ["focusin", "focusout"],
+  ]) {
+    document.addEventListener(from, (event) => light(event.target.closest?.("[data-q]")?.dataset.q));
+    document.addEventListener(to, () => light(null));
+  }
+  document.addEventListener("click", (event) => {
+    const row = event.target.closest?.("button.equation");
+    if (row) held = held === row.dataset.q ? null : row.dataset.q;
+    else if (event.detail) held = null;
+    light(row ? row.dataset.q : null);
+  });
+  at("methods").addEventListener("change", (event) => choose(event.target.value));
+  at("beside").addEventListener("click", (event) => {
+    const method = event.target.closest("figure")?.dataset.method;
+    if (method && !surfaceNow().without?.[method]) choose(method);
+  });
+  at("surface").addEventListener("change", (event) => {
+    const kept = METHODS[state.method] && !SURFACES[event.target.value].without?.[state.method];
+    tell("");
+    show({ ...firstState(event.target.value), method: kept ? state.method : "rsam" });
+  });
+  at("batch").addEventListener("change", (event) => {
+    state.batch = Number(event.target.value);
+    redraw();
+  });
+  for (const name of ["lock", "draws", "ends"]) {
+    at(name).addEventListener("change", (event) => {
+      state[name] = event.target.checked;
+      redraw();
+    });
+  }
+  const buttons = { step: takeSteps, run, back, fit, "zoom-in": () => zoom(0.8) };
+  Object.assign(buttons, { "zoom-out": () => zoom(1.25), copy: copyLink, theme: otherTheme });
+  buttons.draw = () => {
+    newDraw();
+    redraw();
+  };
+  for (const [id, act] of Object.entries(buttons)) at(id).addEventListener("click", act);
+  at("step").addEventListener("click", halt);
+  window.addEventListener("hashchange", () => follow(location.hash));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+  new ResizeObserver(resize).observe(picture);
+}
+
+function readLoss(event, place) {
+  const text = place ? `loss ${signed(surfaceNow().loss(...place, state.batch), 3)} at ${pair(place)}` : "";
+  at("pointer").textContent = text;
+}
+
+async function copyLink() {
+  const address = location.href.split("#")[0] + writeAddress(state);
+  history.replaceState(null, "", address);
+  try {
+    await navigator.clipboard.writeText(address);
+    tell("The link to this picture is copied.");
+  } catch {
+    tell("The link to this picture is in the address bar.");
+  }
+}
+
+function otherTheme() {
+  const root = document.documentElement;
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const now = root.dataset.theme ?? (dark ? "dark" : "light");
+  root.dataset.theme = now === "dark" ? "light" : "dark";
+  redraw();
+}
+
+function resize() {
+  const box = at("picture").getBoundingClientRect();
+  const wide = Math.round(box.width - EDGE.left - EDGE.right);
+  if (wide === size || wide < 50) return;
+  size = wide;
+  const canvas = at("ground");
+  canvas.style.left = `${EDGE.left}px`;
+  canvas.style.top = `${EDGE.top}px`;
+  canvas.style.width = canvas.style.height = `${size}px`;
+  at("picture").style.height = `${size + EDGE.top + EDGE.bottom}px`;
+  redraw();
+}
+
+// What an address says; what is wrong in it is told, and the rest is taken.
+function follow(hash) {
+  const [begin] = readAddress(FIRST, firstState("ripples"));
+  const [next, wrong] = readAddress(hash || FIRST, begin);
+  tell(wrong.length ? `Not understood in the address, and left out: ${wrong.join(", ")}` : "");
+  show(next);
+}
+
+function open() {
+  const option = ([name, { told }]) => `<option value="${name}">${told}</option>`;
+  at("surface").innerHTML = Object.entries(SURFACES).map(option).join("");
+  const numbers = [...Array(SURFACES.batches.batches).keys()].map((i) => i + 1);
+  at("batch").innerHTML =
+    numbers.map((i) => `<option value="${i}">mini-batch ${i}</option>`).join("") +
+    `<option value="0">all samples</option>`;
+  at("methods").innerHTML = methodRows(surfaceNow());
+  at("beside").innerHTML = smallPictures();
+  buildSettings();
+  listen();
+  follow(location.hash);
+  resize();
+}
+
+open();
