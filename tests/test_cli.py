@@ -35,6 +35,14 @@ def test_help_and_version():
         (["explain", "--seed", "-1"], 2, "a seed must be a whole number >= 0, not -1"),
         (["explain", "--save", "step.jpeg"], 2, "give a file ending in .png, .svg, .pdf"),
         (["explain", "--handout", "step.doc"], 2, "give a file ending in .pdf, .html"),
+        (["explain", "--interactive", "step.pdf"], 2, "--interactive step.pdf: give a file ending"),
+        (["explain", "--interactive", "x.html", "--rho", "3"], 2, "rho is a number from 0 to 2"),
+        (["explain", "--interactive", "/nowhere/x.html"], 1, "No such file or directory"),
+        (
+            ["explain", "--algorithm", "gsam", "--interactive", "x.html"],
+            2,
+            "--stages, --handout and --interactive are of rsam and sam",
+        ),
         (["explain", "--algorithm", "adam"], 2, "unknown algorithm 'adam'; there are rsam, sam"),
         (
             ["explain", "--algorithm", "asam", "--ascent-steps", "2"],

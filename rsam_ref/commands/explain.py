@@ -41,6 +41,10 @@ def explain(
     handout: Annotated[
         Path | None, typer.Option(help="Write it as one page to hand out (.pdf, .html).")
     ] = None,
+    interactive: Annotated[
+        Path | None,
+        typer.Option(help="Write a page on which one moves w and the settings oneself (.html)."),
+    ] = None,
     background: Annotated[
         str, typer.Option(help="Of --save and --stages: white or transparent.")
     ] = "white",
@@ -100,13 +104,19 @@ def explain(
             if not any(option in TAKES.get(name, ()) for name in names):
                 called = option.replace("_", "-")
                 raise ValueError(f"--{called} means nothing to {' and '.join(names)}")
-        if algorithm in RELATIVES and (stages or handout):
-            raise ValueError("--stages and --handout are of rsam and sam; --save draws any step")
+        if algorithm in RELATIVES and (stages or handout or interactive):
+            raise ValueError(
+                "--stages, --handout and --interactive are of rsam and sam; --save draws any step"
+            )
         if against and (RELATIVES.keys() & set(names) or against == algorithm):
             raise ValueError(f"--against takes another of {', '.join(ALGORITHMS)}")
         if background not in BACKGROUNDS:
             raise ValueError(f"--background is {' or '.join(BACKGROUNDS)}, not {background!r}")
-        for told, path, kinds in (("save", save, PICTURES), ("handout", handout, HANDOUTS)):
+        for told, path, kinds in (
+            ("save", save, PICTURES),
+            ("handout", handout, HANDOUTS),
+            ("interactive", interactive, (".html",)),
+        ):
             if path is not None and path.suffix.lower() not in kinds:
                 raise ValueError(f"--{told} {path}: give a file ending in {', '.join(kinds)}")
         where: dict[str, Any] = {"rho": rho, "lr": lr, "surface": surface, "at": _place(at)}
@@ -120,9 +130,16 @@ def explain(
             steps = [two_weights(algorithm=n, **where, **own) for n, own in zip(names, owns)]
         if handout:
             _check_handout(steps[0])
+        if interactive:
+            start = _address(steps[0], at)
     k = {} if ascent_steps is None else {"ascent_steps": ascent_steps}
     networks = [digits_network(algorithm=n, **(k if n == "sam" else {})) for n in names]
     wrote = _write_steps(steps, save, stages, handout, transparent)
+    if interactive:
+        from rsam_ref.teaching.interactive.page import write
+
+        write(interactive, start)
+        wrote.append(interactive)
     if against:
         _tell_both(steps, networks)
     else:
@@ -140,6 +157,22 @@ def _place(text: str) -> tuple[float, float]:
     except ValueError:
         raise ValueError(f"--at is two numbers, as in --at 0.3,0.8, not {text!r}") from None
     return x, y
+
+
+def _address(step: Any, at: str) -> str:
+    """The state in which the page starts with a step; ValueError where it has no such state."""
+    from rsam_ref.teaching.interactive.state import check_state
+
+    method = "k-step" if step.ascent_steps > 1 else step.algorithm
+    told = {"surface": step.surface.name, "method": method, "w": at.replace(" ", "")}
+    told |= {"rho": step.rho, "lr": step.lr}
+    if method == "k-step":
+        told["k"] = step.ascent_steps
+    if method == "rsam":
+        told |= {"sigma": step.sigma, "lam": step.lam, "seed": step.seed}
+    address = "&".join(f"{name}={value}" for name, value in told.items())
+    check_state(address)
+    return address
 
 
 def _check_handout(step: Any) -> None:

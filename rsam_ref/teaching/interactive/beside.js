@@ -38,10 +38,13 @@ function fillMethodRows(list, { state, surface, steps, top, lossAtW }) {
     label.title = not ?? "";
     label.querySelector(".name").textContent = nameOf(method, state.k);
     const share = step ? shareOf(step, top, lossAtW) : NaN;
+    label.classList.toggle("beyond", Boolean(step?.eps) && norm(step.eps) > 1.01 * state.rho);
     const wide = Number.isFinite(share) ? Math.min(Math.max(share, 0), 1) : 0;
     label.querySelector(".bar i").style.width = `${100 * wide}%`;
     label.querySelector(".share").textContent = shareText(method, step, top, lossAtW, not);
   }
+  const beyond = list.querySelector(".beyond") ? "Striped: ε is longer than ρ." : "";
+  document.getElementById("beyond").textContent = beyond;
 }
 
 const SMALL = 132; // pixels a side

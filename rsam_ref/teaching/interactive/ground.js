@@ -7,9 +7,8 @@ const LEVELS = 16;
 // A canvas of pixels x pixels with the losses in view = [x, y, half].
 function groundOf(surface, batch, view, pixels, look) {
   const heights = heightsOver(surface, batch, view);
-  const known = heights.filter(Number.isFinite);
-  const low = known.reduce((a, b) => Math.min(a, b), Infinity);
-  const high = known.reduce((a, b) => Math.max(a, b), -Infinity);
+  const known = heights.filter(Number.isFinite).sort();
+  const [low, high] = [known[0], known[known.length - 1]];
   // Contours lie closer where the loss is low: the walls of a valley would take all of them.
   const rank = (loss) => Math.sqrt((loss - low) / Math.max(high - low, 1e-12));
   const ranks = heights.map(rank);
@@ -50,10 +49,12 @@ function shades(ranks, look) {
   const context = canvas.getContext("2d");
   const image = context.createImageData(GRID, GRID);
   const [low, high] = [look.low, look.high].map(parts);
-  ranks.forEach((rank, i) => {
-    const colour = low.map((c, part) => c + rank * (high[part] - c));
-    image.data.set([...colour, Number.isNaN(rank) ? 0 : 255], 4 * i);
-  });
+  for (let i = 0; i < ranks.length; i++) {
+    for (let part = 0; part < 3; part++) {
+      image.data[4 * i + part] = low[part] + ranks[i] * (high[part] - low[part]);
+    }
+    image.data[4 * i + 3] = Number.isNaN(ranks[i]) ? 0 : 255;
+  }
   context.putImageData(image, 0, 0);
   return canvas;
 }
@@ -70,9 +71,11 @@ function contour(context, ranks, level, cell) {
       const corner = j * GRID + i;
       const [a, b] = [ranks[corner], ranks[corner + 1]];
       const [d, c] = [ranks[corner + GRID], ranks[corner + GRID + 1]];
+      const above = (a >= level) + (b >= level) + (c >= level) + (d >= level);
+      if (above === 0 || above === 4 || Number.isNaN(a + b + c + d)) continue;
       const crossed = [];
       const cross = (from, to, x, y, dx, dy) => {
-        if (from < level === to < level || Number.isNaN(from + to)) return;
+        if (from < level === to < level) return;
         const share = (level - from) / (to - from);
         crossed.push([(x + share * dx) * cell, (y + share * dy) * cell]);
       };

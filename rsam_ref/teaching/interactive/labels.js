@@ -4,7 +4,7 @@
 // items: {id, text, dot} for a place, {id, text, from, to} for an arrow; dots come first.
 // Gives [{id, text, place}]; an arrow whose label would hide something has none.
 function placeLabels(items, { width, height, em, before }) {
-  const taken = items.flatMap((item) => (item.dot ? [item.dot] : along(item.from, item.to)));
+  const taken = items.flatMap((item) => (item.dot ? marked(item.dot) : along(item.from, item.to)));
   const placed = [];
   for (const item of items) {
     const half = [(0.3 * item.text.length + 0.2) * em, 0.62 * em];
@@ -39,6 +39,11 @@ function placeLabels(items, { width, height, em, before }) {
   return placed;
 }
 
+// A place as points: hiding it is worse than crossing an arrow.
+function marked(dot) {
+  return [...Array(5).keys()].map(() => dot);
+}
+
 function along(from, to) {
   const points = [];
   for (let share = 0; share <= 1; share += 1 / 24) {
@@ -48,10 +53,12 @@ function along(from, to) {
 }
 
 function around(dot, half, em) {
-  return [...Array(16).keys()].map((i) => {
-    const turn = (2 * Math.PI * i) / 16;
-    return plus(dot, each([Math.cos(turn), Math.sin(turn)], plus(half, [0.55 * em, 0.5 * em])));
-  });
+  return [0.5, 1.3].flatMap((off) =>
+    [...Array(16).keys()].map((i) => {
+      const turn = (2 * Math.PI * i) / 16;
+      return plus(dot, each([Math.cos(turn), Math.sin(turn)], plus(half, [off * em, off * em])));
+    }),
+  );
 }
 
 function beside({ from, to }, half, em) {

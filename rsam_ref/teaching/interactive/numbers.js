@@ -31,7 +31,7 @@ function valueText(q, early, step, method, lossAtW) {
   const length = (v, name) => ` <span class="loss">‖${name}‖ ${signed(norm(v), 3)}</span>`;
   switch (q) {
     case "w":
-      return `= ${pair(step.w)}` + loss("w", lossAtW);
+      return pair(step.w) + loss("w", lossAtW);
     case "D":
       return pair(step.D) + length(step.D, "D");
     case "g0":

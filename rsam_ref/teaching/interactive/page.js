@@ -2,7 +2,6 @@
 
 const at = (id) => document.getElementById(id);
 const FIRST = DATA.start || "surface=ripples";
-const SLIDERS = ["w₁", "w₂", "rho", "sigma", "lam", "lr", "k"];
 const STEP_TIME = 400; // milliseconds between steps that run
 const GLIDE = 250;
 
@@ -140,86 +139,6 @@ const timers = {};
 function later(name, wait, act) {
   clearTimeout(timers[name]);
   timers[name] = setTimeout(act, wait);
-}
-
-// --- settings ------------------------------------------------------------------------------------
-
-const valueOf = (name) =>
-  ({ "w₁": () => state.w[0], "w₂": () => state.w[1] })[name]?.() ?? state[name];
-
-function rangeOf(name) {
-  if (!name.startsWith("w")) return RANGES[name];
-  const [x, y, half] = state.view;
-  const middle = name === "w₁" ? x : y;
-  return [middle - half, middle + half];
-}
-
-function buildSettings() {
-  const letters = { rho: "ρ", sigma: "σ", lam: "λ" };
-  const told = { rho: "radius", sigma: "size of the draw", lam: "weight of g₀", lr: "learning rate" };
-  Object.assign(told, { k: "steps of the ascent", "w₁": "first weight", "w₂": "second weight" });
-  at("settings").innerHTML = SLIDERS.map(
-    (name) =>
-      `<div class="setting" data-name="${name}"><label for="slide-${name}">` +
-      `<var>${letters[name] ?? name}</var> <span>${told[name]}</span></label>` +
-      `<input id="slide-${name}" type="range" step="any">` +
-      `<input type="number" step="any" aria-label="${told[name]}, as a number"></div>`,
-  ).join("");
-  for (const row of at("settings").children) {
-    const { name } = row.dataset;
-    const [slide, number] = row.querySelectorAll("input");
-    slide.addEventListener("input", () => {
-      const [low, high] = rangeOf(name);
-      set(name, name === "k" ? Math.round(slide.value) : rounded(Number(slide.value), high - low));
-    });
-    number.addEventListener("change", () => {
-      const [low, high] = RANGES[name.startsWith("w") ? "w" : name];
-      const value = name === "k" ? Math.round(number.value) : Number(number.value);
-      const right = number.value.trim() !== "" && value >= low && value <= high;
-      if (right) set(name, value);
-      else tell(`${told[name]}: a number from ${signed(low, 0)} to ${signed(high, 0)}`);
-      redraw();
-    });
-  }
-}
-
-// To a hundredth of what a slider spans, or a finer round number.
-function rounded(value, span) {
-  const unit = 10 ** Math.floor(Math.log10(span / 100));
-  return Number((Math.round(value / unit) * unit).toFixed(6));
-}
-
-function set(name, value) {
-  if (name.startsWith("w")) moveTo(name === "w₁" ? [value, state.w[1]] : [state.w[0], value]);
-  else state[name] = value;
-  redraw();
-}
-
-function showSettings() {
-  const { takes } = METHODS[state.method];
-  for (const row of at("settings").children) {
-    const { name } = row.dataset;
-    const [slide, number] = row.querySelectorAll("input");
-    const [low, high] = rangeOf(name);
-    row.classList.toggle("unused", !(name.startsWith("w") || name === "lr" || takes.includes(name)));
-    slide.min = low;
-    slide.max = high;
-    slide.step = name === "k" ? 1 : "any";
-    if (document.activeElement !== slide || Number(slide.value) !== valueOf(name)) {
-      slide.value = valueOf(name);
-    }
-    if (document.activeElement !== number) number.value = short(valueOf(name));
-  }
-  at("surface").value = state.surface;
-  const { batches } = surfaceNow();
-  at("batch-choice").hidden = !batches;
-  if (batches) at("batch").value = state.batch;
-  at("seed").textContent = `draw ${state.seed}`;
-  for (const name of ["lock", "draws", "ends"]) at(name).checked = Boolean(state[name]);
-}
-
-function tell(text) {
-  at("told").textContent = text;
 }
 
 // --- what is done to it --------------------------------------------------------------------------
@@ -370,106 +289,8 @@ function meaningOf(q) {
   return `${symbol ? `${symbol[1]}: ` : ""}${WORDS[q]}`;
 }
 
-// --- hands ---------------------------------------------------------------------------------------
-
-function listen() {
-  const picture = at("picture");
-  const placed = (event) => {
-    const box = picture.getBoundingClientRect();
-    const pixel = [event.clientX - box.left, event.clientY - box.top];
-    return scaleOf(state.view, size).from(pixel).map((v) => rounded(v, state.view[2]));
-  };
-  const inPicture = (event) => {
-    const box = at("ground").getBoundingClientRect();
-    const x = event.clientX - box.left;
-    const y = event.clientY - box.top;
-    return x >= 0 && y >= 0 && x <= box.width && y <= box.height;
-  };
-  let dragged = false;
-  const drag = (event) => {
-    moveTo(placed(event));
-    redraw();
-  };
-  picture.addEventListener("pointerdown", (event) => {
-    const onHandle = event.target === at("handle");
-    const grabs = onHandle || (event.pointerType !== "touch" && inPicture(event));
-    if (event.button !== 0 || !grabs) return;
-    dragged = true;
-    picture.setPointerCapture(event.pointerId);
-    at("handle").focus({ preventScroll: true });
-    event.preventDefault();
-    tell("");
-    if (!onHandle) drag(event);
-  });
-  picture.addEventListener("pointermove", (event) => {
-    if (dragged) drag(event);
-    else readLoss(event, inPicture(event) ? placed(event) : null);
-  });
-  picture.addEventListener("pointerleave", (event) => readLoss(event, null));
-  for (const end of ["pointerup", "pointercancel"]) {
-    picture.addEventListener(end, () => (dragged = false));
-  }
-  // A finger that taps beside the handle moves w there; one that drags there scrolls the page.
-  picture.addEventListener("click", (event) => {
-    if (event.pointerType === "touch" && inPicture(event)) drag(event);
-  });
-  at("handle").addEventListener("keydown", (event) => {
-    const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-    if (!way[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    const unit = rounded(state.view[2] / 50, 1) * (event.shiftKey ? 5 : 1);
-    moveTo(plus(state.w, times(unit, way[event.key])).map((v) => Number(v.toFixed(4))));
-    redraw();
-  });
-  for (const [from, to] of [
-    ["pointerover", "pointerout"],
-    ["focusin", "focusout"],
-  ]) {
-    document.addEventListener(from, (event) => light(event.target.closest?.("[data-q]")?.dataset.q));
-    document.addEventListener(to, () => light(null));
-  }
-  document.addEventListener("click", (event) => {
-    const row = event.target.closest?.("button.equation");
-    if (row) held = held === row.dataset.q ? null : row.dataset.q;
-    else if (event.detail) held = null;
-    light(row ? row.dataset.q : null);
-  });
-  at("methods").addEventListener("change", (event) => choose(event.target.value));
-  at("beside").addEventListener("click", (event) => {
-    const method = event.target.closest("figure")?.dataset.method;
-    if (method && !surfaceNow().without?.[method]) choose(method);
-  });
-  at("surface").addEventListener("change", (event) => {
-    const kept = METHODS[state.method] && !SURFACES[event.target.value].without?.[state.method];
-    tell("");
-    show({ ...firstState(event.target.value), method: kept ? state.method : "rsam" });
-  });
-  at("batch").addEventListener("change", (event) => {
-    state.batch = Number(event.target.value);
-    redraw();
-  });
-  for (const name of ["lock", "draws", "ends"]) {
-    at(name).addEventListener("change", (event) => {
-      state[name] = event.target.checked;
-      redraw();
-    });
-  }
-  const buttons = { step: takeSteps, run, back, fit, "zoom-in": () => zoom(0.8) };
-  Object.assign(buttons, { "zoom-out": () => zoom(1.25), copy: copyLink, theme: otherTheme });
-  buttons.draw = () => {
-    newDraw();
-    redraw();
-  };
-  for (const [id, act] of Object.entries(buttons)) at(id).addEventListener("click", act);
-  at("step").addEventListener("click", halt);
-  window.addEventListener("hashchange", () => follow(location.hash));
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-  new ResizeObserver(resize).observe(picture);
-}
-
-function readLoss(event, place) {
-  const text = place ? `loss ${signed(surfaceNow().loss(...place, state.batch), 3)} at ${pair(place)}` : "";
-  at("pointer").textContent = text;
+function tell(text) {
+  at("told").textContent = text;
 }
 
 async function copyLink() {

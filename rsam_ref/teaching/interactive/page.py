@@ -25,6 +25,8 @@ SCRIPTS = (
     "rim",
     "beside",
     "numbers",
+    "settings",
+    "hands",
     "page",
 )
 """In their order: each uses those before it."""

@@ -56,7 +56,7 @@ const SURFACES = {
   ravine: {
     told: "a ravine, the network u v that should be 1",
     start: { w: [2, 0.65], rho: 0.5, sigma: 0.1, lr: 0.1 },
-    view: [2, 0.9, 2.1],
+    view: [2, 0.75, 1.3],
     loss: (u, v) => (u * v - 1) ** 2 / 2,
     gradient: (u, v) => [(u * v - 1) * v, (u * v - 1) * u],
   },
