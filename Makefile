@@ -5,7 +5,7 @@ CUDA   ?= 13
 BIN     = $(VENV)/bin
 CURVLINOPS = curvlinops-for-pytorch backpack-for-pytorch einops unfoldNd tqdm einconv linear_operator jaxtyping wadler_lindig
 
-.PHONY: help demo test coverage quick strangers frameworks survey test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
+.PHONY: help demo test coverage quick strangers frameworks test-browser survey test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -27,6 +27,10 @@ $(VENV)/strangers: $(VENV)/test
 $(VENV)/frameworks: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[frameworks]"
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target $(VENV)/elsewhere timm torchvision $(CURVLINOPS)
+	@touch $@
+
+$(VENV)/browser: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base
@@ -51,6 +55,11 @@ strangers: $(VENV)/strangers ## hold the checker against 180 implementations tha
 
 frameworks: $(VENV)/frameworks ## Keras, MLX, Lightning, accelerate and JAX: the checker on them, and rsam_ref.jax
 	$(BIN)/python -m pytest -m frameworks -n auto --dist worksteal -q
+
+test-browser: $(VENV)/browser ## the interactive page in Chromium: drag, keyboard, links, accessibility (a minute)
+	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null || \
+	  { echo 'There is no Chromium. Install one: apt-get install chromium' >&2; exit 1; }
+	$(BIN)/python -m pytest -m browser -n 2 -q tests/browser
 
 survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code, flatness packages (an hour)
 	$(BIN)/python -m benchmarks.survey

@@ -14,6 +14,7 @@ import pytest
 
 from rsam_ref import RSAM, SAM, SGD, models, objective
 from rsam_ref.conformance import CATALOGUE
+from rsam_ref.teaching.interactive.state import check_state
 from rsam_ref.training.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
@@ -142,12 +143,17 @@ def test_a_teacher_gets_the_slides_and_the_pages(site, tmp_path):
     teaching.write_files(types.SimpleNamespace(builder=builder, env=env, outdir=tmp_path), None)
     written = {path.name for path in (tmp_path / "docs" / "teaching").iterdir()}
     linked = set()
-    for directive, arguments in ((teaching.Handouts, ()), (teaching.Slides, ("rsam", "sam"))):
+    made = (
+        (teaching.Handouts, ()),
+        (teaching.Slides, ("rsam", "sam")),
+        (teaching.Interactive, ()),
+    )
+    for directive, arguments in made:
         for argument in arguments or ("",):
             [node] = directive.run(types.SimpleNamespace(arguments=[argument]))
             linked |= set(re.findall(r'(?:href|src)="teaching/(.*?)"', node.astext()))
     assert linked == written
-    assert len(written) == 6 + 4 + 4
+    assert len(written) == 6 + 4 + 4 + 1
 
 
 def test_every_algorithm_has_its_page_in_the_list_and_in_the_contents():
@@ -181,7 +187,9 @@ def test_the_links_of_a_page_lead_somewhere(path):
         place = (path.parent / name).resolve() if name else path
         assert place.exists(), target
         assert place.is_relative_to(ROOT), target
-        if fragment and place.suffix == ".md":
+        if "=" in fragment and place.name == "interactive.md":
+            check_state(fragment)
+        elif fragment and place.suffix == ".md":
             there = [anchor(title) for _, title in headings(place.read_text(encoding="utf-8"))]
             assert fragment in there, target
 

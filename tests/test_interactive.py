@@ -88,7 +88,9 @@ def test_the_slice_is_that_of_the_trained_network():
 def test_the_page_is_one_small_file_that_asks_for_nothing():
     text = page.page()
     assert len(text.encode()) < 400_000
-    assert not re.search(r"https?://|//\w+\.\w+/|@import|url\(|\bfetch\(|XMLHttp|\bimport\b *[({'\"]", text)
+    assert not re.search(
+        r"https?://|//\w+\.\w+/|@import|url\(|\bfetch\(|XMLHttp|\bimport\b *[({'\"]", text
+    )
     assert not re.search(r"<(link|script|img|iframe)[^>]*\b(src|href)=(?!\"data:,\")", text)
     assert "default-src 'none'" in text
     assert "/* style */" not in text

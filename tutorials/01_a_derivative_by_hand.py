@@ -207,6 +207,7 @@ assert leaf.grad == 2.0**1000
 #
 # - Let `a = 3 x`. By hand, what is `dc/dt` now? What do the three walks say?
 # - Let `x = t * t`, with `t = 2`. How many shares does `t` get now?
+# - Where all this leads: [a step of SAM and R-SAM, to move by hand](../docs/interactive.md).
 #
 # ## Exercises
 #

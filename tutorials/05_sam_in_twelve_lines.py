@@ -208,7 +208,7 @@ assert np.allclose((wrong @ wrong, wrong @ eps), ((2 * 0.1) ** 2, 0.8 * 2 * 0.1*
 # ## Try this
 #
 # - Let `rho` be 0.1 and 0.6 in the movie. How fast does SAM drift, and how close does it come?
-# - What does SAM do at `(4, 0.25)`, where `g0` is 0? And right beside it?
+# - [Move `w`](../docs/interactive.md#surface=ravine&method=sam) to `(2, 0.5)`. And right beside it?
 #
 # ## Exercises
 #

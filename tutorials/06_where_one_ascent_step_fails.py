@@ -214,7 +214,7 @@ show(made, "06-network")
 # ## Try this
 #
 # - Take the loss of 64 images, or weights before training. Does R-SAM ever reach more than SAM?
-# - Let the draws be `0.05 z`, then `0.5 z`. What becomes of the table, and why?
+# - [Move `w` and `sigma`](../docs/interactive.md#surface=cosines&method=rsam&draws=1). Who is best?
 #
 # ## Exercises
 #

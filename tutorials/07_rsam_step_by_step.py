@@ -203,7 +203,8 @@ for name, stays in ("stacked", 1), ("gradient", 0):
 #
 # ## Try this
 #
-# - Give the second picture `lam = 10`, then 0.1. What becomes of the 200 places?
+# - Give the second picture `lam = 10`, then 0.1. What becomes of the 200 places? Or slide `lam`
+#   [in it](../docs/interactive.md#surface=ripples&method=rsam&draws=1).
 #
 # ## Exercises
 #

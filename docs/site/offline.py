@@ -108,7 +108,8 @@ def broken(path: Path, url: str, pages: dict[Path, Page]) -> str | None:
     if target.is_dir():
         return f"links to the folder {url}, which file:// shows as a list of files"
     anchor = unquote(parts.fragment)
-    if anchor and target in pages and anchor not in pages[target].anchors:
+    state = "=" in anchor  # of the interactive page, which reads it itself
+    if anchor and not state and target in pages and anchor not in pages[target].anchors:
         return f"links to {url}, where there is no such anchor"
     return None
 

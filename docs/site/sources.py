@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHOWN = ("rsam_ref", "backends", "benchmarks", "docs", "tests", "tutorials")
 LANGUAGES = {
     ".py": "python",
+    ".js": "javascript",
     ".toml": "toml",
     ".cpp": "cpp",
     ".cu": "cuda",

@@ -100,8 +100,10 @@ def test_a_mouse_drags_w_and_everything_follows(opened, record_property):
     page.mouse.move(x, y)
     page.mouse.down()
     page.evaluate("trace.times.length = 0")
-    page.evaluate("window.frames_ = []; (function next(t) { frames_.push(t);"
-                  " requestAnimationFrame(next); })(performance.now())")
+    page.evaluate(
+        "window.frames_ = []; (function next(t) { frames_.push(t);"
+        " requestAnimationFrame(next); })(performance.now())"
+    )
     for i in range(1, 61):
         page.mouse.move(x + i, y - i)
     page.mouse.up()
@@ -179,7 +181,9 @@ def test_a_number_is_typed_and_a_wrong_one_is_told(opened):
     assert page.evaluate("state.rho") == 0.731
     assert page.locator("#told").inner_text() == "radius: a number from 0 to 2"
     box.blur()
-    page.wait_for_function("document.querySelector('[data-name=rho] [type=number]').value === '0.731'")
+    page.wait_for_function(
+        "document.querySelector('[data-name=rho] [type=number]').value === '0.731'"
+    )
 
 
 @pytest.mark.parametrize("size", ["wide", "narrow"])
@@ -267,9 +271,9 @@ def test_its_policy_forbids_nothing_that_it_does(opened):
     page = opened("surface=batches", bypass_csp=False)
     for button in ("#step", "#draw", "#fit", "#copy", "#theme"):
         page.locator(button).click()
-    assert page.evaluate("eval.name && document.querySelector('meta[http-equiv]').content").startswith(
-        "default-src 'none'"
-    )
+    assert page.evaluate(
+        "eval.name && document.querySelector('meta[http-equiv]').content"
+    ).startswith("default-src 'none'")
 
 
 STATE = "surface=ridge&method=k-step&w=0.1,0.9&rho=0.62&sigma=0.3&lr=0.15&k=4&seed=3&ends=1"

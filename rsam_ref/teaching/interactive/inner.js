@@ -20,7 +20,7 @@ function innerMaximum(surface, batch, w, rho) {
 }
 
 // Projected gradient ascent: along the gradient, back to the rim if that leaves the disc; a step
-// that does not rise is halved.
+// that does not rise is halved, one that does is doubled.
 function climb(surface, batch, w, rho, { eps, loss }) {
   let length = rho / 16;
   for (let step = 0; step < 60 && length > 1e-9 * rho; step++) {
@@ -28,7 +28,7 @@ function climb(surface, batch, w, rho, { eps, loss }) {
     let trial = plus(eps, times(length / (norm(g) + TINY), g));
     trial = times(Math.min(1, rho / (norm(trial) + TINY)), trial);
     const reached = surface.loss(...plus(w, trial), batch);
-    if (reached > loss) [eps, loss] = [trial, reached];
+    if (reached > loss) [eps, loss, length] = [trial, reached, Math.min(2 * length, 4 * rho)];
     else length /= 2;
   }
   return { eps, loss };

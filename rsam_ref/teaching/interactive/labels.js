@@ -7,7 +7,7 @@ function placeLabels(items, { width, height, em, before }) {
   const taken = items.flatMap((item) => (item.dot ? marked(item.dot) : along(item.from, item.to)));
   const placed = [];
   for (const item of items) {
-    const half = [(0.3 * item.text.length + 0.2) * em, 0.62 * em];
+    const half = [(0.29 * item.text.length + 0.2) * em, 0.68 * em];
     const room = (place) => {
       let [nearest, hidden] = [0.4 * em, 0];
       for (const other of taken) {
@@ -53,7 +53,7 @@ function along(from, to) {
 }
 
 function around(dot, half, em) {
-  return [0.5, 1.3].flatMap((off) =>
+  return [0.65, 1.4].flatMap((off) =>
     [...Array(16).keys()].map((i) => {
       const turn = (2 * Math.PI * i) / 16;
       return plus(dot, each([Math.cos(turn), Math.sin(turn)], plus(half, [off * em, off * em])));

@@ -53,7 +53,9 @@ def data(start: str = "") -> dict[str, Any]:
 
 def script(start: str = "", names: tuple[str, ...] = SCRIPTS) -> str:
     """The scripts of these names as one, with their data."""
-    written = json.dumps(data(start), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    written = json.dumps(data(start), separators=(",", ":"), allow_nan=False).replace(
+        "<", "\\u003c"
+    )
     parts = [f"const DATA = {written};", *(_read(f"{name}.js") for name in names)]
     return "\n".join(['"use strict";', *parts])
 

@@ -120,7 +120,7 @@ function joined(dots) {
 }
 
 function written({ step, state, size, top, labels }, dots, arrows, scale, part) {
-  const em = Math.max(16, Math.min(24, size / 27));
+  const em = Math.max(16, Math.min(30, size / 25));
   const inside = (v) => clamp(v, size);
   const within = ({ dot: [x, y] }) =>
     x >= EDGE.left && y >= EDGE.top && x <= EDGE.left + size && y <= EDGE.top + size;
@@ -139,8 +139,8 @@ function written({ step, state, size, top, labels }, dots, arrows, scale, part) 
   const placed = placeLabels(obstacles, { width: size, height: size, em, before: labels });
   return placed
     .map(({ id, text, place: [x, y] }) => {
-      const { q, dot } = named.get(id);
-      const look = `label${dot ? " strong" : ""}${part(q)}`;
+      const { q } = named.get(id);
+      const look = `label${part(q)}`;
       const at = `x="${x + EDGE.left}" y="${y + EDGE.top}" font-size="${em}"`;
       return `<text data-q="${q}" class="${look}" ${at}>${text}</text>`;
     })

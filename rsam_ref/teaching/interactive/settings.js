@@ -15,7 +15,7 @@ function rangeOf(name) {
 function buildSettings() {
   const letters = { rho: "ρ", sigma: "σ", lam: "λ" };
   const told = { rho: "radius", sigma: "size of the draw", lam: "weight of g₀", lr: "learning rate" };
-  Object.assign(told, { k: "steps of the ascent", "w₁": "first weight", "w₂": "second weight" });
+  Object.assign(told, { k: "steps up", "w₁": "first weight", "w₂": "second weight" });
   at("settings").innerHTML = SLIDERS.map(
     (name) =>
       `<div class="setting" data-name="${name}"><label for="slide-${name}">` +
