@@ -1,4 +1,4 @@
-"""The page in which a reader takes the step: what is in it is true. `make test-browser` opens it."""
+"""The page in which a reader takes the step: it is true. `make test-browser` opens it."""
 
 import json
 import re

@@ -15,6 +15,7 @@ from tests.helpers.documents import state_links
 
 pytestmark = pytest.mark.browser
 CHECK = Path(__file__).with_name("check_steps.js")
+ROOT = Path(__file__).parents[2]
 LOOKS = [(size, scheme) for size in ("wide", "narrow") for scheme in ("light", "dark")]
 
 
@@ -258,7 +259,8 @@ def test_what_is_pointed_at_lights_up(opened):
     page.wait_for_function("lit === null")
     place = page.evaluate(
         """() => {
-          const shaft = document.querySelector("#arrows .arrow.draw .shaft").getBoundingClientRect();
+          const found = document.querySelector("#arrows .arrow.draw .shaft");
+          const shaft = found.getBoundingClientRect();
           return [shaft.x + shaft.width / 2, shaft.y + shaft.height / 2];
         }"""
     )
@@ -298,8 +300,10 @@ def test_a_link_opens_exactly_the_picture_it_was_made_of(opened):
 
 @pytest.mark.parametrize(
     "bad",
-    ["surface=hill", "method=toString", "rho=9", "rho=x", "w=1", "seed=200", "batch=1", "lock=2"]
-    + ["view=0,0,0", "speed=3", "surface=digits&method=asam"],
+    [
+        *("surface=hill", "surface=digits&method=asam", "method=toString", "view=0,0,0"),
+        *("rho=9", "rho=x", "w=1", "seed=200", "batch=1", "lock=2", "speed=3"),
+    ],
 )
 def test_a_bad_state_is_told_and_left_out(opened, bad):
     page = opened(f"{bad}&lr=0.33")
@@ -319,6 +323,26 @@ def test_every_link_of_the_documents_is_understood(opened):
         given = dict(part.split("=") for part in address.split("&"))
         assert page.evaluate("state.surface") == given["surface"]
         assert page.locator("#arrows .arrow").count() >= 1
+
+
+def test_the_lecture_tells_what_its_three_links_show(opened):
+    text = (ROOT / "docs/teaching.md").read_text(encoding="utf-8")
+    lecture = " ".join(text[text.index("## Ten minutes") :].partition("\n## ")[0].split())
+    parts = re.split(r" \d\. \*\*", lecture)[1:]
+    assert len(parts) == 3
+    for part in parts:
+        [address] = re.findall(r"interactive\.md#(\S*=\S*)\)", part)
+        page = opened(address)
+        shares = dict(
+            zip(*(page.locator(f"#methods .{c}").all_inner_texts() for c in ("name", "share")))
+        )
+        assert shares["SAM"] in part or "draws climb" in part
+        if "3-step" in part:
+            assert shares["3-step SAM"] in part
+        if told := page.locator("#cloud").inner_text():
+            [above, share] = re.findall(r"in (\d+);.*?, (\d+ %) of", told)[0]
+            assert f"{above} of" in part
+            assert f"to {share}" in part
 
 
 def test_a_link_is_made_and_the_theme_is_changed(opened):

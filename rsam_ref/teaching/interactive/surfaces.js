@@ -95,7 +95,7 @@ const SURFACES = {
   },
   digits: {
     told: "a slice through a network trained on digits",
-    start: { w: [0, 0], rho: 0.4, sigma: 0.2, lr: 0.3 },
+    start: { w: [0, 0], rho: 0.4, sigma: 0.2, lr: 0.3, seed: 99 },
     view: [0, 0, 1.2],
     scale: DATA.digits.scale,
     without: { asam: "two coordinates in a plane are no weights, so |w| says nothing" },
