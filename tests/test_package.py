@@ -111,6 +111,8 @@ def test_the_wheel_holds_exactly_two_packages(wheel):
     assert top == {"rsam_ref", "rsam_backends"}
     assert "rsam_ref/data/digits/images-idx3-ubyte.gz" in names
     assert "rsam_ref/py.typed" in names
+    page = (ROOT / "rsam_ref/teaching/interactive").glob("*.*")
+    assert {path.relative_to(ROOT).as_posix() for path in page} <= set(names)
     assert not [name for name in names if name.endswith((".pkl", ".npy", ".npz"))]
 
 
