@@ -4,6 +4,7 @@ const at = (id) => document.getElementById(id);
 const FIRST = DATA.start || "surface=ripples";
 const STEP_TIME = 400; // milliseconds between steps that run
 const GLIDE = 250;
+const OUTSIDE = "w is outside of the picture; Fit brings it back.";
 
 let state = firstState("ripples");
 let paths = {}; // of every method: where it has been, the last one is its w
@@ -116,6 +117,9 @@ function placeHandle({ lossAtW }) {
   handle.style.transform = `translate(${x}px, ${y}px)`;
   const outside = x < EDGE.left || y < EDGE.top || x > EDGE.left + size || y > EDGE.top + size;
   handle.style.visibility = outside ? "hidden" : "visible";
+  const told = at("told").textContent;
+  if (outside && !told) tell(OUTSIDE);
+  if (!outside && told === OUTSIDE) tell("");
   handle.setAttribute("aria-valuenow", short(state.w[0]));
   handle.setAttribute("aria-valuetext", `w = ${pair(state.w)}, loss ${signed(lossAtW, 3)}`);
 }
@@ -189,8 +193,7 @@ function takeSteps() {
   for (const method of Object.keys(METHODS)) {
     const w = paths[method].at(-1);
     const after = stepOf(method, w)?.after;
-    const gone = !after || !surfaceNow().loss(...after, 0) || Math.max(...after.map(Math.abs)) > 100;
-    if (!gone && Number.isFinite(surfaceNow().loss(...after, 0))) paths[method].push(after);
+    if (isKnown(after)) paths[method].push(after);
     else if (method === state.method) {
       tell(`${nameOf(method, state.k)} has left what the picture knows; move w back.`);
       halt();
@@ -198,6 +201,12 @@ function takeSteps() {
   }
   if (!state.lock) newDraw();
   glideTo(paths[state.method].at(-1));
+}
+
+// Whether a loss is known there, and the address can say it.
+function isKnown(w) {
+  const near = w?.every((v) => Math.abs(v) <= RANGES.w[1]);
+  return near && Number.isFinite(surfaceNow().loss(...w, state.batch));
 }
 
 function newDraw() {
@@ -280,7 +289,7 @@ function light(q) {
       marked.classList.add("lit");
     }
   }
-  at("meaning").textContent = lit ? `${meaningOf(lit)}` : "";
+  at("meaning").textContent = lit ? meaningOf(lit) : "";
   redraw();
 }
 
