@@ -7,7 +7,7 @@ function placeLabels(items, { width, height, em, before }) {
   const taken = items.flatMap((item) => (item.dot ? marked(item.dot) : along(item.from, item.to)));
   const placed = [];
   for (const item of items) {
-    const half = [(0.29 * item.text.length + 0.2) * em, 0.68 * em];
+    const half = [(0.29 * item.text.length + 0.3) * em, 0.68 * em];
     const room = (place) => {
       let [nearest, hidden] = [0.4 * em, 0];
       for (const other of taken) {
