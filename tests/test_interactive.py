@@ -143,7 +143,7 @@ def test_the_states_that_documents_link_to_are_right():
     [
         ((), "surface=ripples&method=rsam&w=0.3,0.8&rho=0.5&lr=0.4&sigma=0.25&lam=2.0&seed=14"),
         (
-            ("--algorithm", "sam", "--ascent-steps", "3", "--at", "1, 2", "--surface", "saddle"),
+            ("--algorithm", "sam", "--ascent-steps", "3", "--at", "+1, 2", "--surface", "saddle"),
             "surface=saddle&method=k-step&w=1,2&rho=0.5&lr=0.4&k=3",
         ),
     ],

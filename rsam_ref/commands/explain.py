@@ -131,7 +131,7 @@ def explain(
         if handout:
             _check_handout(steps[0])
         if interactive:
-            start = _address(steps[0], at)
+            start = _address(steps[0])
     k = {} if ascent_steps is None else {"ascent_steps": ascent_steps}
     networks = [digits_network(algorithm=n, **(k if n == "sam" else {})) for n in names]
     wrote = _write_steps(steps, save, stages, handout, transparent)
@@ -159,13 +159,13 @@ def _place(text: str) -> tuple[float, float]:
     return x, y
 
 
-def _address(step: Any, at: str) -> str:
+def _address(step: Any) -> str:
     """The state in which the page starts with a step; ValueError where it has no such state."""
     from rsam_ref.teaching.interactive.state import check_state
 
     method = "k-step" if step.ascent_steps > 1 else step.algorithm
-    told = {"surface": step.surface.name, "method": method, "w": at.replace(" ", "")}
-    told |= {"rho": step.rho, "lr": step.lr}
+    told = {"surface": step.surface.name, "method": method}
+    told |= {"w": ",".join(f"{float(v):.12g}" for v in step.w), "rho": step.rho, "lr": step.lr}
     if method == "k-step":
         told["k"] = step.ascent_steps
     if method == "rsam":

@@ -1,4 +1,4 @@
-"""One step, told: in numbers, in stages, as a picture, and as a page to hand out.
+"""One step, told: in numbers, in stages, as a picture, as a page to hand out or to move.
 
 May import: algorithms, nn, training, figures, and the checker's catalogue. Imported by: commands.
 """
