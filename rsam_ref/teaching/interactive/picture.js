@@ -1,6 +1,7 @@
 // The step in the picture: its arrows and places on the ground, as SVG.
 
 const EDGE = { left: 46, bottom: 40, top: 6, right: 6 }; // room for ticks
+const WEIGHTS = ["first weight, w₁", "second weight, w₂"];
 const GLYPHS = {
   sam: "M-5,-5H5V5H-5Z",
   "k-step": "M0,-7L6.5,5H-6.5Z",
@@ -71,7 +72,7 @@ function drawStep(shown) {
   const { step, state, size, top, lit, path, ends, cloud } = shown;
   const scale = scaleOf(state.view, size);
   const part = (q) => (lit && lit !== q ? " dim" : lit === q ? " lit" : "");
-  const svg = [ticks(state.view, size)];
+  const svg = [ticks(state.view, size, SURFACES[state.surface].axes ?? WEIGHTS)];
   svg.push(`<svg x="${EDGE.left}" y="${EDGE.top}" width="${size}" height="${size}"`);
   svg.push(` viewBox="${EDGE.left} ${EDGE.top} ${size} ${size}">`);
   if (path.length > 1) svg.push(trail(path.map(scale.to)));
@@ -184,7 +185,7 @@ function trail(points) {
 }
 
 // Round numbers along both sides.
-function ticks([x, y, half], size) {
+function ticks([x, y, half], size, axes) {
   const least = (2 * half) / 6;
   const power = 10 ** Math.floor(Math.log10(least));
   const apart = [1, 2, 5, 10].map((m) => m * power).find((m) => m >= least * 0.999999);
@@ -205,8 +206,8 @@ function ticks([x, y, half], size) {
   });
   const middle = size / 2;
   svg.push(`<text class="tick" x="${EDGE.left + middle}" y="${EDGE.top + size + 33}">`);
-  svg.push(`first weight, w₁</text><text class="tick" x="0" y="0" transform="`);
-  svg.push(`translate(11 ${EDGE.top + middle}) rotate(-90)">second weight, w₂</text>`);
+  svg.push(`${axes[0]}</text><text class="tick" x="0" y="0" transform="`);
+  svg.push(`translate(11 ${EDGE.top + middle}) rotate(-90)">${axes[1]}</text>`);
   return svg.join("");
 }
 

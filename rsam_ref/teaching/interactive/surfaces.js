@@ -98,6 +98,7 @@ const SURFACES = {
     start: { w: [0, 0], rho: 0.4, sigma: 0.2, lr: 0.3, seed: 99 },
     view: [0, 0, 1.2],
     scale: DATA.digits.scale,
+    axes: ["along the gradient at (0, 0)", "towards the inner maximum there"],
     without: { asam: "two coordinates in a plane are no weights, so |w| says nothing" },
     loss: (x, y) => spline(x, y, rises, rises),
     gradient: (x, y) => [spline(x, y, slopes, rises), spline(x, y, rises, slopes)],
