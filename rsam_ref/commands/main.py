@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 import rsam_ref
+from rsam_ref.commands.between import between
 from rsam_ref.commands.check import check
 from rsam_ref.commands.compare import compare
 from rsam_ref.commands.data import data
@@ -77,7 +78,7 @@ def _options(
 
 
 FIRST = (compare, explain, doctor, train, predict, evaluate, summary, export, models)
-THEN = (check, profile, sharpness, vectors, tutorials)
+THEN = (check, profile, sharpness, between, vectors, tutorials)
 for command in FIRST + THEN:
     app.command()(command)
 app.add_typer(data, name="data")

@@ -114,6 +114,26 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
     return found
 
 
+def test_batches_of(
+    targets: list[str], asked: Asked, source: str | None, settings: Any
+) -> list[Any] | None:
+    """The batches of test data: of --data its own, or what is named; None for neither.
+
+    Raises NetworkError or DataError, with one line.
+    """
+    from rsam_ref.pytorch import given
+
+    try:
+        if source is not None:
+            named = _named(source, targets[0].rpartition(":")[0])
+            return given.batches(named, source, settings.samples)
+    except given.GivenError as error:
+        raise NetworkError(str(error)) from None
+    if asked.data is None:
+        return None
+    return given.of_test_data(asked.data, settings, asked.batch_size)
+
+
 def plan_of(
     networks: list[Any], measures: list[str], settings: Any, asked: Asked, kept: Any
 ) -> Any:

@@ -26,6 +26,7 @@ from rsam_ref.commands.terminal import (
     data_lines,
     errors,
     fail,
+    labels,
     note_line,
     progress_bar,
     say,
@@ -230,7 +231,7 @@ def sharpness(
     if chosen is not None:
         _tell_plan(chosen, settings, len(networks))
     plan = []
-    for model, label in zip(models, _labels(models)):
+    for model, label in zip(models, labels(models)):
         for i, name in enumerate(wanted):
             if chosen is not None and model in networks:
                 of = chosen.network(model, name), chosen.measures[i].settings
@@ -366,16 +367,6 @@ def _labelled(label: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, 
 
     for row in rows:
         yield finite(row) | {"model": label}
-
-
-def _labels(models: list[Any]) -> list[str]:
-    """A short name for each, a longer one where names meet."""
-    labels = [model.name for model in models]
-    if len(set(labels)) < len(labels):
-        labels = [str(model.path) for model in models]
-    if len(set(labels)) < len(labels):
-        labels = [f"{i + 1}: {label}" for i, label in enumerate(labels)]
-    return labels
 
 
 def _write(out: Path, rows: list[dict[str, Any]]) -> None:

@@ -90,6 +90,16 @@ def data_lines(run: Any) -> list[str]:
     return lines
 
 
+def labels(models: list[Any]) -> list[str]:
+    """A short name for each, a longer one where names meet."""
+    labels = [model.name for model in models]
+    if len(set(labels)) < len(labels):
+        labels = [str(model.path) for model in models]
+    if len(set(labels)) < len(labels):
+        labels = [f"{i + 1}: {label}" for i, label in enumerate(labels)]
+    return labels
+
+
 @contextmanager
 def usage_errors() -> Iterator[None]:
     """Settings that make no sense end in one line and exit code 2; bad data is no such setting."""

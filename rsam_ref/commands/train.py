@@ -142,6 +142,9 @@ def train(
         int | None,
         Option(help="Steps between checkpoints.  [default: an epoch]"),
     ] = None,
+    keep_checkpoints: Annotated[
+        int | None, Option(help="So many of the newest stay.  [default: 2]")
+    ] = None,
     tensorboard: Annotated[bool | None, Option("--tensorboard", help="Write event files.")] = None,
     backend: Backend = "numpy",
     kernels: Kernels = "fast",

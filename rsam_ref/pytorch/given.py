@@ -106,6 +106,14 @@ def of_data(
     return evaluation, training, data.notes
 
 
+def of_test_data(where: str, settings: SurveySettings, size: int) -> Batches:
+    """Test samples, as many as of training, ``size`` at a time."""
+    test = load_dataset(where if where == "digits" else Path(where), seed=settings.seed).test
+    index = Stream("test samples", settings.seed).permutation(len(test))[: settings.samples]
+    parts = [index[start : start + size] for start in range(0, len(index), size)]
+    return [(torch.as_tensor(test.take(i)), torch.as_tensor(test.labels[i])) for i in parts]
+
+
 def try_out(network: Network) -> None:
     """Compute the loss once; whatever goes wrong in the model is told in one line."""
     try:

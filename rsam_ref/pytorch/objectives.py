@@ -259,6 +259,10 @@ class Objective:
 
         return each_tensor(batch, placed)
 
+    def _training(self, module: nn.Module) -> bool:
+        """Whether a layer is in training mode while it is looked at."""
+        return self.batch_statistics
+
     @contextmanager
     def _looked_at(self) -> Iterator[None]:
         """The model in the mode to measure in; the same draws each time; afterwards as before."""
@@ -270,7 +274,7 @@ class Objective:
             for module in sparse:  # the gradient is one vector
                 module.sparse = False  # type: ignore[assignment]
             for module, mode in modes:
-                module.training = mode if as_it_is else self.batch_statistics
+                module.training = mode if as_it_is else self._training(module)
             seed_generators(self.seed, self._devices)
             derivatives = torch.is_grad_enabled()
             with torch.inference_mode(False), torch.set_grad_enabled(derivatives):

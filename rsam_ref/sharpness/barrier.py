@@ -34,18 +34,35 @@ class Barrier:
         (Frankle, Dziugaite, Roy and Carbin, Linear mode connectivity, ICML 2020, take the mean of
         the two for the line; for losses that are alike it is the same.)
         """
+        return max(self._rises)
+
+    @property
+    def where(self) -> float:
+        """The t of that rise; 0 where nothing rises."""
+        return self.steps[self._rises.index(self.height)]
+
+    @property
+    def _rises(self) -> list[float]:
         first, last = self.losses[0], self.losses[-1]
-        return max(loss - ((1 - t) * first + t * last) for t, loss in zip(self.steps, self.losses))
+        return [loss - ((1 - t) * first + t * last) for t, loss in zip(self.steps, self.losses)]
 
 
 def loss_barrier(loss: Loss, a: Array, b: Array, *, points: int = 25) -> Barrier:
     """The losses from a to b (P,) at ``points`` places, the two models among them."""
+    steps = steps_between(points)
+    return Barrier(steps, [float(loss(place_between(a, b, t))) for t in steps])
+
+
+def steps_between(points: int) -> list[float]:
+    """So many t from 0 to 1; ValueError for fewer than 3, which have none inside."""
     if points < 3:
         raise ValueError(f"a barrier needs a point between the models: points >= 3, not {points}")
-    steps = [i / (points - 1) for i in range(points)]
-    ends = {0.0: a, 1.0: b}  # to the last bit
-    places = (ends.get(t, (1 - t) * a + t * b) for t in steps)
-    return Barrier(steps, [float(loss(place)) for place in places])
+    return [i / (points - 1) for i in range(points)]
+
+
+def place_between(a: Array, b: Array, t: float) -> Array:
+    """(1 - t) a + t b (P,); at 0 and 1 the models themselves, to the last bit."""
+    return {0.0: a, 1.0: b}.get(t, (1 - t) * a + t * b)
 
 
 def matched(a: Array, b: Array, shapes: Shapes, *, sweeps: int = 50, stream: Stream) -> Array:

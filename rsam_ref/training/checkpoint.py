@@ -19,7 +19,7 @@ from rsam_backends import to_host
 from rsam_ref.data.errors import DataError, because
 from rsam_ref.files import write_whole
 
-KEEP = 2  # so many of the newest are kept
+KEEP = 2  # so many of the newest are kept, if nothing else is asked for
 
 Arrays = dict[str, Any]
 
@@ -32,10 +32,12 @@ class UnreadableError(CheckpointError):
     """One that the system does not let us read: it may well be whole."""
 
 
-def save(folder: Path, step: int, arrays: Arrays, state: dict[str, Any]) -> Path:
+def save(
+    folder: Path, step: int, arrays: Arrays, state: dict[str, Any], *, keep: int = KEEP
+) -> Path:
     """Write the checkpoint of a step: host arrays by name, and state that JSON can hold.
 
-    Only the `KEEP` newest stay, and only after this one is safe on the disk.
+    Only the ``keep`` newest stay, and only after this one is safe on the disk.
     """
     folder.mkdir(exist_ok=True)
     arrays = {name: _plain(array) for name, array in arrays.items()}
@@ -43,7 +45,7 @@ def save(folder: Path, step: int, arrays: Arrays, state: dict[str, Any]) -> Path
     text = json.dumps(state, sort_keys=True)
     metadata = {"rsam_ref": text, "sha256": _checksum(arrays, text)}
     write_whole(path, to_bytes(arrays, metadata))
-    for old in newest_first(folder)[KEEP:]:
+    for old in newest_first(folder)[keep:]:
         old.unlink()
     return path
 

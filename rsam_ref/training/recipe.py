@@ -168,6 +168,8 @@ class Recipe(BaseModel):
     """Epochs (or a part of one) between two tests; None for each, and ten in a run at least."""
     checkpoint_every: Count | None = None
     """Steps between two checkpoints; None for one at the end of every epoch."""
+    keep_checkpoints: Count = 2
+    """How many of the newest checkpoints stay: more make a path for `rsam-ref between --path`."""
     tensorboard: bool = False
 
     @property

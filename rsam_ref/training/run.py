@@ -9,7 +9,7 @@ The folder holds:
     run.json         seed, data, and for every start and resume the versions, device, BLAS, threads
     damaged.json     with ``skip_damaged`` the pictures that are left out, and why
     metrics.jsonl    a row every ``log_every`` steps and at every test; metrics.csv is the same
-    checkpoints/     the newest two
+    checkpoints/     the newest two, or as many as the recipe says
     curves.png, model.safetensors      at the end: the picture and the trained model
 """
 
@@ -47,7 +47,15 @@ from rsam_ref.training.metrics import Metrics, Row
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.trained import inputs_of_a_run
 
-FREE = {"data", "log_every", "evaluate_every", "checkpoint_every", "tensorboard", "recompute"}
+FREE = {
+    "data",
+    "log_every",
+    "evaluate_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "tensorboard",
+    "recompute",
+}
 """Settings that may change while a run is stopped: the weights do not depend on them."""
 
 
@@ -375,7 +383,13 @@ class Run:
             "data": self.data.fingerprint,
             "recipe": self.fixed,
         }
-        self.saved = checkpoint.save(self.folder / "checkpoints", self.step, arrays, state)
+        self.saved = checkpoint.save(
+            self.folder / "checkpoints",
+            self.step,
+            arrays,
+            state,
+            keep=self.recipe.keep_checkpoints,
+        )
 
     def _finish(self) -> None:
         from rsam_ref.figures import save
