@@ -33,9 +33,9 @@ ROOMS = {
     " rsam_ref.conformance",  # its door, for the catalogue of findings
     "pytorch": "rsam_backends algorithms data training nn models autograd files figures sharpness",
     "vectors": "rsam_backends algorithms files",
-    "jax": "algorithms",
+    "jax": "rsam_backends algorithms data sharpness",
     "commands": "rsam_backends data algorithms autograd nn models training files figures"
-    " sharpness conformance teaching pytorch vectors loading",
+    " sharpness conformance teaching pytorch jax vectors loading",
     "rsam_ref": "rsam_backends algorithms autograd nn models",  # the door: the public names
     "__main__": "commands",
 }
@@ -77,6 +77,16 @@ for stem in TORCH:
         " rsam_ref.algorithms.schedules rsam_ref.algorithms.settings"
         " rsam_ref.algorithms.variants "
         + " ".join(f"rsam_ref.pytorch.{other}" for other in sorted(TORCH))
+    )
+
+# In JAX likewise, but for what takes measures.
+TREES = {"around", "axes", "batches", "checks", "devices", "draw", "flat", "gradients"}
+TREES |= {"objectives", "optimizers", "parts", "settings", "vectors"}
+for stem in TREES:
+    ALONE[f"rsam_ref.jax.{stem}"] = (
+        "rsam_ref.algorithms rsam_ref.algorithms.noise rsam_ref.algorithms.sam"
+        " rsam_ref.algorithms.schedules rsam_ref.algorithms.settings rsam_ref.algorithms.variants "
+        + " ".join(f"rsam_ref.jax.{other}" for other in sorted(TREES))
     )
 
 # A rule of one of SAM's relatives knows its form, and no array library unless it stands here.

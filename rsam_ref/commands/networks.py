@@ -1,10 +1,13 @@
-"""Networks of PyTorch for ``rsam-ref sharpness``: what its options say of them."""
+"""Networks of PyTorch and of JAX for ``rsam-ref sharpness``: what its options say of them."""
 
 from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ class Asked:
     minutes: float = 0.0
     held: frozenset[str] = frozenset()
     """The settings that were given, and stay as they are."""
+    output_axis: str | None = None
 
 
 def is_network(argument: str) -> bool:
@@ -45,6 +49,7 @@ def check_asked(targets: list[str], asked: Asked) -> None:
         "--batches-from": asked.batches,
         "--loss": asked.loss,
         "--forward": asked.forward,
+        "--output-axis": asked.output_axis,
     }
     given = [name for name, value in options.items() if value]
     if not targets:
@@ -72,6 +77,12 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
 
     Raises NetworkError or DataError, with one line.
     """
+    if (pairs := _pairs_in_jax(targets, settings.seed)) is not None:
+        return _load_trees(targets, pairs, asked, settings)
+    if asked.output_axis is not None:
+        raise NetworkError(
+            "--output-axis is for a loss and tree in JAX; of a network of PyTorch it is known"
+        )
     try:
         from rsam_ref.pytorch import given
         from rsam_ref.pytorch.network import Network
@@ -114,6 +125,113 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
     return found
 
 
+def _pairs_in_jax(targets: list[str], seed: int) -> list[Any] | None:
+    """For each target the loss and its tree, in JAX; None where they are networks of PyTorch.
+
+    JAX is here only if a user's own file loaded it. Raises NetworkError where both are asked for.
+    """
+    made = [_named(target, "") for target in targets]
+    if "jax" not in sys.modules:
+        return None
+    from rsam_ref.jax import given
+
+    def made_of(thing: Any, target: str) -> Any:
+        if given.is_pair(thing) or isinstance(thing, type) or not callable(thing):
+            return thing
+        if hasattr(thing, "forward"):  # a network itself
+            return thing
+        with _torch_draws(seed):
+            return given.called(thing, target)
+
+    try:
+        found = [made_of(thing, target) for thing, target in zip(made, targets)]
+    except given.GivenError as error:
+        raise NetworkError(str(error)) from None
+    in_jax = [given.is_pair(thing) for thing in found]
+    if not any(in_jax):
+        if "torch" in sys.modules:
+            return None
+        raise NetworkError(
+            f"{targets[0]} gives a {type(found[0]).__name__}: give a loss of params and batch with "
+            "its params, (loss, params), or a function that returns both"
+        )
+    if not all(in_jax):
+        raise NetworkError(
+            f"{targets[in_jax.index(True)]} is in JAX and {targets[in_jax.index(False)]} is not: "
+            "measure them in two commands"
+        )
+    return found
+
+
+@contextmanager
+def _torch_draws(seed: int) -> Iterator[None]:
+    """A block in which PyTorch, if it is loaded, draws by a seed; then as if it had not."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
+def _load_trees(targets: list[str], pairs: list[Any], asked: Asked, settings: Any) -> list[Any]:
+    """Losses and trees in JAX, with the batches they are measured on, in float64 if it is asked."""
+    from rsam_ref.jax import given
+    from rsam_ref.jax.network import TreeNetwork
+
+    if asked.loss is not None or asked.forward is not None:
+        raise NetworkError(
+            f"--loss and --forward are for a network of PyTorch; {targets[0]} gives its own loss"
+        )
+    home = targets[0].rpartition(":")[0]
+    dtype = asked.dtype or "float64"
+    try:
+        axis = given.output_axis(asked.output_axis or "0", lambda name: _named(name, home))
+        if asked.batches is None:
+            evaluation, training, notes = given.of_data(str(asked.data), settings, asked.batch_size)
+        else:
+            source = _named(asked.batches, home)
+            evaluation = training = given.batches(source, asked.batches, settings.samples)
+            notes = ()
+        many: list[tuple[str, Any, Path | None]] = [
+            (target, pair, None) for target, pair in zip(targets, pairs)
+        ]
+        if asked.weights:
+            repeated = many * len(asked.weights) if len(many) == 1 else many
+            many = [
+                (target, (loss, given.with_weights(params, file)), file)
+                for (target, (loss, params), _), file in zip(repeated, asked.weights)
+            ]
+        given.use_double_precision()  # not before: with it other first weights would be drawn
+        found = []
+        for target, (loss, params), file in many:
+            network = TreeNetwork(
+                name=target.rpartition(":")[2] if file is None else file.stem,
+                path=target if file is None else f"{target} {file}",
+                made=loss,
+                params=params,
+                evaluation=evaluation,
+                training=training,
+                output_axis=axis,
+                dtype=dtype,
+                notes=notes,
+            )
+            given.try_out(network)
+            found.append(network)
+        if given.lowers(found[0]):
+            found[0] = replace(
+                found[0],
+                remarks=(
+                    f"{targets[0]} computes in float32 of its own, whatever it is given, so its "
+                    "Hessian has no more digits than that, and bounds do not tell.",
+                ),
+            )
+    except given.GivenError as error:
+        raise NetworkError(str(error)) from None
+    return found
+
+
 def test_batches_of(
     targets: list[str], asked: Asked, source: str | None, settings: Any
 ) -> list[Any] | None:
@@ -139,14 +257,14 @@ def plan_of(
 ) -> Any:
     """One plan for all networks, by what it takes to measure the first.
 
-    It is kept, so that the same command goes on with it. None where no time is set.
+    It is kept, so that the same command goes on with it. None where no time is set, and in JAX.
     """
+    if not asked.minutes or not hasattr(networks[0], "facts"):
+        return None
     from rsam_ref.pytorch.plan import Plan, plan
     from rsam_ref.sharpness.kept import digest_of
     from rsam_ref.sharpness.survey import USES
 
-    if not asked.minutes:
-        return None
     first, used = networks[0], sorted({name for measure in measures for name in USES[measure]})
     others = [len(networks), measures, repr(settings), asked.minutes, asked.dtype]
     key = digest_of(first, used, ["plan", *others, sorted(asked.held)])

@@ -43,7 +43,7 @@ def sharpness(
         list[Path],
         typer.Argument(
             metavar="CHECKPOINT...",
-            help="Runs of rsam-ref train, or their files; or FILE.py:NAME, a network of PyTorch.",
+            help="Runs of rsam-ref train, or their files; or FILE.py:NAME, a network of yours.",
         ),
     ],
     measure: Annotated[
@@ -127,6 +127,14 @@ def sharpness(
             help="A function of model and batch: output and target.  [default: model(x), y]",
         ),
     ] = None,
+    output_axis: Annotated[
+        str | None,
+        Option(
+            metavar="AXIS",
+            help="Of a tree in JAX, the axis of its filters: a number, flax_axis, equinox_axis, or "
+            "FILE.py:NAME.  [default: 0]",
+        ),
+    ] = None,
     batch_size: Annotated[int, Option(help="Samples at a time, of a network on --data.")] = 128,
     out: Annotated[Path, Option(metavar="DIR", help="Where the results go.")] = Path(
         "runs/sharpness"
@@ -154,9 +162,12 @@ def sharpness(
     A network of PyTorch is FILE.py:NAME: a model, or a function or class without arguments that
     makes one. Say what it is measured on with --data or --batches-from; its loss, and what else
     --batches-from, --loss and --forward name, may stand in the same file: then NAME is enough.
-    Where its measures would take longer than --minutes, they have fewer probes, draws, steps and
-    points: the intervals and bounds say what that costs, and more minutes, or any of these given,
-    buy it back.
+    A loss and a tree in JAX is FILE.py:NAME too: a pair (loss, params) with loss(params, batch), or
+    a function that returns one. It is computed in float64, which is enabled in JAX for that; of it
+    gauss-newton cannot be had, and --minutes sets no limit.
+    Where the measures of a network of PyTorch would take longer than --minutes, they have fewer
+    probes, draws, steps and points: the intervals and bounds say what that costs, and more minutes,
+    or any of these given, buy it back.
     """
     from rsam_ref.commands.networks import Asked, check_asked, is_network, plan_of
     from rsam_ref.sharpness.kept import Kept
@@ -206,6 +217,7 @@ def sharpness(
             threads,
             minutes,
             _given_settings(context),
+            output_axis,
         )
         check_asked(targets, asked)
     runs = [
@@ -254,6 +266,7 @@ def _tell_of_data(runs: list[Any], networks: list[Any]) -> None:
     """What reading the data left out or set right, each line once."""
     lines = [line for run in runs for line in data_lines(run)]
     lines += [note_line(note) for network in networks for note in network.notes]
+    lines += [remark for network in networks for remark in getattr(network, "remarks", ())]
     for line in dict.fromkeys(lines):
         say(line)
 
@@ -307,9 +320,7 @@ def _subject(model: Any, settings: Any, tell: Callable[[], None], known: dict[An
 
     if isinstance(model, Trained):
         return Subject(model, settings, tell, known)
-    from rsam_ref.pytorch.network import NetworkSubject
-
-    return NetworkSubject(model, settings, tell, known)
+    return model.subject(settings, tell, known)
 
 
 def _measure(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -147,6 +148,21 @@ def shapes_of(params: Tree) -> Shapes:
 def name_of(path: Any) -> str:
     """A leaf's name, from its path in the tree."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def output_axes(axis: Axis, leaf: Any, name: str) -> tuple[int, ...] | None:
+    """The axes that count a leaf's outputs, each >= 0; None where it is one filter as a whole.
+
+    So is every leaf with less than two axes, but for one whose axis is ``(0,)``, as `stacked` gives
+    it. Raises ValueError for an axis that is not there.
+    """
+    counted = leaf.ndim == 1 and isinstance(axis, tuple) and axis == (0,)
+    if axis is None or (leaf.ndim < 2 and not counted):
+        return None
+    outputs = axis if isinstance(axis, tuple) else (axis,)
+    if not all(hasattr(a, "__index__") and -leaf.ndim <= a < leaf.ndim for a in outputs):
+        raise ValueError(f"{name or 'the leaf'} has shape {leaf.shape}, and no axis {axis}")
+    return tuple(sorted({operator.index(a) % leaf.ndim for a in outputs}))
 
 
 def axis_of(output_axis: OutputAxis, name: str, leaf: Any, shapes: Shapes | None) -> Axis:

@@ -6,14 +6,13 @@ the outputs, ``output_axis`` says (axes.py): the first one where nothing else is
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from rsam_ref.algorithms.noise import TINY
-from rsam_ref.jax.axes import Axis, OutputAxis, axis_of, name_of, shapes_of
+from rsam_ref.jax.axes import Axis, OutputAxis, axis_of, name_of, output_axes, shapes_of
 from rsam_ref.jax.checks import as_weights, told
 from rsam_ref.jax.settings import check_numbers, is_key
 from rsam_ref.jax.vectors import Tree, wide
@@ -111,13 +110,9 @@ def _normal(key: Any, w: Any) -> Any:
 
 def _norms(w: Any, output_axis: Axis, name: str) -> Any:
     squares = (jnp.conj(wide(w)) * wide(w)).real
-    counted = w.ndim == 1 and isinstance(output_axis, tuple) and output_axis == (0,)
-    if output_axis is None or (w.ndim < 2 and not counted):
+    kept = output_axes(output_axis, w, name)
+    if kept is None:
         return _root(jnp.sum(squares, keepdims=True)) + TINY
-    outputs = output_axis if isinstance(output_axis, tuple) else (output_axis,)
-    if not all(hasattr(axis, "__index__") and -w.ndim <= axis < w.ndim for axis in outputs):
-        raise ValueError(f"{name or 'the leaf'} has shape {w.shape}, and no axis {output_axis}")
-    kept = {operator.index(axis) % w.ndim for axis in outputs}
     over = tuple(axis for axis in range(w.ndim) if axis not in kept)
     return _root(jnp.sum(squares, axis=over, keepdims=True))
 

@@ -129,6 +129,10 @@ class Network:
             )
         return loss
 
+    def subject(self, settings: SurveySettings, tell: Tell, known: dict[Any, Any]) -> Subject:
+        """What the measures ask."""
+        return NetworkSubject(self, settings, tell, known)
+
     def facts(self, settings: SurveySettings) -> Facts:
         """What decides the calls of its measures."""
         count = self.count or count_samples

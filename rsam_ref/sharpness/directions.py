@@ -33,13 +33,12 @@ def filter_normalised_direction(w: Array, shapes: Shapes, stream: Stream) -> Arr
         )
     z = normal_like(w, stream)
     direction = z / filter_scale(z, shapes) * filter_scale(w, shapes)
-    start = 0
+    parts, start = [], 0
     for shape in shapes:
-        size = math.prod(shape)
-        if len(shape) < 2:
-            direction[start : start + size] = 0
-        start += size
-    return direction
+        part = direction[start : start + math.prod(shape)]
+        parts.append(part if len(shape) > 1 else 0 * part)
+        start += math.prod(shape)
+    return library_of(w).concatenate(parts)
 
 
 def loss_along(loss: Loss, w: Array, direction: Array, steps: Sequence[float]) -> Array:

@@ -1,0 +1,76 @@
+"""Batches as users of JAX have them: any trees of arrays, one or several, loaders too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def as_batches(given: Any) -> list[Any]:
+    """One batch, or what gives several when it is gone through, as a list of batches.
+
+    A tuple and a dict are one batch, and so is a list that begins with an array.
+    """
+    batches = [given] if is_one(given) else list(given)
+    if not batches:
+        raise ValueError("there are no batches, and a loss needs at least one sample")
+    return batches
+
+
+def is_one(given: Any) -> bool:
+    """Whether this is one batch, and not several."""
+    if isinstance(given, list):
+        return bool(given) and hasattr(given[0], "shape")
+    return isinstance(given, tuple | Mapping) or hasattr(given, "shape")
+
+
+def count_samples(batch: Any) -> int:
+    """How many samples a batch holds: the length of its last array, which is mostly the target."""
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(batch)]
+    found = [shape for shape in shapes if shape]
+    if not found:
+        raise ValueError("no array in a batch tells how many samples it holds")
+    return int(found[-1][0])
+
+
+def placed(batch: Any, dtype: Any) -> Any:
+    """The batch as JAX's arrays; floating and complex ones in a type, if one is given."""
+
+    def each(leaf: Any) -> Any:
+        array = leaf if isinstance(leaf, jax.Array) else jnp.asarray(np.asarray(leaf))
+        if dtype is None or not jnp.issubdtype(array.dtype, jnp.inexact):
+            return array
+        is_complex = jnp.issubdtype(array.dtype, jnp.complexfloating)
+        return array.astype(jnp.result_type(dtype, jnp.complex64) if is_complex else dtype)
+
+    return jax.tree.map(each, batch)
+
+
+def dealt(batches: Sequence[Any], count: int) -> list[list[Any]] | None:
+    """The samples of batches, one by one, to as many parts, each a list of smaller batches.
+
+    Fewer where there are fewer samples; None where the arrays of a batch differ in length.
+    """
+    sizes: list[int] = []
+    for batch in batches:
+        lengths = {leaf.shape[0] for leaf in jax.tree.leaves(batch) if leaf.ndim > 0}
+        if len(lengths) != 1:
+            return None
+        sizes += lengths
+    parts: list[list[Any]] = [[] for _ in range(min(count, sum(sizes)))]
+    start = 0
+    for batch, size in zip(batches, sizes):
+        for i, part in enumerate(parts):
+            first = (i - start) % len(parts)
+            if first < size:
+                part.append(_every(batch, first, len(parts)))
+        start += size
+    return parts
+
+
+def _every(batch: Any, first: int, step: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[first::step] if leaf.ndim > 0 else leaf, batch)
