@@ -57,7 +57,7 @@ def plane_figure(rows: Sequence[Row], title: str) -> Figure:
         (name, data)
         for name in ("loss", "accuracy")
         for data in CALLED
-        if any(r["data"] == data and r[name] is not None for r in rows)
+        if any(r["data"] == data and (name == "loss" or r[name] is not None) for r in rows)
     ]
     planes = by(rows, "units")
     with matplotlib.rc_context({**STYLE, "axes.grid": False}), use_backend("numpy"):
