@@ -12,6 +12,7 @@ Every measure is a pure function of a loss and a flat vector w::
     gauss_newton.py  what stands in for the Hessian: Gauss-Newton's matrix, the empirical Fisher
     planes.py        planes along eigenvectors, through three models, along a trajectory
     barrier.py       the loss between two models, after matching their units
+    between.py       pictures of the loss between models, on losses and accuracies of scored.py
     branch.py        the smooth branch that a network of ReLUs is on: what has that Hessian
     inner.py         how much of the largest rise SAM and R-SAM reach in their one step
     paths.py         where SAM, k-step SAM and R-SAM climb from w, and view.py, a view to turn
@@ -19,7 +20,7 @@ Every measure is a pure function of a loss and a flat vector w::
 ``loss_and_grad(w)`` is what the optimizers see, an `objective`, and `landscape.py` makes the one to
 measure with: it leaves the model and its running statistics as they were. `survey.py` takes all
 measures of a trained model and `kept.py` keeps them, for ``rsam-ref sharpness``. The vectors may be
-PyTorch's, and the loss then `rsam_ref.pytorch.objective`.
+PyTorch's, and the loss then `rsam_ref.pytorch.objective`; or JAX's, and `rsam_ref.jax.objective`.
 """
 
 from rsam_ref.sharpness.ascent import Ascent, m_sharpness, rho_sharpness
