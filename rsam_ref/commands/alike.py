@@ -11,8 +11,6 @@ from typing import Any
 from rsam_ref.commands.networks import Asked, load_networks, test_batches_of
 from rsam_ref.commands.terminal import data_lines, labels, note_line
 
-CLOSE = 1e-5  # of the loss, by which the same weights may differ in two models of one architecture
-
 
 @dataclass(frozen=True)
 class Alike:
@@ -60,6 +58,8 @@ def load_runs(given: list[Path], *, dtype: str, samples: int, seed: int, path: b
     models = Models(names, weights, first.model.weights.shapes)
     scored = {}
     for part, held in (("train", first.data.train), ("test", first.data.test)):
+        if len(held) == 0:
+            continue
         index = _chosen(part, len(held), samples, seed)
         scored[part] = ModelScored(first.model, held.take(index), held.labels[index], first.loss)
     if len(given) > 1:
@@ -153,9 +153,11 @@ def _told(classes: tuple[str, ...]) -> str:
 
 def _check_function(models: Any, scored: Any, own: list[Any]) -> None:
     """Raise ValueError where the first model with another's weights is not that other model."""
+    from rsam_ref.sharpness.between import agree
+
     for name, w, theirs in zip(models.names[1:], models.weights[1:], own[1:]):
         expected, found = theirs(w)[0], scored(w)[0]
-        if not abs(found - expected) <= CLOSE * (1e-6 + abs(expected)):
+        if not agree(expected, found):
             raise ValueError(
                 f"{models.names[0]} with the weights of {name} computes something else than {name} "
                 f"(a loss of {found:.6g}, not {expected:.6g}): they differ in more than their "

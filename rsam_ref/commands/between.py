@@ -111,7 +111,7 @@ def between(
     with usage_errors():
         choose(backend, kernels, threads)
         targets = [str(name) for name in model if is_network(str(name))]
-        _check_numbers(dtype, samples, points, margin)
+        _check_numbers(dtype, samples, points, margin, seed)
         asked = Asked(weights or [], data, batch_source, loss, forward, batch_size, dtype, threads)
         _check_models(model, targets, asked, test_batches, path)
     alike = _load(model, targets, asked, test_batches, samples, seed, path)
@@ -127,7 +127,10 @@ def between(
     say(f"Wrote between.csv, between.json, between.png, between.svg to {out}/")
 
 
-def _check_numbers(dtype: str, samples: int, points: int | None, margin: float) -> None:
+def _check_numbers(dtype: str, samples: int, points: int | None, margin: float, seed: int) -> None:
+    from rsam_backends import Stream
+
+    Stream("samples", seed)  # a seed that cannot be one is refused here
     if dtype not in ("float32", "float64"):
         raise ValueError(f"--dtype is float32 or float64, not {dtype}")
     if samples < 1:
