@@ -183,7 +183,7 @@ def test_what_was_asked_is_kept(runs, tmp_path, monkeypatch):
 
     def stopping(self, w):
         calls.append(w)
-        if len(calls) == 15:
+        if len(calls) == 8:  # two to see that both are alike, a whole strip, and some of another
             raise KeyboardInterrupt
         return real(self, w)
 
@@ -200,7 +200,7 @@ def test_what_was_asked_is_kept(runs, tmp_path, monkeypatch):
     count = len(calls)
     assert called(*words).returncode == 0
     others = len(calls) - count
-    assert others <= 5  # what it takes to see that they are models of one architecture
+    assert others == 2
     kept = (tmp_path / "between.jsonl").read_text().splitlines()
     assert len(kept) == 2
     assert called(*words, "--seed", "1").returncode == 0
@@ -348,7 +348,8 @@ def test_batch_norm_alone_is_in_training_in_a_network(network):
     for data, source in (("train", "batches"), ("test", "held_out")):
         losses, counts = [], []
         for x, y in names[source]():  # type: ignore[operator]
-            losses.append(float(torch.nn.functional.cross_entropy(made(x.double()), y)))
+            with torch.no_grad():
+                losses.append(float(torch.nn.functional.cross_entropy(made(x.double()), y)))
             counts.append(len(x))
         [row] = [r for r in told["rows"] if (r["model"], r["data"]) == ("Normed-1", data)]
         assert row["loss"] == pytest.approx(np.average(losses, weights=counts))
