@@ -376,8 +376,16 @@ def test_what_is_no_classifier_has_no_accuracy(network):
 
 def test_networks_that_differ_in_more_than_weights_are_one_line(network):
     cases = [
-        (["net.py:mlp", "net.py:tanh", "--data", "digits"], 1, "computes something else than tanh"),
-        (["net.py:mlp", "net.py:Residual", "--data", "digits"], 1, ""),
+        (
+            ["net.py:mlp", "net.py:tanh", *weights("mlp", 0, 1), "--data", "digits"],
+            1,
+            "mlp-0 with the weights of mlp-1 computes something else than mlp-1",
+        ),
+        (
+            ["net.py:mlp", "net.py:Residual", "--batches-from", "batches"],
+            1,
+            "net.py:mlp could not be run",
+        ),
         (["net.py:mlp", "--data", "digits"], 2, "net.py:mlp is one model"),
         (["net.py:mlp", *weights("mlp", 0, 1)], 2, "say what net.py:mlp is measured on"),
         (
