@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from rsam_backends import Stream
+from rsam_ref.commands.alike import _check_run
 from rsam_ref.sharpness import loss_barrier, matched, plane_of_trajectory, plane_through
 from rsam_ref.sharpness.between import Models, line, summary, with_matched_units
 from rsam_ref.sharpness.between_figures import line_figure, plane_figure
@@ -464,3 +466,12 @@ def test_matching_is_refused_where_it_changes_what_is_computed():
         with_matched_units(models, position, seed=0)
     found = with_matched_units(models, lambda w: (float(network.loss.loss(w)), None), seed=0)
     assert sorted(found.weights[1]) == sorted(other)
+
+
+def test_models_of_other_classes_are_refused(runs):
+    first = load_trained(runs / "a")
+    other = replace(first, data=replace(first.data, classes=tuple("abcdefghij")))
+    with pytest.raises(
+        ValueError, match=r"b tells 10 classes \(a, b, c, \.\.\.\) apart and a 10 classes \(0, 1"
+    ):
+        _check_run(first, other, "a", "b")
