@@ -310,10 +310,9 @@ def _barriers(picture: Any, rows: list[dict[str, Any]]) -> Table:
     from rsam_ref.sharpness.between import summary
 
     a, b = picture.models.names
-    right = {"justify": "right"}
     table = Table(
         "data",
-        *(Column(name, **right) for name in (f"loss of {a}", f"of {b}", "barrier", "at")),
+        *(Column(name, justify="right") for name in (f"loss of {a}", f"of {b}", "barrier", "at")),
         title=f"{a} to {b}, units {picture.units}: {picture.models.distances()[1]:.4g} apart",
         box=box.SIMPLE_HEAD,
     )
@@ -339,10 +338,9 @@ def _places(picture: Any, rows: list[dict[str, Any]], alike: Any) -> Table:
             f"Principal axes with {first:.1f} % and {second:.1f} % of the path's variance, and the "
             "models' places"
         )
-    right = {"justify": "right"}
     table = Table(
         "model",
-        *(Column(name, **right) for name in ("x", "y", "from the plane")),
+        *(Column(name, justify="right") for name in ("x", "y", "from the plane")),
         title=title,
         box=box.SIMPLE_HEAD,
     )
