@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -306,13 +307,13 @@ def network(tmp_path, monkeypatch):
     """A folder with net.py and weights of it, where the test is."""
     (tmp_path / "net.py").write_text(NETWORK)
     monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(NETWORK, names)
     for make in ("mlp", "Residual", "Normed"):
         for i in range(3):
             with torch.random.fork_rng():
                 torch.manual_seed(i)
-                made: torch.nn.Module = names[make]()  # type: ignore[operator]
+                made: torch.nn.Module = names[make]()
             arrays = {n: v.numpy() for n, v in made.state_dict().items()}
             np.savez(f"{make}-{i}.npz", **arrays)
     return tmp_path
@@ -340,16 +341,16 @@ def test_batch_norm_alone_is_in_training_in_a_network(network):
     options = ["--batches-from", "batches", "--test-batches-from", "held_out"]
     told, output = asked(network / "out", "net.py:Normed", *weights("Normed", 0, 1, 2), *options)
     assert "30 at a time" in output
-    names: dict[str, object] = {}
+    names: dict[str, Any] = {}
     exec(NETWORK, names)
-    made: torch.nn.Module = names["Normed"]()  # type: ignore[operator]
+    made: torch.nn.Module = names["Normed"]()
     arrays = np.load("Normed-1.npz")
     made.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays})
     made.double().eval()
-    made[1].train()  # type: ignore[index]
+    made[1].train()
     for data, source in (("train", "batches"), ("test", "held_out")):
         losses, counts = [], []
-        for x, y in names[source]():  # type: ignore[operator]
+        for x, y in names[source]():
             with torch.no_grad():
                 losses.append(float(torch.nn.functional.cross_entropy(made(x.double()), y)))
             counts.append(len(x))
@@ -446,8 +447,10 @@ def test_figures_show_what_they_are_given():
     drawn = axes.get_lines()[0]
     np.testing.assert_allclose(drawn.get_ydata(), [row["loss"] for row in rows])
     assert list(drawn.get_xdata()) == [0, 0.25, 0.5, 0.75, 1]
+    common: dict[str, Any] = {"units": "as they are", "data": "train", "model": None}
     wall = [
-        {"picture": "plane", "units": "as they are", "data": "train", "model": None, "apart": None}
+        common
+        | {"picture": "plane", "apart": None}
         | {"x": x, "y": y, "loss": None if x == y == 0 else 1.0 + x * y, "accuracy": None}
         for y in (0.0, 1.0)
         for x in (0.0, 1.0)

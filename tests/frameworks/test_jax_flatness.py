@@ -62,9 +62,11 @@ def in_jax(name, w=None):
         names = ("scale", "bias") if kind == "BatchNorm2d" else ("kernel", "bias")
         params[index] = dict(zip(names, (weight, next(views).reshape(next(shapes)))))
 
+    layers: dict[str, Any] = network.model.modules()
+
     def loss(params, batch):
         x, y = batch
-        for index, layer in network.model.modules().items():
+        for index, layer in layers.items():
             own = params.get(index)
             match type(layer).__name__:
                 case "Flatten":
