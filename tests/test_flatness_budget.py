@@ -266,3 +266,23 @@ def test_with_room_for_few_vectors_the_ends_are_the_same(k, lowest, monkeypatch)
     assert found.lowest == pytest.approx(exact[::-1][:lowest], rel=1e-9)
     assert most <= lanczos.HELD < products <= 150
     assert max(found.bounds) < 1e-8
+
+
+def test_a_slow_machine_makes_the_later_measures_smaller(monkeypatch):
+    net, clock = network(), iter(range(0, 10**6, 50))
+    each = Calls(0.02, 0.06, 0.15)
+    monkeypatch.setattr("rsam_ref.pytorch.plan.timed", lambda *_, **__: each)
+    monkeypatch.setattr("rsam_ref.pytorch.network.time.perf_counter", lambda: next(clock))
+    begun = plan(net, ["line", "plane", "average"], SurveySettings(), seconds=12)
+    rows = flatness(
+        net.model,
+        F.cross_entropy,
+        net.evaluation,
+        measures=["line", "plane", "average"],
+        settings=SurveySettings(),
+        minutes=0.2,
+    )
+    points = {p.measure: p.settings.points for p in begun.measures}
+    assert points["plane"] > FLOORS["points"]  # so it was planned
+    assert len([r for r in rows if r["measure"] == "line"]) == 3 * points["line"]
+    assert len([r for r in rows if r["measure"] == "plane"]) == FLOORS["points"] ** 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -252,9 +252,30 @@ def test_batches_of(
     return given.of_test_data(asked.data, settings, asked.batch_size)
 
 
+class Course:
+    """A plan that is corrected by what the first network's measures take, and kept each time."""
+
+    def __init__(self, plan: Any, keep: Callable[[Any], None]) -> None:
+        self.plan = plan
+        self._keep = keep
+        self._taken: dict[str, float] = {}
+
+    def of(self, network: Any, measure: str) -> tuple[Any, Any]:
+        """The network in the precision, and the settings, that a measure is taken with."""
+        return self.plan.network(network, measure), self.plan.settings(measure)
+
+    def took(self, measure: str, seconds: float) -> None:
+        """How long a measure of the first network took."""
+        self._taken[measure] = seconds
+        corrected = self.plan.corrected(self._taken)
+        if corrected != self.plan:
+            self.plan = corrected
+            self._keep(corrected)
+
+
 def plan_of(
     networks: list[Any], measures: list[str], settings: Any, asked: Asked, kept: Any
-) -> Any:
+) -> Course | None:
     """One plan for all networks, by what it takes to measure the first.
 
     It is kept, so that the same command goes on with it. None where no time is set, and in JAX.
@@ -269,7 +290,7 @@ def plan_of(
     others = [len(networks), measures, repr(settings), asked.minutes, asked.dtype]
     key = digest_of(first, used, ["plan", *others, sorted(asked.held)])
     if (rows := kept.get(key)) is not None:
-        return Plan.of(rows)
+        return Course(Plan.of(rows), lambda _: None)
     found = plan(
         first,
         measures,
@@ -279,7 +300,7 @@ def plan_of(
         any_precision=asked.dtype is None,
     )
     kept.add(key, found.rows())
-    return found
+    return Course(found, lambda plan: kept.add(key, plan.rows()))
 
 
 def _named(target: str, home: str) -> Any:

@@ -7,7 +7,9 @@ import io
 import itertools
 import json
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -241,17 +243,28 @@ def sharpness(
     wanted = [name for name in MEASURES if name in (measure or USUAL)]
     chosen = plan_of(networks, wanted, settings, asked, kept) if networks else None
     if chosen is not None:
-        _tell_plan(chosen, settings, len(networks))
-    plan = []
-    for model, label in zip(models, labels(models)):
-        for i, name in enumerate(wanted):
-            if chosen is not None and model in networks:
-                of = chosen.network(model, name), chosen.measures[i].settings
-            else:
-                precisely = name in PRECISE and dtype == "float32"
-                of = model.in_float64 if precisely else model, settings
-            plan.append((label, name, *of))
+        _tell_plan(chosen.plan, settings, len(networks))
+    begun = None if chosen is None else chosen.plan
+
+    def of(model: Any, name: str) -> tuple[Any, Any]:
+        """What a measure is taken of, and with which settings, as it begins."""
+        if chosen is not None and model in networks:
+            return chosen.of(model, name)
+        precisely = name in PRECISE and dtype == "float32"
+        return model.in_float64 if precisely else model, settings
+
+    def took(model: Any, name: str, seconds: float) -> None:
+        if chosen is not None and model is networks[0]:
+            chosen.took(name, seconds)
+
+    plan = [
+        (label, name, partial(of, model, name), partial(took, model, name))
+        for model, label in zip(models, labels(models))
+        for name in wanted
+    ]
     rows, failed = _measure(plan, kept)
+    if chosen is not None and chosen.plan != begun:
+        _tell_corrections(begun, chosen.plan)
     _write(out, rows)
     names = ["sharpness.csv", "sharpness.json", *_write_figures(out, rows)]
     _show(rows)
@@ -309,6 +322,14 @@ def _tell_plan(plan: Any, settings: Any, networks: int) -> None:
     console.print(table)
 
 
+def _tell_corrections(begun: Any, ended: Any) -> None:
+    """Which measures got other settings on the way than the plan said."""
+    pairs = zip(begun.measures, ended.measures)
+    if changed := [(was, now) for was, now in pairs if was.settings != now.settings]:
+        told = "; ".join(f"{now.measure}: {now.smaller(was.settings)}" for was, now in changed)
+        say(f"Measures took another time than was reckoned, so later ones were changed: {told}")
+
+
 def _minutes(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
 
@@ -324,9 +345,11 @@ def _subject(model: Any, settings: Any, tell: Callable[[], None], known: dict[An
 
 
 def _measure(
-    plan: list[tuple[str, str, Any, Any]], kept: Any
+    plan: list[tuple[str, str, Callable[[], tuple[Any, Any]], Callable[[float], None]]], kept: Any
 ) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of every (label, measure, model, settings), and why some failed, a line each.
+    """The rows of every (label, measure, model and settings), and why some failed, a line each.
+
+    What is last in a row of the plan is told how many seconds its measure took.
 
     What is kept is not measured again. Ctrl-C leaves the rows that there are. What fails in
     a network that was given leaves its other measures.
@@ -341,12 +364,13 @@ def _measure(
     with progress_bar() as progress:
         task = progress.add_task("measuring", total=len(plan))
         try:
-            for label, name, trained, settings in plan:
+            for label, name, of, took in plan:
+                trained, settings = of()
                 key = fingerprint(trained, settings, name)
                 found = kept.get(key)
                 if found is None:
                     tell = _teller(progress, task, f"{label} {name}")
-                    start = len(rows)
+                    start, began = len(rows), time.perf_counter()
                     measured = survey(
                         name, _subject(trained, settings, tell, known.setdefault(label, {}))
                     )
@@ -358,6 +382,7 @@ def _measure(
                         failed.append(f"{label} {name}: {' '.join(str(error).split())}"[:400])
                     else:
                         kept.add(key, rows[start:])
+                        took(time.perf_counter() - began)
                 else:
                     rows.extend(_labelled(label, found))
                 progress.advance(task)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -325,8 +326,12 @@ def _chosen(
         return
     any_precision = network.dtype == torch.float64
     found = plan(network, measures, settings, seconds=60 * minutes, any_precision=any_precision)
-    for planned in found.measures:
-        yield found.network(network, planned.measure), planned.measure, planned.settings
+    taken: dict[str, float] = {}
+    for name in measures:
+        start = time.perf_counter()
+        yield found.network(network, name), name, found.settings(name)
+        taken[name] = time.perf_counter() - start
+        found = found.corrected(taken)
 
 
 def load_state(model: nn.Module, path: Path) -> None:
