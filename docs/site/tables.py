@@ -52,6 +52,7 @@ KINDS = {
     "Size": "number >= 0",
     "Positive": "number > 0",
     "Share": "number from 0 to 1",
+    "Part": "number from 0, below 1",
     "Loss": "text",
     "str": "text",
     "bool": "true, false",

@@ -28,7 +28,7 @@ def evaluate(
         str | None,
         Option(help="A folder: a data set, or folders of pictures named like the classes."),
     ] = None,
-    part: Annotated[str, Option(help="test or train.")] = "test",
+    part: Annotated[str, Option(help="test, train or validation.")] = "test",
     out: Annotated[
         Path | None,
         Option(metavar="DIR", help="Where the files go.  [default: evaluation in the run]"),
@@ -44,8 +44,10 @@ def evaluate(
     from rsam_ref.training.predictor import load_predictor
 
     with usage_errors():
-        if part not in ("test", "train"):
-            raise ValueError(f"--part {part}: it is test or train")
+        if part not in ("test", "train", "validation"):
+            raise ValueError(f"--part {part}: it is test, train or validation")
+        if part == "validation" and data is not None:
+            raise ValueError("--part validation is held out of a run's own data: drop --data")
     predictor = load_predictor(run)
     chosen = samples_for(predictor, data, part)
     for note in chosen.notes:

@@ -26,6 +26,7 @@ from rsam_ref.commands.predict import predict
 from rsam_ref.commands.profile import profile
 from rsam_ref.commands.sharpness import sharpness
 from rsam_ref.commands.summary import summary
+from rsam_ref.commands.sweep import sweep
 from rsam_ref.commands.terminal import console, fail, interrupted
 from rsam_ref.commands.train import train
 from rsam_ref.commands.tutorials import tutorials
@@ -77,7 +78,7 @@ def _options(
     pass
 
 
-FIRST = (compare, explain, doctor, train, predict, evaluate, summary, export, models)
+FIRST = (compare, explain, doctor, train, predict, evaluate, sweep, summary, export, models)
 THEN = (check, profile, sharpness, between, vectors, tutorials)
 for command in FIRST + THEN:
     app.command()(command)

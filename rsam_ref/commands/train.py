@@ -49,6 +49,9 @@ def train(
     augment: Annotated[str | None, Option(help="none, flip, crop-flip or inception.")] = None,
     label_noise: Annotated[float | None, Option(help="Share of labels replaced at random.")] = None,
     limit: Annotated[int | None, Option(help="Train on so many samples only.")] = None,
+    validation: Annotated[
+        float | None, Option(help="Hold out this share of the training samples, and test on it.")
+    ] = None,
     bits: Annotated[int | None, Option(help="Bits in use in pictures of 16-bit grey.")] = None,
     skip_damaged: Annotated[
         bool | None,
@@ -196,10 +199,9 @@ def _start(
 ) -> Any:
     """A new run, with what it is printed. Raises ValueError for settings that make no sense."""
     from rsam_ref.algorithms.relatives import RELATIVES
-    from rsam_ref.loading import absolute
     from rsam_ref.training import recipe
+    from rsam_ref.training.given import whole
     from rsam_ref.training.run import Run
-    from rsam_ref.training.trained import settings_of_the_model
 
     settings: dict[str, Any] = {}
     if file is not None and preset is not None:
@@ -213,19 +215,10 @@ def _start(
     if file is not None:
         settings = recipe.read(file)
     settings = recipe.over(settings, given)
-    if "init" in settings and "model" not in settings:
-        settings = settings_of_the_model(Path(settings["init"])) | settings
-    chosen = recipe.check(settings, str(file or "train"))
-    for name, values in options.items():
-        if values:
-            settings[name] = getattr(chosen, name) | values
-    if chosen.data != "digits":
-        settings["data"] = str(Path(chosen.data).resolve())
-    for name in ("model", "loss"):
-        settings[name] = absolute(getattr(chosen, name))
-    if chosen.init is not None:
-        settings["init"] = str(Path(chosen.init).resolve())
-    chosen = recipe.check(settings, str(file or "train"))
+    source = str(file or "train")
+    chosen = whole(settings, source)
+    more = {name: getattr(chosen, name) | values for name, values in options.items() if values}
+    chosen = whole(settings | more, source)
     if unused := sorted(recipe.unused(chosen) & given.keys()):
         around = "" if "base" in recipe.UNUSED[chosen.optimizer] else f" --base {chosen.base}"
         own = RELATIVES[chosen.optimizer].settings if chosen.optimizer in RELATIVES else {}
@@ -307,7 +300,8 @@ def _go(run: Any) -> None:
     radius = "" if "rho" in UNUSED[recipe.optimizer] else f" with rho {low}{recipe.rho:g}"
     say(
         f"{name_in(recipe.model)} with {run.model.weights.flat.size:,} weights on {run.data.name}: "
-        f"{len(run.data.train):,} samples to train on, {len(run.data.test):,} to test; "
+        f"{len(run.data.train):,} samples to train on, {len(run.data.watched):,} to "
+        f"{'test' if run.data.validation is None else 'choose by'}; "
         f"{recipe.optimizer}{radius}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
     )
     if run.head_of:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +28,8 @@ class Dataset:
 
     ``fingerprint`` changes with the samples, their order and their labels: noise, split and limit
     included. Of encoded pictures it sees their names and sizes. ``notes`` say in a line each what
-    of the data was left out or set right, how much and why.
+    of the data was left out or set right, how much and why. ``validation`` are training samples
+    that are held out, where that was asked for.
     """
 
     name: str
@@ -37,6 +39,12 @@ class Dataset:
     test: Samples
     fingerprint: str
     notes: tuple[str, ...] = ()
+    validation: Samples | None = None
+
+    @property
+    def watched(self) -> Samples:
+        """What training is watched on: the samples held out where there are some, or the tests."""
+        return self.test if self.validation is None else self.validation
 
 
 def load_dataset(
@@ -47,6 +55,7 @@ def load_dataset(
     label_noise: float = 0.0,
     seed: int = 0,
     limit: int | None = None,
+    validation: float = 0.0,
     bits: int | None = None,
     skip: Collection[str] = (),
     statistics: tuple[Sequence[float], Sequence[float]] | None = None,
@@ -76,9 +85,13 @@ def load_dataset(
         The share of training labels replaced by a class drawn at random (it may be the right one);
         test labels stay clean.
     seed:
-        Of the split of the digits, of the label noise and of the choice that ``limit`` makes.
+        Of the split of the digits, of the label noise and of the choices that ``limit`` and
+        ``validation`` make.
     limit:
         Train on so many samples, drawn at random.
+    validation:
+        The share of the training samples in use that are held out, drawn at random, to choose
+        settings by. They keep their own labels, and no statistic is taken of them.
     bits:
         Pictures of 16-bit grey hold values of so many bits, such as 12, and are scaled by that.
     skip:
@@ -94,6 +107,8 @@ def load_dataset(
     for name, value in (("the image size", image_size), ("the limit", limit)):
         if value is not None and value < 1:
             raise ValueError(f"{name} must be at least 1, not {value}")
+    if not 0 <= validation < 1:
+        raise ValueError(f"validation is a share in [0, 1), not {validation}")
     if bits is not None and not 8 <= bits <= 16:
         raise ValueError(f"bits of a value are 8 to 16, not {bits}")
 
@@ -104,13 +119,19 @@ def load_dataset(
         raise DataError(where, "has no sample left to train on, or none to test on")
 
     items, labels = source.train
-    if limit is not None:
+    held = None
+    if validation:
+        kept, apart = _held_out(where, len(labels), validation, limit, seed)
+        held = items[apart], labels[apart]
+        items, labels = items[kept], labels[kept]
+    elif limit is not None:
         kept = Stream("limit", seed).permutation(len(labels))[:limit]
         items, labels = items[kept], labels[kept]
     labels = with_noise(labels, label_noise, len(source.classes), Stream("label noise", seed))
     source = replace(source, train=(items, labels))
     train: Samples
     test: Samples
+    watched: Samples | None = None
     if (pictures := source.pictures) is not None:
         size = image_size
         if size is None:
@@ -119,16 +140,37 @@ def load_dataset(
         notes += look(pictures, items, bits)
         train = PictureSamples(pictures, *source.train, augment, size, bits or 16)
         test = PictureSamples(pictures, *source.test, "none", size, bits or 16)
+        if held is not None:
+            watched = PictureSamples(pictures, *held, "none", size, bits or 16)
         shape = (3, size, size)
     else:
         mean, std = map(np.asarray, statistics or channel_statistics(items))
         train = ArraySamples(*source.train, mean, std, augment, image_size)
         test = ArraySamples(*source.test, mean, std, "none", image_size)
+        if held is not None:
+            watched = ArraySamples(*held, mean, std, "none", image_size)
         c, h, w = items.shape[1:]
         shape = (c, image_size or h, image_size or w)
-    return Dataset(
-        source.name, source.classes, shape, train, test, _fingerprint(source), tuple(notes)
-    )
+    told = _fingerprint(source, held)
+    return Dataset(source.name, source.classes, shape, train, test, told, tuple(notes), watched)
+
+
+def _held_out(
+    where: str | Path, n: int, share: float, limit: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the samples that are trained on, at most ``limit``, and of those held out.
+
+    With a limit fewer are held out: ``share`` is that of the samples in use. Without one they are
+    the same samples whatever else is asked for.
+    """
+    order = Stream("validation", seed).permutation(n)
+    apart = math.ceil(share * n)
+    kept = min(n - apart, limit or n)
+    if kept < 1:
+        raise DataError(where, f"has {n} samples to train on: validation {share:g} leaves none")
+    if kept == limit:
+        apart = min(apart, math.ceil(share / (1 - share) * kept))
+    return order[n - kept :], order[:apart]
 
 
 def _read(where: Path, skip: Collection[str]) -> Source:
@@ -168,10 +210,10 @@ def _classes_without(source: Source) -> list[str]:
     return notes
 
 
-def _fingerprint(source: Source) -> str:
+def _fingerprint(source: Source, held: tuple[np.ndarray, np.ndarray] | None) -> str:
     """SHA-256, its first 16 hex digits, of all items and labels in their order."""
     digest = hashlib.sha256(repr(source.classes).encode())
-    for items, labels in (source.train, source.test):
+    for items, labels in (source.train, source.test, *([] if held is None else [held])):
         if source.pictures is None:
             digest.update(repr(items.shape).encode())
             digest.update(np.ascontiguousarray(items).data)

@@ -133,10 +133,13 @@ def samples_for(predictor: Predictor, where: str | None = None, part: str = "tes
 
     Without ``where`` those of the run itself, without the pictures that it leaves out. Others are
     brought to the model's size and normalised by its statistics. Raises DataError for other classes
-    than the model's, or pictures of another form.
+    than the model's, or pictures of another form, and for ``part`` "validation" where nothing is
+    held out.
     """
     if where is None:
         data = trained.data_of_a_run(predictor.folder, predictor.recipe)
+        if part == "validation" and data.validation is None:
+            raise DataError(predictor.folder, "holds no samples out: its validation is 0")
         return Labelled(f"{data.name}, {part} samples", getattr(data, part), data.notes)
     folder = Path(where)
     if where != "digits" and folder.is_dir():

@@ -6,23 +6,23 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-from rsam_ref.training.trials import Store, Trial
+from rsam_ref.training.trials import K, Keeps
 
 
 @contextmanager
-def _workers_environment() -> Iterator[None]:
-    """Processes started inside have one BLAS thread each, and leave Ctrl-C to the parent.
+def _workers_environment(n: int) -> Iterator[None]:
+    """Processes started inside have n threads each, of BLAS too, and leave Ctrl-C to the parent.
 
     They inherit both: NumPy reads the variables when it is loaded.
     """
-    threads = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "OMP")}
-    threads["RSAM_REF_THREADS"] = "1"
+    threads = {f"{library}_NUM_THREADS": str(n) for library in ("OPENBLAS", "MKL", "OMP")}
+    threads["RSAM_REF_THREADS"] = str(n)
     before = {name: os.environ.get(name) for name in threads}
     os.environ.update(threads)
     in_main_thread = threading.current_thread() is threading.main_thread()
@@ -40,26 +40,28 @@ def _workers_environment() -> Iterator[None]:
 
 
 def carry_out(
-    work: Callable[[Any, Trial], dict[str, Any]],
+    work: Callable[[Any, K], dict[str, Any]],
     experiment: Any,
-    trials: list[Trial],
-    store: Store,
+    trials: Sequence[K],
+    store: Keeps[K],
     *,
     jobs: int = 1,
-    on_trial: Callable[[Trial, dict[str, Any]], None] | None = None,
+    threads: int = 1,
+    on_trial: Callable[[K, dict[str, Any]], None] | None = None,
 ) -> None:
     """Do the trials that are not in the store yet, ``jobs`` at a time, and add each as it ends.
 
-    ``work(experiment, trial)`` gives a trial's record. It is done in other processes with one BLAS
-    thread each, so a trial's numbers do not depend on the number of jobs.
+    ``work(experiment, trial)`` gives a trial's record. It is done in other processes with so many
+    ``threads`` each, so a trial's numbers do not depend on the number of jobs. When this is
+    interrupted the processes are asked to end, and waited for; by a second Ctrl-C they are ended.
     """
     todo = [trial for trial in trials if trial not in store.finished]
     if not todo:
         return
     pool = ProcessPoolExecutor(min(jobs, len(todo)), multiprocessing.get_context("spawn"))
-    waiting: dict[Future[dict[str, Any]], Trial] = {}
+    waiting: dict[Future[dict[str, Any]], K] = {}
     try:
-        with _workers_environment():
+        with _workers_environment(threads):
             for trial in todo:
                 waiting[pool.submit(work, experiment, trial)] = trial
         while waiting:
@@ -80,3 +82,14 @@ def carry_out(
         if waiting:  # interrupted: what is under way is given up
             for worker in workers:
                 worker.terminate()
+            _await(workers)
+
+
+def _await(workers: list[Any]) -> None:
+    """Wait until processes have ended, which may write down what they have; Ctrl-C ends them."""
+    try:
+        for worker in workers:
+            worker.join()
+    except KeyboardInterrupt:
+        for worker in workers:
+            worker.kill()

@@ -45,6 +45,7 @@ Bits = Annotated[int, Field(ge=8, le=16)]
 Size = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Part = Annotated[float, Field(ge=0, lt=1)]
 
 
 class RecipeError(ValueError):
@@ -78,6 +79,9 @@ class Recipe(BaseModel):
     """Share of training labels replaced at random."""
     limit: Count | None = None
     """Train on this many samples only, chosen by the seed."""
+    validation: Part = 0.0
+    """Share of training samples held out by the seed; the run is tested on them, not on the test
+    samples, which wait for `rsam-ref evaluate`."""
     bits: Bits | None = None
     """Pictures of 16-bit grey hold values of so many bits, such as 12."""
     skip_damaged: bool = False
@@ -320,6 +324,7 @@ def dataset(recipe: Recipe, *, augmented: bool = True, skip: Collection[str] = (
         label_noise=recipe.label_noise,
         seed=recipe.seed,
         limit=recipe.limit,
+        validation=recipe.validation,
         bits=recipe.bits,
         skip=skip,
     )
@@ -482,4 +487,4 @@ def steps_between_tests(recipe: Recipe, data: Dataset, per_epoch: int) -> int:
     usual = max(1, math.ceil(min(1.0, recipe.epochs / 10) * per_epoch))
     gradients = 1 if recipe.optimizer in ("sgd", "adamw") else 2
     of_a_step = 3 * gradients * len(data.train) / per_epoch
-    return max(usual, math.ceil(len(data.test) / (TESTING * of_a_step)))
+    return max(usual, math.ceil(len(data.watched) / (TESTING * of_a_step)))

@@ -224,6 +224,7 @@ class Run:
                 "fingerprint": self.data.fingerprint,
                 "train": len(self.data.train),
                 "test": len(self.data.test),
+                "validation": len(self.data.validation or ()),
                 "classes": len(self.data.classes),
                 "notes": list(self.data.notes),
                 "damaged": len(self.left_out),
@@ -351,7 +352,7 @@ class Run:
             "seconds": round(self.seconds, 3),
         }
         if test:
-            result = score(self.model, in_order(self.data.test), self.loss)
+            result = score(self.model, in_order(self.data.watched), self.loss)
             row["test_loss"] = result.loss if math.isfinite(result.loss) else None
             row["test_accuracy"] = result.accuracy
         self.metrics.add(row)

@@ -32,6 +32,13 @@ def paired_interval(a: list[float], b: list[float]) -> Interval:
     return Interval(centre, centre - half, centre + half)
 
 
+def interval_of(values: list[float]) -> tuple[float, float | None]:
+    """The mean, and half of Student's 95 % interval for it; None for one value or infinite ones."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return mean(values), None
+    return mean(values), student(len(values)) * spread(values) / math.sqrt(len(values))
+
+
 def student(n: int) -> float:
     """Half of Student's 95 % interval of a mean of n values, in standard errors."""
     from scipy.special import stdtrit  # Student's quantiles, without all of scipy.stats

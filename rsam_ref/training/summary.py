@@ -13,7 +13,7 @@ from rsam_ref.training import recipe
 from rsam_ref.training.checkpoint import newest_first
 from rsam_ref.training.metrics import read_rows
 from rsam_ref.training.recipe import Recipe
-from rsam_ref.training.statistics import mean, spread, student
+from rsam_ref.training.statistics import interval_of, mean
 
 ASIDE = {"seed", "log_every", "evaluate_every", "checkpoint_every", "tensorboard", "recompute"}
 """Settings in which runs of one group may differ: the seed, and what decides no number."""
@@ -138,9 +138,7 @@ class Group:
         values = self.values(name)
         if not values:
             raise ValueError(f"{self.name}: no run is finished")
-        if len(values) < 2 or not all(map(math.isfinite, values)):
-            return mean(values), None
-        return mean(values), student(len(values)) * spread(values) / math.sqrt(len(values))
+        return interval_of(values)
 
     def curve(self, name: str) -> list[tuple[float, float, float, float]]:
         """(epoch, mean, lowest, highest) over the runs that count, where all were tested."""

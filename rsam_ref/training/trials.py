@@ -7,7 +7,18 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
+
+K = TypeVar("K")
+
+
+class Keeps(Protocol[K]):
+    """What keeps the records of finished trials, by what a trial is known by."""
+
+    finished: dict[K, dict[str, Any]]
+
+    def add(self, trial: K, record: dict[str, Any], /) -> None:
+        """Keep a record."""
 
 
 @dataclass(frozen=True)
