@@ -2,6 +2,7 @@
 
     python -m benchmarks.study --fashion DIR --cifar DIR --minutes 50
     python -m benchmarks.study --resume --fashion DIR --cifar DIR     # goes on, until all is done
+    python -m benchmarks.study --cluster tcp://HOST:PORT ...          # on a Dask cluster
 
 Each problem is posed with clean labels and with 20 and 40 % of the training labels replaced by
 random ones. Every method has one setting that is tuned, the radius rho, for SGD the learning rate,
@@ -40,8 +41,8 @@ from rsam_ref.data import digits_split, load_dataset
 from rsam_ref.data.digits import Split
 from rsam_ref.figures import COLOURS, STYLE, save
 from rsam_ref.training.comparison import METHODS
+from rsam_ref.training.engines import CarryOut, engine
 from rsam_ref.training.loop import DivergedError, evaluate, train
-from rsam_ref.training.processes import carry_out as in_processes
 from rsam_ref.training.statistics import paired_interval
 from rsam_ref.training.trials import Store, Trial
 
@@ -202,7 +203,7 @@ class _TimeIsUpError(Exception):
     pass
 
 
-def carry_out(case: Case, file: Store, jobs: int, stop_at: float, tell: Any) -> None:
+def carry_out(case: Case, file: Store, by: CarryOut, stop_at: float, tell: Any) -> None:
     """Tune, then run the chosen values with fresh seeds."""
 
     def on_run(run: Trial, record: dict[str, Any]) -> None:
@@ -211,7 +212,7 @@ def carry_out(case: Case, file: Store, jobs: int, stop_at: float, tell: Any) -> 
             raise _TimeIsUpError
 
     def together(runs: list[Trial]) -> None:
-        in_processes(execute, case, runs, file, jobs=jobs, on_trial=on_run)
+        by(execute, case, runs, file, on_trial=on_run)
 
     together([run for method in CHOSEN for run in tuning(method)])
     final = []
@@ -392,6 +393,9 @@ def main(
     ] = None,
     minutes: Annotated[float, typer.Option(help="Start no run after so many.")] = math.inf,
     jobs: Annotated[int, typer.Option(help="Runs at a time.", min=1)] = os.cpu_count() or 1,
+    cluster: Annotated[
+        str | None, typer.Option(help="A Dask cluster: tcp://HOST:PORT, or local.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where runs and results are.")] = Path("docs/study"),
     resume: Annotated[
         bool, typer.Option("--resume/--no-resume", help="Keep the runs that are there.")
@@ -402,6 +406,7 @@ def main(
     if other := set(noise or ()) - set(NOISES):
         raise typer.BadParameter(f"the label noise is one of {NOISES}, not {min(other)}")
     out.mkdir(parents=True, exist_ok=True)
+    fashion, cifar = (path and path.resolve() for path in (fashion, cifar))  # as workers see them
     folders = {"digits": "digits", "fashion": fashion, "cifar": cifar, "cifar16": cifar}
     cases = [
         Case(name, share, str(folders[p.data]))
@@ -416,7 +421,7 @@ def main(
             file.path.unlink(missing_ok=True)
             file.finished.clear()
     console = Console()
-    with progress_bar() as progress:
+    with engine(cluster, jobs, tell=console.print) as by, progress_bar() as progress:
         runs = len(RHOS) * len(TUNING_SEEDS) + len(SEEDS)
         task = progress.add_task("runs", total=len(cases) * len(CHOSEN) * runs)
         progress.update(task, completed=sum(len(file.finished) for file in files.values()))
@@ -429,7 +434,7 @@ def main(
                 if folders[PROBLEMS[case.problem].data] is None:
                     console.print(f"{case.name}: not run, no folder was given")
                     continue
-                carry_out(case, file, jobs, stop_at, tell)
+                carry_out(case, file, by, stop_at, tell)
         except (_TimeIsUpError, KeyboardInterrupt):
             console.print("Stopped; the finished runs are kept. The same command goes on.")
     rows, hours = results(out)

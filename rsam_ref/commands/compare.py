@@ -12,6 +12,7 @@ from rich.table import Column, Table
 
 from rsam_ref.commands.terminal import (
     Backend,
+    Cluster,
     choose,
     console,
     interrupted,
@@ -68,6 +69,7 @@ def compare(
     sigma: Annotated[float, Option(help="R-SAM's noise scale at the start of a run.")] = 1e-3,
     lam: Annotated[float, Option(help="R-SAM's weight of the gradient against the draw.")] = 2.0,
     jobs: Annotated[int | None, Option(help="Processes at a time.  [default: one a core]")] = None,
+    cluster: Cluster = None,
     backend: Backend = "numpy",
 ) -> None:
     """Compare SGD, SAM, 2-step SAM, noise alone and R-SAM on handwritten digits, or on your data.
@@ -86,12 +88,13 @@ def compare(
         plan,
         write_results,
     )
+    from rsam_ref.training.engines import check_address, engine
     from rsam_ref.training.problem import problem_on
-    from rsam_ref.training.processes import carry_out
     from rsam_ref.training.trials import Store, Trial
 
     with usage_errors():
         choose(backend)
+        check_address(cluster)
         if jobs is not None and jobs < 1:
             raise ValueError(f"--jobs must be at least 1, not {jobs}")
         experiment = Experiment(
@@ -124,7 +127,10 @@ def compare(
     if done:
         console.print(f"{done} of {len(trials)} runs were finished before and are kept.")
 
-    with progress_bar() as progress:
+    with (
+        engine(cluster, jobs or os.cpu_count() or 1, tell=say) as carry_out,
+        progress_bar() as progress,
+    ):
         task = progress.add_task("training", total=len(trials), completed=done)
 
         def show(trial: Trial, record: dict[str, Any]) -> None:
@@ -136,7 +142,6 @@ def compare(
                 experiment,
                 trials,
                 store,
-                jobs=jobs or os.cpu_count() or 1,
                 on_trial=show,
             )
         except KeyboardInterrupt:

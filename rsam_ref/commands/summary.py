@@ -88,7 +88,9 @@ def _table(headings: list[str], rows: list[list[str]], groups: list[Any]) -> Tab
     table = Table("runs", box=None, pad_edge=False)
     for name in headings:
         table.add_column(name, no_wrap=True)
-    for name in ("seeds", "test accuracy (%)", "test loss", "time"):
+    held_out = all(run.recipe.validation for group in groups for run in group.runs)
+    part = "validation" if held_out else "test"
+    for name in ("seeds", f"{part} accuracy (%)", f"{part} loss", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for group, row in zip(groups, rows):
         figures = _figures(group) if group.done else ["-", "-", "-"]

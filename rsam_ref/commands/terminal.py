@@ -34,6 +34,14 @@ Threads = Annotated[
     int | None, typer.Option(help="Threads of the fast kernels.  [default: one a core]")
 ]
 
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Do the runs on a Dask cluster: tcp://HOST:PORT of its scheduler, or local.",
+    ),
+]
+
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run of rsam-ref train, or its checkpoint.")
 ]

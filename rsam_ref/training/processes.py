@@ -16,7 +16,7 @@ from rsam_ref.training.trials import K, Keeps
 
 
 @contextmanager
-def _workers_environment(n: int) -> Iterator[None]:
+def workers_environment(n: int) -> Iterator[None]:
     """Processes started inside have n threads each, of BLAS too, and leave Ctrl-C to the parent.
 
     They inherit both: NumPy reads the variables when it is loaded.
@@ -61,7 +61,7 @@ def carry_out(
     pool = ProcessPoolExecutor(min(jobs, len(todo)), multiprocessing.get_context("spawn"))
     waiting: dict[Future[dict[str, Any]], K] = {}
     try:
-        with _workers_environment(threads):
+        with workers_environment(threads):
             for trial in todo:
                 waiting[pool.submit(work, experiment, trial)] = trial
         while waiting:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,7 @@ from rsam_ref.data import Dataset
 from rsam_ref.training import arithmetic, recipe
 from rsam_ref.training.exchange import load_weights
 from rsam_ref.training.recipe import Recipe, RecipeError
-from rsam_ref.training.run import FREE
-from rsam_ref.training.sweeps.plan import Plan, Planned
+from rsam_ref.training.sweeps.plan import Plan, mark, numbers
 
 OF_DATA = ("data", "image_size", "limit", "bits", "label_noise", "validation", "skip_damaged")
 
@@ -69,32 +68,29 @@ def look(plan: Plan) -> list[Seen]:
     return list(data.values())
 
 
-def check_folder(folder: Path, runs: list[Planned]) -> None:
-    """Raise ValueError where a run in the sweep's folder is not the one that is planned there."""
-    for run in runs:
-        place = folder / run.name
-        if (place / "recipe.toml").is_file():
-            before = recipe.of_run(place)
-            if other := _other(before, run.recipe):
+def located(plan: Plan, folder: Path) -> Plan:
+    """The plan with the names of runs that are in the folder already, whatever they are called.
+
+    A run is known by its settings; one of other settings that has a name of the plan keeps it.
+    Raises ValueError where code of one's own is another than when a run began.
+    """
+    there = {
+        numbers(recipe.of_run(file.parent)): file.parent.name
+        for file in sorted(folder.glob("*/recipe.toml"))
+    }
+    taken, names = set(there.values()), {}
+    for run in plan.runs:
+        key = numbers(run.recipe)
+        if key in there:
+            names[run.name] = there[key]
+            if changed := _changed_code(folder / there[key], run.recipe):
                 raise ValueError(
-                    f"{place} is a run with {_said(before, other)}, this sweep has "
-                    f"{_said(run.recipe, other)}: give another folder with --out"
+                    f"{changed} is another than when {folder / there[key]} began: give another "
+                    "folder with --out"
                 )
-            if changed := _changed_code(place, run.recipe):
-                raise ValueError(
-                    f"{changed} is another than when {place} began: give another folder with --out"
-                )
-
-
-def _other(before: Recipe, now: Recipe) -> str | None:
-    """The first setting that is another, and decides a number."""
-    names = [name for name in Recipe.model_fields if name not in FREE]
-    differ = [name for name in names if getattr(before, name) != getattr(now, name)]
-    return differ[0] if differ else None
-
-
-def _said(settings: Recipe, name: str) -> str:
-    return f"{name} = {getattr(settings, name)}"
+        elif run.name in taken:
+            names[run.name] = f"{run.name}-{mark(key)}"
+    return replace(plan, names=names)
 
 
 def _changed_code(folder: Path, settings: Recipe) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import defaultdict
 from pathlib import Path
 
@@ -18,6 +17,9 @@ from rsam_ref.training.sweeps.plan import Plan, Setting, told
 
 PANELS = 3
 """Settings that have a panel, those with the most values first."""
+
+TICKS = 7
+"""Values that are told on an axis, at most."""
 
 LINES = 8
 """Of more lines the colours alone are told."""
@@ -124,15 +126,18 @@ def _against(axes: Axes, name: str, rows: list[Row], chosen: list[Chosen]) -> No
     tried = [point[0] for points in lines.values() for point in points]
     if tried and min(tried) > 0 and max(tried) >= 8 * min(tried):
         axes.set_xscale("log")
-        axes.set_xticks(_few(sorted(set(tried))), minor=False)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
+    if len(values := sorted(set(tried))) <= TICKS:
+        axes.set_xticks(values)
     axes.set_xlabel(name)
+    _within_percent(axes)
 
 
-def _few(values: list[float]) -> list[float]:
-    """At most seven of the values, for ticks."""
-    return values[:: math.ceil(len(values) / 7)]
+def _within_percent(axes: Axes) -> None:
+    """Intervals may reach beyond 0 and 100 %, the axis does not."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, -1), min(high, 101))
 
 
 class _Palette:
@@ -180,6 +185,7 @@ def _side_by_side(axes: Axes, rows: list[Row], chosen: list[Chosen]) -> None:
     turned = 30 if max(map(len, labels), default=0) > 6 else 0
     axes.set_xticks(range(len(shown)), labels, rotation=turned, ha="right" if turned else "center")
     axes.margins(x=0.15)
+    _within_percent(axes)
 
 
 def _courses(axes: Axes, chosen: list[Chosen], folder: Path) -> None:

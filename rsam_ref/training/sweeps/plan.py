@@ -7,7 +7,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -59,11 +59,6 @@ class Setting:
         """What sets it apart, in words."""
         return told(self.values) or self.method
 
-    def numbers(self) -> dict[str, Any]:
-        """All that decides its numbers, but the seed."""
-        unused = recipe.unused(self.recipe) | ASIDE
-        return {k: v for k, v in self.recipe.settings.items() if k not in unused}
-
 
 @dataclass(frozen=True)
 class Planned:
@@ -73,12 +68,20 @@ class Planned:
     recipe: Recipe = field(compare=False)
 
 
+def numbers(settings: Recipe) -> str:
+    """All that decides a run's numbers, as text: of two runs the same if they are the same run."""
+    aside = (recipe.unused(settings) | ASIDE) - {"seed"}
+    told = {k: v for k, v in settings.settings.items() if k not in aside}
+    return json.dumps(told, sort_keys=True, default=str)
+
+
 @dataclass(frozen=True)
 class Plan:
-    """All settings and seeds of a sweep."""
+    """All settings and seeds of a sweep. ``names`` are those of runs that have another folder."""
 
     settings: tuple[Setting, ...]
     seeds: tuple[int, ...]
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def validation(self) -> float:
@@ -97,20 +100,17 @@ class Plan:
     @property
     def runs(self) -> list[Planned]:
         """Every run, seed by seed: if the sweep is stopped, all settings have the first seeds."""
-        return [run for i in range(len(self.seeds)) for run in (s[i] for s in self._by_setting)]
-
-    @property
-    def _by_setting(self) -> list[list[Planned]]:
-        return [self.runs_of(setting) for setting in self.settings]
+        by_setting = [self.runs_of(setting) for setting in self.settings]
+        return [run for of_seed in zip(*by_setting) for run in of_seed]
 
     def runs_of(self, setting: Setting) -> list[Planned]:
         """A setting's runs, a seed each."""
-        return [
-            Planned(
-                f"{_folder(setting)}-seed{seed}", setting.recipe.model_copy(update={"seed": seed})
-            )
-            for seed in self.seeds
-        ]
+        runs = []
+        for seed in self.seeds:
+            name = f"{_folder(setting)}-seed{seed}"
+            own = setting.recipe.model_copy(update={"seed": seed})
+            runs.append(Planned(self.names.get(name, name), own))
+        return runs
 
 
 def make(
@@ -151,7 +151,7 @@ def make(
         chosen = {"optimizer": method} if named else {}
         for values in _combinations(list(own.values()), random, base.seed):
             setting = _setting(settings, chosen | values, source)
-            found.setdefault(json.dumps(setting.numbers(), sort_keys=True, default=str), setting)
+            found.setdefault(numbers(setting.recipe), setting)
     _check_meaning(varied, list(found.values()))
     plan = Plan(_apart(list(found.values())), tuple(range(base.seed, base.seed + seeds)))
     return _held_out(plan, validation)
@@ -274,8 +274,12 @@ def _folder(setting: Setting) -> str:
     plain = re.sub(r"[^\w.+-]+", "_", text)
     if plain == text and len(plain) <= LONGEST and _tells_all(setting.values):
         return plain
-    mark = hashlib.sha256(json.dumps(setting.values, default=str).encode()).hexdigest()[:8]
-    return f"{plain[: LONGEST - 9]}-{mark}"
+    return f"{plain[: LONGEST - 9]}-{mark(json.dumps(setting.values, default=str))}"
+
+
+def mark(text: str) -> str:
+    """Eight letters that stand for a text."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _tells_all(values: dict[str, Any]) -> bool:

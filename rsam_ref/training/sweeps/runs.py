@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,7 @@ from rsam_ref.training.run import Run
 from rsam_ref.training.summary import read_run
 from rsam_ref.training.sweeps.plan import Planned
 
-DIVERGED, TESTED = "diverged.json", "tested.json"
+DIVERGED, TESTED, MARK = "diverged.json", "tested.json", ".mark"
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,28 @@ class Place:
     """Where runs lie, and what computes them."""
 
     folder: str
+    mark: str = ""
+    """What the folder's own file holds, so that another one of its name is not taken for it."""
     backend: str = "numpy"
     kernels: str | None = None
     threads: int = 1
+
+    @classmethod
+    def make(cls, folder: Path, backend: str, kernels: str | None, threads: int) -> Place:
+        """The place in a folder, which is made and marked."""
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = uuid.uuid4().hex
+        write_whole(folder / MARK, mark.encode())
+        return cls(str(folder.resolve()), mark, backend, kernels, threads)
+
+    def check(self) -> None:
+        """Raise RuntimeError where this machine does not see the folder."""
+        path = Path(self.folder) / MARK
+        if not path.is_file() or path.read_text(encoding="utf-8") != self.mark:
+            raise RuntimeError(
+                f"{self.folder} is not there on {socket.gethostname()}, or is another folder: "
+                "a sweep's folder (--out) must be the same for all workers, on a shared disk"
+            )
 
     def of(self, run: Planned) -> Path:
         """A run's folder."""
@@ -51,12 +72,12 @@ def execute(place: Place, run: Planned) -> dict[str, Any]:
     """Carry out a run, or go on with it; its record, as `finished` gives it.
 
     {"failed": why} where it cannot be carried out, so that the others go on. Two that are given the
-    same run at a time do not disturb each other: the second waits, and finds it done.
+    same run at a time do not disturb each other: the second waits, and finds it done. Raises
+    RuntimeError where the sweep's folder is not seen.
     """
+    place.check()
     folder = place.of(run)
     try:
-        if not folder.parent.is_dir():
-            return {"failed": f"{folder.parent}: no such folder here"}
         folder.mkdir(exist_ok=True)
         with FileLock(folder / ".sweep.lock"):
             record = finished(folder)
@@ -114,6 +135,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
 
 def test(place: Place, run: Planned) -> dict[str, Any]:
     """A finished run's ``accuracy`` and ``loss`` on its test samples, kept in tested.json."""
+    place.check()
     folder = place.of(run)
     try:
         if (record := tested(folder)) is None:

@@ -1,0 +1,41 @@
+"""What many trials are carried out by: processes of this machine, or a Dask cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from rsam_ref.training import processes
+
+CarryOut = Callable[..., None]
+"""As `processes.carry_out`, without the numbers of jobs and threads."""
+
+
+LOCAL = "local"
+"""A cluster of processes on this machine."""
+
+
+def check_address(cluster: str | None) -> None:
+    """Raise ValueError for what is no address of a cluster."""
+    if cluster is not None and cluster != LOCAL and "://" not in cluster:
+        raise ValueError(f"--cluster {cluster}: write tcp://HOST:PORT, or {LOCAL}")
+
+
+@contextmanager
+def engine(
+    cluster: str | None, jobs: int, threads: int = 1, tell: Callable[[str], Any] = print
+) -> Iterator[CarryOut]:
+    """What carries out trials inside the block; ``tell`` is given a line on the cluster.
+
+    Raises as `cluster.connected` does.
+    """
+    if cluster is None:
+        yield partial(processes.carry_out, jobs=jobs, threads=threads)
+        return
+    from rsam_ref.training.cluster import connected
+
+    with connected(cluster, jobs, threads) as found:
+        tell(found.described)
+        yield found.carry_out
