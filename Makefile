@@ -5,7 +5,7 @@ CUDA   ?= 13
 BIN     = $(VENV)/bin
 CURVLINOPS = curvlinops-for-pytorch backpack-for-pytorch einops unfoldNd tqdm einconv linear_operator jaxtyping wadler_lindig
 
-.PHONY: help demo test coverage quick strangers frameworks test-browser survey test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
+.PHONY: help demo test coverage quick strangers frameworks test-browser test-cluster survey test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -31,6 +31,10 @@ $(VENV)/frameworks: $(VENV)/test
 
 $(VENV)/browser: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	@touch $@
+
+$(VENV)/cluster: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cluster]"
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base
@@ -60,6 +64,9 @@ test-browser: $(VENV)/browser ## the interactive page in Chromium: drag, keyboar
 	@command -v chromium chromium-browser google-chrome google-chrome-stable > /dev/null || \
 	  { echo 'There is no Chromium. Install one: apt-get install chromium' >&2; exit 1; }
 	$(BIN)/python -m pytest -m browser -n 2 -q tests/browser
+
+test-cluster: $(VENV)/cluster ## sweeps and comparisons on a Dask cluster of processes, one of them killed (a minute)
+	$(BIN)/python -m pytest -m cluster -q
 
 survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code, flatness packages (an hour)
 	$(BIN)/python -m benchmarks.survey
