@@ -9,8 +9,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from rsam_ref.data import digits
 from rsam_ref.figures import save
 from rsam_ref.training.sweeps import outcome, varied
 from rsam_ref.training.sweeps.picture import sweep_figure
@@ -316,6 +318,18 @@ def test_runs_are_known_by_their_settings_and_others_lie_beside_them(recipe, tmp
     (other,) = names - {"rho0.05-seed0"}
     assert other.startswith("rho0.1-seed0-")
     assert sweep("--set", "rho=0.05,0.1")[0] == ("2", "2")
+
+
+def test_data_that_changed_under_a_sweep_are_told(tmp_path):
+    images, labels = digits()
+    for shift in (0, 1):
+        parts = {"x_train": images[:200] + shift, "x_test": images[200:300]}
+        np.savez(tmp_path / "d.npz", **parts, y_train=labels[:200], y_test=labels[200:300])
+        (tmp_path / "r.toml").write_text(f'data = "{tmp_path}/d.npz"\nmodel = "mlp"\nepochs = 1')
+        arguments = ["sweep", tmp_path / "r.toml", "--seeds", "1", "--jobs", "1"]
+        done = called(*arguments, "--out", tmp_path / "s")
+    assert done.returncode == 2
+    assert "d.npz is another than when" in done.stderr
 
 
 def test_a_sweep_at_work_is_not_disturbed(swept):

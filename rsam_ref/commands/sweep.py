@@ -100,8 +100,8 @@ def sweep(
         )
         folder = out or Path("runs") / f"sweep-{file.stem if file else preset or 'default'}"
         seen = beforehand.look(plan)
-        plan = beforehand.located(plan, folder)
-    announce(plan, seen)
+        plan = beforehand.located(plan, folder, seen)
+    announce(plan, list(seen.values()))
     if dry_run:
         for run in plan.runs:
             say(str(folder / run.name))

@@ -18,11 +18,9 @@ def announce(plan: Any, seen: list[Any]) -> None:
     from rsam_ref.loading import name_in
 
     models = " and ".join(dict.fromkeys(name_in(s.recipe.model) for s in plan.settings))
-    several = len(plan.settings) > 1
     say(
-        f"{len(plan.runs):,} runs of {models}: {len(plan.settings):,} "
-        f"setting{'s' if several else ''} x {len(plan.seeds)} "
-        f"seed{'s' if len(plan.seeds) > 1 else ''}"
+        f"{_count(len(plan.runs), 'run')} of {models}: {_count(len(plan.settings), 'setting')} "
+        f"x {_count(len(plan.seeds), 'seed')}"
     )
     for data in seen:
         held = f"{data.watched:,} held out to choose by, " if plan.validation else ""
@@ -38,6 +36,10 @@ def announce(plan: Any, seen: list[Any]) -> None:
             f"The methods are not tuned alike: settings tried are {told}. The more of them, the "
             "better the best is by chance; --set METHOD:NAME=... gives a method values of its own."
         )
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n:,} {what}{'' if n == 1 else 's'}"
 
 
 def line_of(run: Any, record: dict[str, Any]) -> str:

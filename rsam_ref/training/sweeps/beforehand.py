@@ -27,17 +27,19 @@ class Seen:
     train: int
     watched: int
     test: int
+    fingerprint: str
     notes: tuple[str, ...]
 
     @classmethod
     def of(cls, data: Dataset) -> Seen:
         """Of loaded data."""
         sizes = (len(data.train), len(data.watched), len(data.test))
-        return cls(data.name, data.shape, len(data.classes), *sizes, data.notes)
+        kind = data.name, data.shape, len(data.classes)
+        return cls(*kind, *sizes, data.fingerprint, data.notes)
 
 
-def look(plan: Plan) -> list[Seen]:
-    """The data of a plan's runs, each once.
+def look(plan: Plan) -> dict[str, Seen]:
+    """The data of a plan's runs with the first seed, by the settings that decide them.
 
     Every setting's model, first weights, loss, schedule and optimizer are made, with the first
     seed. Raises what making them raises: ValueError for settings, DataError for data.
@@ -47,8 +49,7 @@ def look(plan: Plan) -> list[Seen]:
     for setting in plan.settings:
         settings = setting.recipe
         arithmetic.told(settings)
-        of_data = {name: settings.settings.get(name) for name in OF_DATA}
-        key = json.dumps(of_data)
+        key = _of_data(settings)
         if key not in data:
             data[key] = Seen.of(recipe.dataset(settings, augmented=False))
         seen = data[key]
@@ -65,14 +66,19 @@ def look(plan: Plan) -> list[Seen]:
             recipe.optimizer(settings, settings.epochs * per_epoch)
         except RecipeError as error:
             raise RecipeError(f"{setting.label}: {error}") from None
-    return list(data.values())
+    return data
 
 
-def located(plan: Plan, folder: Path) -> Plan:
+def _of_data(settings: Recipe) -> str:
+    return json.dumps({name: settings.settings.get(name) for name in OF_DATA})
+
+
+def located(plan: Plan, folder: Path, seen: dict[str, Seen]) -> Plan:
     """The plan with the names of runs that are in the folder already, whatever they are called.
 
     A run is known by its settings; one of other settings that has a name of the plan keeps it.
-    Raises ValueError where code of one's own is another than when a run began.
+    Raises ValueError where code of one's own, or the data of a run with the first seed, are others
+    than when it began.
     """
     there = {
         numbers(recipe.of_run(file.parent)): file.parent.name
@@ -83,22 +89,26 @@ def located(plan: Plan, folder: Path) -> Plan:
         key = numbers(run.recipe)
         if key in there:
             names[run.name] = there[key]
-            if changed := _changed_code(folder / there[key], run.recipe):
+            data = seen[_of_data(run.recipe)] if run.recipe.seed == plan.seeds[0] else None
+            if changed := _changed(folder / there[key], run.recipe, data):
                 raise ValueError(
-                    f"{changed} is another than when {folder / there[key]} began: give another "
-                    "folder with --out"
+                    f"{changed} is another than when {folder / there[key]} began: put the old one "
+                    "back, or give another folder with --out"
                 )
         elif run.name in taken:
             names[run.name] = f"{run.name}-{mark(key)}"
     return replace(plan, names=names)
 
 
-def _changed_code(folder: Path, settings: Recipe) -> str | None:
-    """A file of one's own code that is another than in the run's last session."""
+def _changed(folder: Path, settings: Recipe, data: Seen | None) -> str | None:
+    """What a run began with and is another now: a file of one's own code, or its data."""
     try:
         described: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        before = described["sessions"][-1].get("code", {})
+        code = described["sessions"][-1].get("code", {})
+        before = described["data"]["fingerprint"]
     except (OSError, ValueError, KeyError, IndexError):
         return None  # nothing to compare with
+    if data is not None and data.fingerprint != before:
+        return settings.data
     now = recipe.code(settings)
-    return next((path for path, told in now.items() if before.get(path, told) != told), None)
+    return next((path for path, told in now.items() if code.get(path, told) != told), None)

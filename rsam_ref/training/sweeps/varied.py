@@ -113,7 +113,7 @@ def _check_name(name: str, text: str, scoped: bool) -> None:
         near = did_you_mean(table, Recipe.model_fields)
         raise ValueError(
             f"--set {text}: unknown setting {table}{near}; there are "
-            f"{', '.join(Recipe.model_fields)}"
+            f"{', '.join(Recipe.model_fields)}; an option of the model is model_options.{table}"
         )
 
 
