@@ -12,10 +12,16 @@ import sys
 import time
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import rsam_ref
+from rsam_ref.data import digits
 from rsam_ref.training import cluster as cluster_of
+from rsam_ref.training.comparison import Experiment, WithData, execute, execute_with_data
+from rsam_ref.training.engines import Once, engine
+from rsam_ref.training.problem import problem_on
+from rsam_ref.training.trials import Store, Trial
 from tests.helpers.commands import called, command, started
 
 distributed = pytest.importorskip("distributed", reason="Dask is not installed: make test-cluster")
@@ -129,6 +135,30 @@ def test_a_comparison_on_a_local_cluster_has_the_numbers_of_processes(tmp_path):
     alone = command(*arguments, str(tmp_path / "b"))
     assert alone.returncode == 0, alone.stderr
     assert results(tmp_path / "a") == results(tmp_path / "b")
+
+
+def test_arrays_are_sent_to_workers_that_do_not_see_them(cluster, tmp_path):
+    images, labels = digits()
+    parts = {"x_train": images[:400], "x_test": images[400:500]}
+    np.savez(tmp_path / "d.npz", **parts, y_train=labels[:400], y_test=labels[400:500])
+    problem = problem_on(str(tmp_path / "d.npz"))
+    experiment = Experiment(epochs=1, hidden=(8,), problem=problem)
+    alone = execute(experiment, Trial("sgd", 0.1, 0))
+    given = Once(WithData(experiment, problem.sample_arrays()))
+    (tmp_path / "d.npz").unlink()
+    workers = [cluster.worker()]
+    store = Store(tmp_path / "runs.jsonl", experiment)
+    trials = [Trial("sgd", 0.1, seed) for seed in range(40)]
+
+    def on_trial(trial, record):
+        if len(store.finished) == 4:  # the only one that has the data is gone
+            workers[0].kill()
+            workers.append(cluster.worker())
+
+    with engine(cluster.address, 1, tell=str) as carry_out:
+        carry_out(execute_with_data, given, trials, store, on_trial=on_trial)
+    assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 40
+    assert store.finished[trials[0]]["test_loss"] == alone["test_loss"]
 
 
 def test_ctrl_c_keeps_what_is_finished_and_frees_the_cluster(cluster, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -84,11 +85,13 @@ def compare(
         QUICK_RHOS,
         RHOS,
         Experiment,
+        WithData,
         execute,
+        execute_with_data,
         plan,
         write_results,
     )
-    from rsam_ref.training.engines import check_address, engine
+    from rsam_ref.training.engines import LOCAL, Once, check_address, engine
     from rsam_ref.training.problem import problem_on
     from rsam_ref.training.trials import Store, Trial
 
@@ -127,6 +130,11 @@ def compare(
     if done:
         console.print(f"{done} of {len(trials)} runs were finished before and are kept.")
 
+    work: Callable[[Any, Trial], dict[str, Any]] = execute
+    given: Any = experiment
+    if cluster not in (None, LOCAL) and (arrays := experiment.problem.sample_arrays()) is not None:
+        work, given = execute_with_data, Once(WithData(experiment, arrays))
+
     with (
         engine(cluster, jobs or os.cpu_count() or 1, tell=say) as carry_out,
         progress_bar() as progress,
@@ -138,8 +146,8 @@ def compare(
 
         try:
             carry_out(
-                execute,
-                experiment,
+                work,
+                given,
                 trials,
                 store,
                 on_trial=show,

@@ -8,6 +8,7 @@ has ended. A worker carries out one trial at a time and must have the same versi
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,15 @@ class Cluster:
         workers = f"{n} worker{'' if n == 1 else 's'}"
         wait = "" if n else "; runs begin when some come"
         return f"Dask: {workers} at {self.address}{wait}; dashboard {self.client.dashboard_link}"
+
+    def shared(self, value: Any) -> Future:
+        """A value for many trials, sent to each worker that needs it once.
+
+        The scheduler keeps it too, so that it is not lost with the workers that have it.
+        """
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sending large graph", UserWarning)
+            return self.client.submit(_itself, value, pure=False)
 
     def carry_out(
         self,
@@ -145,6 +155,10 @@ def connected(address: str, jobs: int, threads: int = 1) -> Iterator[Cluster]:
         )
     with cluster, distributed.Client(cluster) as client:
         yield Cluster(client, cluster.scheduler_address, threads)
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _carried_out(

@@ -23,6 +23,7 @@ from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
 from rsam_ref.algorithms.relatives import RELATIVES, Relative, make
 from rsam_ref.algorithms.schedules import cosine, rsam_sigma
+from rsam_ref.data import Dataset
 from rsam_ref.files import write_table, write_whole
 from rsam_ref.training.loop import DivergedError, evaluate, train
 from rsam_ref.training.problem import Problem
@@ -202,6 +203,20 @@ def execute(experiment: Experiment, trial: Trial) -> dict[str, Any]:
         "diverged": diverged,
         "val_curve": curve,
     }
+
+
+@dataclass(frozen=True)
+class WithData:
+    """An experiment, and its data for a machine that may lack them."""
+
+    experiment: Experiment
+    data: Dataset
+
+
+def execute_with_data(given: WithData, trial: Trial) -> dict[str, Any]:
+    """As `execute`, on the data that come along."""
+    given.experiment.problem.take_over(given.data)
+    return execute(given.experiment, trial)
 
 
 def summarise(records: list[dict[str, Any]]) -> dict[str, Any]:

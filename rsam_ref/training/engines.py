@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,13 @@ from rsam_ref.training import processes
 
 CarryOut = Callable[..., None]
 """As `processes.carry_out`, without the numbers of jobs and threads."""
+
+
+@dataclass(frozen=True)
+class Once:
+    """An experiment that is too large to go along with every trial: a worker is sent it once."""
+
+    value: Any
 
 
 LOCAL = "local"
@@ -38,4 +46,9 @@ def engine(
 
     with connected(cluster, jobs, threads) as found:
         tell(found.described)
-        yield found.carry_out
+
+        def carry_out(work: Any, experiment: Any, *arguments: Any, **options: Any) -> None:
+            given = found.shared(experiment.value) if isinstance(experiment, Once) else experiment
+            found.carry_out(work, given, *arguments, **options)
+
+        yield carry_out

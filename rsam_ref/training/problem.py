@@ -12,6 +12,7 @@ from rsam_backends import Stream
 from rsam_ref import models
 from rsam_ref.data import Dataset, Split, digits_split, load_dataset
 from rsam_ref.data.digits import with_noise
+from rsam_ref.data.samples import ArraySamples
 from rsam_ref.nn.module import Module
 
 DIGITS = 898
@@ -70,6 +71,20 @@ class Problem:
             *(data.test.take(data.test.everything), data.test.labels),
         )
 
+    def sample_arrays(self) -> Dataset | None:
+        """Its data, to be sent to a machine that may lack them: those in arrays.
+
+        None for the digits, which are everywhere, and for pictures in files.
+        """
+        if self.data == "digits":
+            return None
+        data = _loaded(self.data, self.image_size)
+        return data if isinstance(data.train, ArraySamples) else None
+
+    def take_over(self, data: Dataset) -> None:
+        """Let this process have the data that were sent to it, and read none."""
+        _sent[self.data, self.image_size] = data
+
     def _shaped(self, rows: Any) -> Any:
         """The digits as `mlp` takes them, rows of 64, or as images for all other models."""
         return rows if self.model == "mlp" else rows.reshape(-1, 1, 8, 8)
@@ -123,6 +138,13 @@ def problem_on(
     return problem
 
 
-@lru_cache(maxsize=1)
+_sent: dict[tuple[str, int | None], Dataset] = {}
+
+
 def _loaded(where: str, image_size: int | None) -> Dataset:
+    return _sent.get((where, image_size)) or _read(where, image_size)
+
+
+@lru_cache(maxsize=1)
+def _read(where: str, image_size: int | None) -> Dataset:
     return load_dataset(where, image_size=image_size)
