@@ -36,7 +36,7 @@ from benchmarks.pages import put_between
 from rsam_ref import models
 from rsam_ref.algorithms.base import SGD
 from rsam_ref.algorithms.schedules import cosine
-from rsam_ref.commands.terminal import progress_bar
+from rsam_ref.commands.terminal import progress_bar, say
 from rsam_ref.data import digits_split, load_dataset
 from rsam_ref.data.digits import Split
 from rsam_ref.figures import COLOURS, STYLE, save
@@ -421,7 +421,7 @@ def main(
             file.path.unlink(missing_ok=True)
             file.finished.clear()
     console = Console()
-    with engine(cluster, jobs, tell=console.print) as by, progress_bar() as progress:
+    with engine(cluster, jobs, tell=say) as by, progress_bar() as progress:
         runs = len(RHOS) * len(TUNING_SEEDS) + len(SEEDS)
         task = progress.add_task("runs", total=len(cases) * len(CHOSEN) * runs)
         progress.update(task, completed=sum(len(file.finished) for file in files.values()))
