@@ -60,7 +60,7 @@ def _figure(interval: tuple[float, float | None] | None, factor: float, form: st
 
 def show(plan: Any, rows: list[Any], chosen: list[Any]) -> None:
     """The settings in a table, then what was chosen, and the methods side by side."""
-    from rsam_ref.training.sweeps.plan import in_words
+    from rsam_ref.training.sweeps.names import in_words
 
     part = "validation" if plan.validation else "test"
     names = list(dict.fromkeys(name for s in plan.settings for name in s.values))
@@ -118,7 +118,7 @@ def _show_chosen(plan: Any, chosen: list[Any]) -> None:
 
 def _verdict(d: Any) -> str:
     """A difference of two methods, in a line."""
-    from rsam_ref.training.sweeps.plan import told
+    from rsam_ref.training.sweeps.names import told
 
     where = f" ({told(d.posed)})" if d.posed else ""
     text = f"{d.method} less {d.less}{where}: {100 * d.interval.mean:+.2f} points"

@@ -2,5 +2,5 @@
 
 `varied` reads what is varied, `plan` makes the runs of it, `beforehand` looks whether each can be
 begun, `runs` carries one out in its folder, `outcome` tells what came of all of them, `picture`
-draws it.
+draws it; `names` says what settings and folders are called.
 """

@@ -12,7 +12,8 @@ from rsam_ref.data import Dataset
 from rsam_ref.training import arithmetic, recipe
 from rsam_ref.training.exchange import load_weights
 from rsam_ref.training.recipe import Recipe, RecipeError
-from rsam_ref.training.sweeps.plan import Plan, mark, numbers
+from rsam_ref.training.sweeps.names import mark
+from rsam_ref.training.sweeps.plan import Plan, numbers
 
 OF_DATA = ("data", "image_size", "limit", "bits", "label_noise", "validation", "skip_damaged")
 

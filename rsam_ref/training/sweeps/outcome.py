@@ -158,27 +158,27 @@ def differences(chosen: list[Chosen]) -> list[Difference]:
 
 def write(folder: Path, plan: Plan, rows: list[Row], chosen: list[Chosen]) -> None:
     """Write results.json, a setting an entry, and results.csv, a run a row."""
-    names = list(dict.fromkeys(name for s in plan.settings for name in s.values))
-    columns = ["run", "method", *names, "seed", "accuracy", "loss", "seconds", "diverged"]
-    tests = {run: test for c in chosen for run, test in zip(c.row.runs, c.tests) if plan.validation}
-    table = [
-        [
-            run.name,
-            row.setting.method,
-            *(_cell(row.setting.values.get(name)) for name in names),
-            run.recipe.seed,
-            *(record[name] for name in ("accuracy", "loss", "seconds")),
-            record["diverged"] or None,
-            *(tests.get(run, {}).get(name) for name in ("accuracy", "loss")),
-        ]
-        for row in rows
-        for run, record in zip(row.runs, row.records)
-    ]
-    of = "validation" if plan.validation else "test"
-    heads = [f"{of}_{name}" if name in ("accuracy", "loss") else name for name in columns]
-    more = ["test_accuracy", "test_loss"] if plan.validation else []
-    write_table(folder / "results.csv", heads + more, (line[: len(heads + more)] for line in table))
-    text = json.dumps(_plain(plan, rows, chosen, of), indent=1, default=str)
+    part = "validation" if plan.validation else "test"
+    varied = dict.fromkeys(name for setting in plan.settings for name in setting.values)
+    names = [name for name in varied if name != "optimizer"]  # which is the method
+    columns = ["run", "method", *names, "seed", f"{part}_accuracy", f"{part}_loss"]
+    columns += ["seconds", "diverged"]
+    tests: dict[Planned, dict[str, Any]] = {}
+    if plan.validation:
+        columns += ["test_accuracy", "test_loss"]
+        tests = {run: test for c in chosen for run, test in zip(c.row.runs, c.tests)}
+    lines = []
+    for row in rows:
+        values = [_cell(row.setting.values.get(name)) for name in names]
+        for run, record in zip(row.runs, row.records):
+            line = [run.name, row.setting.method, *values, run.recipe.seed]
+            line += [record["accuracy"], record["loss"], record["seconds"], record["diverged"]]
+            if plan.validation:
+                test = tests.get(run, {})
+                line += [test.get("accuracy"), test.get("loss")]
+            lines.append(line)
+    write_table(folder / "results.csv", columns, lines)
+    text = json.dumps(_plain(plan, rows, chosen, part), indent=1, default=str)
     write_whole(folder / "results.json", (text + "\n").encode())
 
 

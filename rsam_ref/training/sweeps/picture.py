@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from rsam_backends import use_backend
 from rsam_ref.figures import COLOURS, OTHERS, STYLE, Figure, colour_of
 from rsam_ref.training.summary import Group, read_run
+from rsam_ref.training.sweeps.names import told
 from rsam_ref.training.sweeps.outcome import Chosen, Row
-from rsam_ref.training.sweeps.plan import Plan, Setting, told
+from rsam_ref.training.sweeps.plan import Plan, Setting
 
 PANELS = 3
 """Settings that have a panel, those with the most values first."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rsam_backends import Stream
-from rsam_ref.loading import did_you_mean, name_in
-from rsam_ref.training import recipe, summary
+from rsam_ref.loading import did_you_mean
+from rsam_ref.training import recipe
 from rsam_ref.training.given import whole
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.summary import ASIDE
+from rsam_ref.training.sweeps.names import folder_of, told, typed
 from rsam_ref.training.sweeps.varied import Varied
 
 POSED = ("data", "image_size", "bits", "limit", "label_noise")
@@ -27,9 +26,6 @@ HELD_OUT = 0.2
 
 MOST = 10_000
 """Combinations of one method: more are a mistake."""
-
-LONGEST = 80
-"""Letters in the name of a run's folder."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ class Plan:
         """A setting's runs, a seed each."""
         runs = []
         for seed in self.seeds:
-            name = f"{_folder(setting)}-seed{seed}"
+            name = f"{folder_of(setting.values, setting.method)}-seed{seed}"
             own = setting.recipe.model_copy(update={"seed": seed})
             runs.append(Planned(self.names.get(name, name), own))
         return runs
@@ -187,20 +183,8 @@ def _setting(settings: dict[str, Any], values: dict[str, Any], source: str) -> S
         table, dot, option = name.partition(".")
         if dot:
             over[table] = {**over.get(table, {}), option: value}
-    where = " ".join(f"--set {name}={_typed(value)}" for name, value in values.items())
+    where = " ".join(f"--set {name}={typed(value)}" for name, value in values.items())
     return Setting(values, whole(over, where or source))
-
-
-def _typed(value: Any) -> str:
-    """A value as it is typed."""
-    if value is None or isinstance(value, bool):
-        return str(value).lower()
-    return str(value)
-
-
-def in_words(value: Any) -> str:
-    """A value as people write it."""
-    return "none" if value is None else summary.in_words(value)
 
 
 def _check_meaning(varied: list[Varied], settings: list[Setting]) -> None:
@@ -253,38 +237,4 @@ def _held_out(plan: Plan, validation: float | None) -> Plan:
             replace(s, recipe=s.recipe.model_copy(update={"validation": validation}))
             for s in plan.settings
         ),
-    )
-
-
-def told(values: dict[str, Any]) -> str:
-    """Values of settings in words, on one line."""
-    return ", ".join(
-        in_words(value) if name in ("optimizer", "model") else f"{name} {in_words(value)}"
-        for name, value in values.items()
-    )
-
-
-def _folder(setting: Setting) -> str:
-    """A name for its folders, which no other setting has."""
-    parts = [
-        name_in(str(value)) if name in ("optimizer", "model") else f"{name}{in_words(value)}"
-        for name, value in setting.values.items()
-    ]
-    text = "-".join(parts) or setting.method
-    plain = re.sub(r"[^\w.+-]+", "_", text)
-    if plain == text and len(plain) <= LONGEST and _tells_all(setting.values):
-        return plain
-    return f"{plain[: LONGEST - 9]}-{mark(json.dumps(setting.values, default=str))}"
-
-
-def mark(text: str) -> str:
-    """Eight letters that stand for a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _tells_all(values: dict[str, Any]) -> bool:
-    """Whether values in words are these and no others: not of numbers that are told shortened."""
-    return all(
-        not isinstance(value, float) or math.isclose(float(in_words(value)), value, rel_tol=1e-12)
-        for value in values.values()
     )
