@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rsam_ref.data import DataError, digits, load_dataset
+from rsam_ref.data.pictures import PictureSamples
 from tests.helpers import data_sets as made
 from tests.helpers.commands import called
 
@@ -70,6 +71,8 @@ def test_of_pictures_in_files_as_well(tmp_path):
     made.class_folders(tmp_path, {"train": 6, "test": 4})
     data = load_dataset(tmp_path, validation=0.25, image_size=8)
     assert len(data.train) + len(data.validation) == len(load_dataset(tmp_path, image_size=8).train)
+    assert isinstance(data.train, PictureSamples)
+    assert isinstance(data.validation, PictureSamples)
     assert not set(data.train.names) & set(data.validation.names)
 
 

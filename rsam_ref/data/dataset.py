@@ -151,8 +151,8 @@ def load_dataset(
             watched = ArraySamples(*held, mean, std, "none", image_size)
         c, h, w = items.shape[1:]
         shape = (c, image_size or h, image_size or w)
-    told = _fingerprint(source, held)
-    return Dataset(source.name, source.classes, shape, train, test, told, tuple(notes), watched)
+    print_ = _fingerprint(source, held)
+    return Dataset(source.name, source.classes, shape, train, test, print_, tuple(notes), watched)
 
 
 def _held_out(

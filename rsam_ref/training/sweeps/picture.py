@@ -100,18 +100,18 @@ def _against(axes: Axes, name: str, rows: list[Row], chosen: list[Chosen]) -> No
         if value is None:
             level.append(row)
             continue
-        half = accuracy[1] or 0.0
-        lines[_key(row.setting, name)].append((value, 100 * accuracy[0], 100 * half, row))
+        point = value, 100 * accuracy[0], 100 * (accuracy[1] or 0.0), row
+        lines[_key(row.setting, name)].append(point)
     palette = _Palette(rows)
     for points in lines.values():
         points.sort(key=lambda point: point[0])
-        x, y, half = ([point[k] for point in points] for k in range(3))
         setting = points[0][3].setting
         rest = told({k: v for k, v in setting.values.items() if k != name}) or setting.method
-        style = "o-" if len(points) > 1 else "o"
         axes.errorbar(
-            *(x, y, half),
-            fmt=style,
+            [point[0] for point in points],
+            [point[1] for point in points],
+            [point[2] for point in points],
+            fmt="o-" if len(points) > 1 else "o",
             color=palette.of(setting, rest),
             label=rest,
             ms=4,
@@ -119,9 +119,9 @@ def _against(axes: Axes, name: str, rows: list[Row], chosen: list[Chosen]) -> No
             elinewidth=0.9,
             capsize=2,
         )
-        for value, accuracy, _, row in points:
+        for at, percent, _, row in points:
             if any(c.row is row for c in chosen):
-                axes.plot(value, accuracy, "o", ms=10, mfc="none", color="black", mew=1.2)
+                axes.plot(at, percent, "o", ms=10, mfc="none", color="black", mew=1.2)
     for row in level:
         _level(axes, row, chosen, palette)
     tried = [point[0] for points in lines.values() for point in points]
