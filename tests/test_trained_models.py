@@ -391,7 +391,7 @@ def test_the_summary_is_written(several, tmp_path):
         (["predict", "{run}", "{empty}"], 1, "holds no picture, and no array"),
         (["predict", "{empty}", "x.png"], 1, "has no recipe.toml"),
         (["predict", "{run}", "x.png", "--save", "x.doc"], 2, "name it *.csv or *.json"),
-        (["evaluate", "{run}", "--part", "val"], 2, "it is test or train"),
+        (["evaluate", "{run}", "--part", "val"], 2, "it is test, train or validation"),
         (["models", "resnet21"], 2, "there is no model 'resnet21'"),
         (["models", "cnn", "--model-option", "wide=3"], 2, "cnn has no option 'wide'"),
     ],
