@@ -15,7 +15,15 @@ from rsam_ref.training.metrics import read_rows
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.statistics import interval_of, mean
 
-ASIDE = {"seed", "log_every", "evaluate_every", "checkpoint_every", "tensorboard", "recompute"}
+ASIDE = {
+    "seed",
+    "log_every",
+    "evaluate_every",
+    "checkpoint_every",
+    "tensorboard",
+    "recompute",
+    "keep_checkpoints",
+}
 """Settings in which runs of one group may differ: the seed, and what decides no number."""
 
 
