@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 CUDA   ?= 13
 BIN     = $(VENV)/bin
+INTEL   = $(addprefix tests/test_,$(addsuffix .py,ops ops_nn finite_differences device portable sharpness intel))
 CURVLINOPS = curvlinops-for-pytorch backpack-for-pytorch einops unfoldNd tqdm einconv linear_operator jaxtyping wadler_lindig
 
-.PHONY: help demo test coverage quick strangers frameworks test-browser test-cluster survey test-gpu gpu check format bench bench-gpu figures tutorials docs wheel clean
+.PHONY: help demo test coverage quick strangers frameworks test-browser test-cluster test-intel survey test-gpu gpu check format bench bench-gpu bench-intel figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -35,6 +36,10 @@ $(VENV)/browser: $(VENV)/test
 
 $(VENV)/cluster: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cluster]"
+	@touch $@
+
+$(VENV)/intel: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[intel]"
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base
@@ -68,10 +73,11 @@ test-browser: $(VENV)/browser ## the interactive page in Chromium: drag, keyboar
 test-cluster: $(VENV)/cluster ## sweeps and comparisons on a Dask cluster of processes, one of them killed (a minute)
 	$(BIN)/python -m pytest -m cluster -q
 
-survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code, flatness packages (an hour)
+survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code, flatness packages, the rules on other libraries' vectors (an hour)
 	$(BIN)/python -m benchmarks.survey
 	$(BIN)/python -m benchmarks.authors $(if $(AUTHORS),--authors $(AUTHORS))
 	$(BIN)/python -m benchmarks.flatness_survey
+	$(BIN)/python -m benchmarks.portable
 
 test-gpu: $(VENV)/test ## run the tests that need a GPU (set up with: make gpu)
 	$(BIN)/python -m pytest -m gpu -ra
@@ -79,6 +85,9 @@ test-gpu: $(VENV)/test ## run the tests that need a GPU (set up with: make gpu)
 gpu: $(VENV)/test ## add CuPy to the virtual environment (CUDA 13; make gpu CUDA=12)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cuda$(CUDA)]"
 	$(BIN)/rsam-ref doctor
+
+test-intel: $(VENV)/intel ## ops, training and commands on an Intel GPU by dpnp, or on the processor as a SYCL device
+	DPCPP_CPU_NUM_CUS=1 $(BIN)/python -m pytest -m intel -n 2 --dist worksteal -q $(INTEL)
 
 check: $(VENV)/test ## lint, format and types
 	$(BIN)/ruff check .
@@ -95,6 +104,9 @@ bench: $(VENV)/test ## what the tape, whole steps and the draw cost, against PyT
 	$(BIN)/python -m benchmarks.steps --out runs/bench
 	$(BIN)/python -m benchmarks.draw
 	$(BIN)/python -m benchmarks.scaling --out runs/bench
+
+bench-intel: $(VENV)/intel ## whole steps by dpnp, against the same definitions on NumPy
+	$(BIN)/python -m benchmarks.devices
 
 bench-gpu: $(VENV)/test ## whole steps on a GPU, against PyTorch
 	$(BIN)/python -m benchmarks.gpu

@@ -43,7 +43,7 @@ def batch(model: str, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def ours(backend: str, kernels: str | None, model: str, size: int, method: str) -> Step:
-    """Our step, on the numpy or the cupy backend, with one of its sets of kernels."""
+    """Our step, on one of the backends, with one of its sets of kernels."""
     from rsam_backends import BackendError, synchronize, to_device, use_backend
     from rsam_ref import RSAM, SAM, SGD, models, objective
 
@@ -412,6 +412,7 @@ CONTESTANTS = {
     "ours_plain_cpu": partial(ours, "numpy", "plain"),
     "ours_onednn_cpu": partial(ours, "numpy", "onednn"),
     "ours_gpu": partial(ours, "cupy", None),
+    "ours_dpnp": partial(ours, "dpnp", None),
     "torch_cpu": partial(torch_step, "cpu", False, False),
     "torch_cpu_last": partial(torch_step, "cpu", True, False),
     "torch_cpu_compiled": partial(torch_step, "cpu", False, True),

@@ -179,6 +179,7 @@ PEERS = {
     "tinygrad_cpu": "tinygrad, jit",
     "limit_cpu": "the limit: its products as one",
     "sgd_cpu": "our own SGD step",
+    "ours_plain_cpu": "NumPy, plain",
 }
 
 

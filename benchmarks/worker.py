@@ -22,7 +22,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-LIBRARIES = ("numpy", "torch", "autograd", "jax", "jaxlib", "tinygrad", "cupy")
+LIBRARIES = ("numpy", "torch", "autograd", "jax", "jaxlib", "tinygrad", "cupy", "dpnp", "dpctl")
 STATUS = Path("/proc/self/status")
 
 _before = 0

@@ -55,7 +55,8 @@ def only_quick(config) -> bool:
 
 
 def pytest_configure(config):
-    settings.load_profile("quick" if only_quick(config) else "all")
+    few = only_quick(config) or config.option.markexpr == "intel"
+    settings.load_profile("quick" if few else "all")
 
 
 def pytest_terminal_summary(terminalreporter, config):
@@ -73,10 +74,14 @@ def is_test_file(name):
     return name.startswith("test_") and name.endswith(".py")
 
 
-def why_no_gpu() -> str | None:
-    """Why the tests marked `gpu` cannot run here; None where they can."""
+DEVICES = {"gpu": "cupy", "intel": "dpnp"}
+"""The backend that the tests with a mark need."""
+
+
+def why_not(backend: str) -> str | None:
+    """Why tests that need this backend cannot run here; None where they can."""
     try:
-        get_backend("cupy")
+        get_backend(backend)
     except BackendError as error:
         return str(error)
     return None
@@ -85,8 +90,9 @@ def why_no_gpu() -> str | None:
 def takes_long(item) -> bool:
     """What even the quick files have of the device double and of programs that are started."""
     values = getattr(item, "callspec", None)
-    on_double = values is not None and values.params.get("device") in ("double", "cupy")
-    return on_double or "wheel" in item.fixturenames
+    devices = ("double", "cupy", "dpnp")
+    on_device = values is not None and values.params.get("device") in devices
+    return on_device or "wheel" in item.fixturenames
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -94,10 +100,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in QUICK and not takes_long(item):
             item.add_marker(pytest.mark.quick)
-    marked = [item for item in items if item.get_closest_marker("gpu")]
-    reason = why_no_gpu() if marked else None
-    for item in marked if reason else []:
-        item.add_marker(pytest.mark.skip(reason=reason))
+    for mark, backend in DEVICES.items():
+        marked = [item for item in items if item.get_closest_marker(mark)]
+        reason = why_not(backend) if marked else None
+        for item in marked if reason else []:
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
@@ -121,11 +128,15 @@ def double_backend(tmp_path_factory):
 
 @pytest.fixture(
     scope="module",
-    params=["numpy", "plain", "double", pytest.param("cupy", marks=pytest.mark.gpu)],
+    params=[
+        *("numpy", "plain", "double"),
+        pytest.param("cupy", marks=pytest.mark.gpu),
+        pytest.param("dpnp", marks=pytest.mark.intel),
+    ],
 )
 def device(request):
     """Every backend in turn: the host with its kernels and with the plain definitions, the device
-    double, and a GPU where there is one."""
+    double, and real devices where there are any."""
     if request.param == "double":
         request.getfixturevalue("double_backend")
     plain = request.param == "plain"

@@ -30,6 +30,7 @@ from rsam_backends import (
     quiet,
     random,
     scatter_add,
+    selftest,
     sliding_windows,
     switch,
     synchronize,
@@ -74,12 +75,37 @@ class Mirror(NumpyBackend):
 class Broken(Mirror):
     def __init__(self, device=0):
         raise BackendError("the library is missing: install it")
+
+
+class Copied(numpy.ndarray):
+    def __getitem__(self, index):
+        return super().__getitem__(index).copy()
+
+
+class Copying(Mirror):
+    name = "copying"
+    namespace = types.SimpleNamespace(
+        **{**vars(numpy), "zeros": lambda *a, **o: numpy.zeros(*a, **o).view(Copied)}
+    )
+
+
+class Wrong(Mirror):
+    name = "wrong"
+    namespace = types.SimpleNamespace(**{**vars(numpy), "maximum": numpy.minimum})
+
+
+class Lacking(Mirror):
+    name = "lacking"
+    namespace = types.SimpleNamespace(zeros=numpy.zeros)
 """
 
 ENTRY_POINTS = """
 [rsam_ref.backends]
 mirror = mirror_backend:Mirror
 broken = mirror_backend:Broken
+copying = mirror_backend:Copying
+wrong = mirror_backend:Wrong
+lacking = mirror_backend:Lacking
 """
 
 
@@ -209,6 +235,33 @@ def test_a_backend_that_cannot_be_had_changes_nothing(wanted, error, match):
         with pytest.raises(error, match=match):
             use_backend(*wanted)
     assert name() == "mirror"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "reason"),
+    [
+        ("copying", "what is written into views is lost, so a model's weights stay 0"),
+        ("wrong", r"the weights are 0\.\d away from NumPy's"),
+        ("lacking", r"nothing comes \(AttributeError: .*reshape"),
+    ],
+)
+def test_a_backend_that_trains_otherwise_than_numpy_is_refused(wanted, reason):
+    """Without the trial a model on it is built, and trains, without an error."""
+    said = f"the {wanted} backend fails at a step of a two-layer network: {reason}.*README"
+    for _ in range(2):
+        with pytest.raises(BackendError, match=said) as refused, use_backend(wanted):
+            pass
+        assert "\n" not in str(refused.value)
+    assert name() == "numpy"
+
+
+def test_a_backend_is_tried_once_in_a_process(monkeypatch):
+    tried: list[Any] = []
+    monkeypatch.setattr(selftest, "trial", tried.append)
+    for _ in range(2):
+        with use_backend("mirror", device=7) as backend:
+            pass
+    assert tried == [backend]
 
 
 def run(code, folder, **environment):

@@ -296,8 +296,9 @@ HABITS = {  # an expression: what it gives (an exception, or "device" for an arr
 }
 
 
-def habit(name):
+def habit(name, otherwise=None):
     expression, expected = HABITS[name]
+    expected = otherwise or expected
     if expected == "waits":
         expression()  # allowed ...
         with pytest.raises(RuntimeError), forbid_waiting():  # ... but told
@@ -424,7 +425,18 @@ def test_the_sgd_kernel_is_the_definition(momentum, nesterov, dampening, weight_
         np.testing.assert_allclose(results[0][1], results[1][1], rtol=1e-13)
 
 
-# On a GPU
+# On real devices
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("cupy", marks=pytest.mark.gpu),
+        pytest.param("dpnp", marks=pytest.mark.intel),
+    ]
+)
+def real(request):
+    with use_backend(request.param):
+        yield request.param
 
 
 @pytest.fixture
@@ -433,19 +445,54 @@ def gpu():
         yield
 
 
-@pytest.mark.gpu
+DPNP_HABITS: dict[str, Any] = {  # where dpnp does otherwise than CuPy, and so than the double
+    "numpy's ufuncs dispatch": TypeError,
+    "no where=": NotImplementedError,
+    "no initial=": NotImplementedError,
+    "no vecdot": "device",
+}
+
+# What dpnp refuses and CuPy takes: the core keeps to what both take. The double refuses it, too.
+REFUSED_BY_DPNP = {
+    "dtype by its place": (lambda: xp.zeros(3, "float32"), TypeError),
+    "arrays and slices in one index": (
+        lambda: a(*range(8)).reshape(2, 2, 2)[xp.arange(2), :, xp.arange(2)],
+        IndexError,
+    ),
+    "a ufunc's at": (lambda: xp.add.at(a(1), xp.arange(1), a(1)), AttributeError),
+}
+
+
 @pytest.mark.parametrize("name", HABITS)
-def test_habits_of_cupy(name, gpu):
-    habit(name)
+def test_habits_of_real_devices(name, real):
+    """The list that the double is held to; what dpnp does otherwise is a list as well."""
+    habit(name, DPNP_HABITS.get(name) if real == "dpnp" else None)
+
+
+@pytest.mark.parametrize("name", REFUSED_BY_DPNP)
+@pytest.mark.parametrize("backend", ["double", pytest.param("dpnp", marks=pytest.mark.intel)])
+def test_what_dpnp_refuses(name, backend, request):
+    if backend == "double":
+        request.getfixturevalue("double_backend")
+    expression, expected = REFUSED_BY_DPNP[name]
+    with use_backend(backend), pytest.raises(expected):
+        expression()
+
+
+@pytest.mark.intel
+def test_where_of_arrays_that_lie_backwards():
+    x = np.arange(1.0, 7).reshape(2, 3)[::-1, ::-1]
+    with use_backend("dpnp"):
+        found = to_host(xp.where(to_device(x) > 2, to_device(x), 1))
+    np.testing.assert_array_equal(found, np.where(x > 2, x, 1))
 
 
 # Batch norm over six values, often in a row, makes rounding errors of "resnet" 1e6 times as large.
 COMPARABLE = [pair for pair in EVERY if pair[0] != "resnet"]
 
 
-@pytest.mark.gpu
 @pytest.mark.parametrize(("model", "optimizer"), COMPARABLE)
-def test_training_on_a_gpu_waits_for_nothing_and_agrees(model, optimizer, gpu):
+def test_training_on_a_real_device_waits_for_nothing_and_agrees(model, optimizer, real):
     losses, state = five_steps(MODELS[model], OPTIMIZERS[optimizer])
     with use_backend("numpy"):
         expected_losses, expected = five_steps(MODELS[model], OPTIMIZERS[optimizer])
@@ -466,30 +513,28 @@ def hundred_losses():
     return [float(loss) for loss in losses]
 
 
-@pytest.mark.gpu
-def test_a_hundred_steps_agree_with_numpy(gpu):
+def test_a_hundred_steps_agree_with_numpy(real):
     losses = hundred_losses()
     with use_backend("numpy"):
         np.testing.assert_allclose(losses, hundred_losses(), rtol=2e-3)
 
 
-@pytest.mark.gpu
-def test_weights_and_noise_are_numpys(gpu):
+def test_weights_and_noise_are_numpys(real):
     weights, noise = models.cnn(seed=3).weights.flat, Stream("noise", 1, 2).normal(1 << 18)
     with use_backend("numpy"):
-        assert to_host_bytes(weights) == models.cnn(seed=3).weights.flat.tobytes()
-        assert to_host_bytes(noise) == Stream("noise", 1, 2).normal(1 << 18).tobytes()
+        assert to_host_bytes(weights, real) == models.cnn(seed=3).weights.flat.tobytes()
+        assert to_host_bytes(noise, real) == Stream("noise", 1, 2).normal(1 << 18).tobytes()
 
 
-def to_host_bytes(array):
-    with use_backend("cupy"):
+def to_host_bytes(array, name):
+    with use_backend(name):
         return to_host(array).tobytes()
 
 
-@pytest.mark.gpu
-def test_memory_stays_constant_over_a_thousand_steps(gpu):
+def test_memory_stays_constant_over_a_thousand_steps(real):
     model = models.mlp([64, 32, 10], seed=0)
-    optimizer = RSAM(SGD(0.05, momentum=0.9), 0.05)
+    base = SGD(0.05, momentum=0.9)
+    optimizer = base if real == "dpnp" else RSAM(base, 0.05)  # three times as long there
     x, y = to_device(np.ones((8, 64), "float32")), to_device(np.zeros(8, int))
     used = []
     gc.disable()

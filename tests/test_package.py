@@ -103,7 +103,7 @@ for path in RELATIVES.glob("*.py"):
 # NumPy, whatever is judged, the vectors, which are the same bits everywhere, and the rooms for
 # PyTorch and JAX. The backends are elsewhere.
 NAME_AN_ARRAY_LIBRARY = {"data", "conformance", "pytorch", "vectors", "jax"}
-ARRAY_LIBRARIES = {"numpy", "cupy", "torch", "jax"}
+ARRAY_LIBRARIES = {"numpy", "cupy", "dpnp", "torch", "jax"}
 
 
 @pytest.fixture(scope="session")
@@ -282,7 +282,7 @@ def test_no_pickle_is_ever_loaded():
 def test_the_import_is_lean():
     code = "import sys, rsam_ref; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"matplotlib", "torch", "cupy", "scipy", "typer", "rich", "PIL"}
+    heavy = {"matplotlib", "torch", "cupy", "dpnp", "scipy", "typer", "rich", "PIL"}
     assert not heavy & set(done.stdout.split())
 
 

@@ -6,15 +6,19 @@ from __future__ import annotations
 import ast
 import inspect
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from benchmarks.portable import cell
+from benchmarks.portable_vectors import DTYPES, LIBRARIES, rows
 from rsam_backends import Stream
 from rsam_ref import asam_gradient, rsam_gradient, sam_gradient
 from rsam_ref.algorithms import sam, variants
 from rsam_ref.algorithms.noise import ball_noise, filter_noise, filter_scale
+from rsam_ref.algorithms.settings import check_precision
 from rsam_ref.algorithms.variants import gradient_rsam_gradient, stacked_rsam_gradient
 from tests.helpers.problems import bumpy
 
@@ -132,6 +136,41 @@ def test_half_precision_is_refused_for_its_range(library):
     half = w.half() if hasattr(w, "half") else w.astype("float16")
     with pytest.raises(TypeError, match="float16 have no norm"):
         sam_gradient(lambda w: (0.0, w), half, rho=0.1)
+
+
+@pytest.mark.parametrize("kind", ["torch.float16", "Float16", SimpleNamespace(name="half")])
+def test_half_precision_is_known_by_every_name(kind):
+    """ndonnx's, tinygrad's (beside TensorFlow's float16), which have nothing else in common."""
+    with pytest.raises(TypeError, match="float16 have no norm"):
+        check_precision(SimpleNamespace(dtype=kind))
+    check_precision(SimpleNamespace(dtype=SimpleNamespace(name="bfloat16")))
+
+
+def in_the_table(library):
+    """The cells of a library's row in docs/portable.md, by type."""
+    page = (Path(__file__).parent.parent / "docs" / "portable.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    [cells] = [row[1:-1] for row in rows if row[0] == LIBRARIES[library].title]
+    return dict(zip(DTYPES, cells, strict=True))
+
+
+@pytest.mark.parametrize(
+    "library",
+    ["numpy", "cupy", "torch", "jax", "strict", pytest.param("dpnp", marks=pytest.mark.intel)],
+)
+def test_the_table_of_libraries_is_what_is_measured(library):
+    try:
+        measured = rows(library)
+    except ImportError as error:
+        pytest.skip(str(error))
+    told = in_the_table(library)
+    for row in measured:
+        found, expected = cell(row), told[row["dtype"]]
+        if "error" in row and expected[0].isdigit():
+            assert row["error"] <= 10 * max(float(expected), 1e-16), row
+            assert row["kept"], row
+        else:
+            assert found == expected, row
 
 
 def test_bfloat16_has_the_range():

@@ -641,9 +641,12 @@ def test_the_seed_decides_every_number():
     assert all(a != b for a, b in zip(first, other))
 
 
-def test_the_measures_run_on_a_device(double_backend):
-    """Nothing but `xp` and operators: the device's double refuses host arrays."""
-    with use_backend("double"):
+@pytest.mark.parametrize("device", ["double", pytest.param("dpnp", marks=pytest.mark.intel)])
+def test_the_measures_run_on_a_device(device, request):
+    """Nothing but `xp` and operators: the device's double refuses host arrays, and so does dpnp."""
+    if device == "double":
+        request.getfixturevalue("double_backend")
+    with use_backend(device):
         model = models.mlp([6, 5, 4], seed=0)
         rng = np.random.default_rng(0)
         x = rng.standard_normal((8, 6)).astype("float32")

@@ -10,7 +10,7 @@ force decides whose arrays they make::
         xp.zeros(3)                   # the same line, a CuPy array on the GPU
 
 What differs between the libraries beyond the standard names is a function of this
-package: `to_device`, `to_host`, `scatter_add`, `sliding_windows`, `erf`, `Stream`
+package: `to_device`, `to_host`, `gather`, `scatter_add`, `sliding_windows`, `erf`, `Stream`
 (random draws), `synchronize`, `memory_used`. Vectors of PyTorch and JAX, which are no backends,
 have `library_of` and `normal_like`.
 
@@ -30,6 +30,7 @@ from rsam_backends.switch import (
     erf,
     forbid_waiting,
     freeze,
+    gather,
     get_backend,
     kernels_replaced,
     memory_used,
@@ -56,6 +57,7 @@ __all__ = [
     "erf",
     "forbid_waiting",
     "freeze",
+    "gather",
     "get_backend",
     "kernels_replaced",
     "library_of",

@@ -94,6 +94,10 @@ class Backend(ABC):
     def scatter_add(self, target: Array, index: Any, values: Array) -> None:
         """``target[index] += values``, where an index that occurs twice counts twice."""
 
+    def gather(self, array: Array, index: Any) -> Array:
+        """``array[index]``, for every index that NumPy takes and that has an array in it."""
+        return array[index]
+
     @abstractmethod
     def sliding_windows(self, x: Array, window: tuple[int, int], stride: tuple[int, int]) -> Array:
         """Views of ``x`` (N, C, H, W) under a moving window: (N, C, Ho, Wo, kH, kW), not a copy."""

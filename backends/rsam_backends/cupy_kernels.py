@@ -67,7 +67,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Kernel]:
         filters = weight.reshape(groups, o // groups, c * kh * kw)
 
         def rows() -> Array:  # (G, N*Ho*Wo, C*kH*kW)
-            matrix = xp.empty((groups, n * ho * wo, c * kh * kw), x.dtype)
+            matrix = xp.empty((groups, n * ho * wo, c * kh * kw), dtype=x.dtype)
             over("im2col", matrix.size, x, matrix, Long(matrix.size), *geometry)
             return matrix
 
@@ -103,14 +103,14 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Kernel]:
         n, c, h, w = x.shape
         ho, wo = (h + 2 * ph - kh) // sh + 1, (w + 2 * pw - kw) // sw + 1
         geometry = (h, w, ho, wo, kh, kw, sh, sw, ph, pw)
-        out = xp.empty((n, c, ho, wo), x.dtype)
-        place = xp.empty(out.shape, "int32")
+        out = xp.empty((n, c, ho, wo), dtype=x.dtype)
+        place = xp.empty(out.shape, dtype="int32")
         over("max_pool", out.size, x, out, place, Long(out.size), *geometry)
         shape, dtype = x.shape, x.dtype
 
         def vjp(g: Array) -> Array:
             g = xp.ascontiguousarray(g, dtype)
-            back = xp.empty(shape, dtype)
+            back = xp.empty(shape, dtype=dtype)
             over("max_pool_back", back.size, g, place, back, Long(back.size), *geometry)
             return back
 
@@ -164,7 +164,7 @@ def make_kernels(xp: Any, launch: Launch) -> dict[str, Kernel]:
             return NotImplemented  # soft targets, or shapes that do not fit
         (logits,) = contiguous(logits)
         n, classes = logits.shape
-        losses = xp.empty(n, logits.dtype)
+        losses = xp.empty(n, dtype=logits.dtype)
         difference = xp.empty_like(logits)
         labels = targets.astype("int64")
         sizes = (Long(n), classes, Real(label_smoothing))

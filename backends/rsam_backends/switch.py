@@ -37,7 +37,7 @@ def _registered() -> EntryPoints:
 
 
 def get_backend(name: str, device: int = 0) -> Backend:
-    """The backend of that name on that device, made at first use.
+    """The backend of that name on that device, made at first use, and tried (see selftest.py).
 
     Raises ValueError for an unknown name, `BackendError` for one that cannot work here.
     """
@@ -52,7 +52,11 @@ def get_backend(name: str, device: int = 0) -> Backend:
             if not found:
                 names = ", ".join(sorted({"numpy", *available_backends()}))
                 raise ValueError(f"unknown backend {name!r}: the registered ones are {names}")
-            _instances[key] = found[0].load()(device)
+            backend = found[0].load()(device)
+            from rsam_backends.selftest import trial  # numpy needs none, and has its own to load
+
+            trial(backend)
+            _instances[key] = backend
     return _instances[key]
 
 
@@ -211,6 +215,11 @@ def to_device(array: Any, dtype: Any = None) -> Array:
 def to_host(array: Array) -> Any:
     """``array`` as a NumPy array. Waits for the device, so it has no place inside a step."""
     return in_force.backend.to_host(array)
+
+
+def gather(array: Array, index: Any) -> Array:
+    """``array[index]``, for an index with arrays in it, as NumPy reads it."""
+    return in_force.backend.gather(array, index)
 
 
 def scatter_add(target: Array, index: Any, values: Array) -> None:

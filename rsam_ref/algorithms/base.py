@@ -101,7 +101,9 @@ class SGD(_Base):
         """Go on from a state; its velocity may lie on the host."""
         super().load_state_dict(state)
         self.velocity = (
-            None if state["velocity"] is None else xp.array(to_device(state["velocity"]))
+            None
+            if state["velocity"] is None
+            else xp.asarray(to_device(state["velocity"]), copy=True)
         )
 
 
@@ -217,7 +219,9 @@ class AdamW(_Base):
         super().load_state_dict(state)
         for name in ("mean", "square"):
             moment = state[name]
-            setattr(self, name, None if moment is None else xp.array(to_device(moment)))
+            setattr(
+                self, name, None if moment is None else xp.asarray(to_device(moment), copy=True)
+            )
 
 
 def _at_least_zero(**settings: float) -> None:

@@ -50,7 +50,7 @@ def check_precision(vector: Any) -> None:
     Of bfloat16 the range is wide enough.
     """
     kind = getattr(vector, "dtype", None)
-    if getattr(kind, "itemsize", 2) == 2 and str(kind).rpartition(".")[2] == "float16":
+    if getattr(kind, "itemsize", 2) == 2 and _is_float16(kind):
         raise TypeError(
             "vectors in float16 have no norm (squares overflow above 256, vanish below 2e-4); give "
             "float32, as mixed precision keeps the weights and their gradients"
@@ -60,6 +60,11 @@ def check_precision(vector: Any) -> None:
 def climbs(rho: float) -> bool:
     """Whether a radius is other than 0; True for one that JAX traces."""
     return is_traced(rho) or rho != 0
+
+
+def _is_float16(kind: Any) -> bool:
+    """By its name, which libraries write as float16, torch.float16, Float16 or half."""
+    return str(getattr(kind, "name", kind)).rpartition(".")[2].lower() in ("float16", "half")
 
 
 def is_traced(number: Any) -> bool:

@@ -62,7 +62,8 @@ def op(
                 arrays.append(x._data)
                 parents.append(x.node)
             else:
-                arrays.append(x if x is None or isinstance(x, (int, float)) else xp.array(x))
+                plain = x is None or isinstance(x, (int, float))
+                arrays.append(x if plain else xp.asarray(x, copy=True))
                 parents.append(None)
         if alike and dtype_of(arrays[first]) is not dtype_of(arrays[second]):
             arrays[first], arrays[second] = of_one_type(arrays[first], arrays[second])
@@ -105,16 +106,24 @@ def of_one_type(x: Any, y: Any) -> tuple[Any, Any]:
     Whole numbers do, and one number beside many does, as a Python number would: NumPy's own scalars
     and arrays without axes, ``np.float64(2)`` or ``Tensor(0.5)``, would make float32 float64.
     """
-    kinds = [None if each is None else each.kind for each in map(dtype_of, (x, y))]
-    if kinds[1] == "f" and (_whole(kinds[0]) or (kinds[0] == "f" and y.shape and not x.shape)):
-        x = x.astype(y.dtype)
-    elif kinds[0] == "f" and (_whole(kinds[1]) or (kinds[1] == "f" and x.shape and not y.shape)):
-        y = y.astype(x.dtype)
+    if _is_float(y) and (_is_whole(x) or (_is_float(x) and y.shape and not x.shape)):
+        x = _as(x, y.dtype)
+    elif _is_float(x) and (_is_whole(y) or (_is_float(y) and x.shape and not y.shape)):
+        y = _as(y, x.dtype)
     return x, y
 
 
-def _whole(kind: str | None) -> bool:
-    return kind in ("i", "u", "b")
+def _is_float(x: Any) -> bool:
+    return hasattr(x, "dtype") and xp.isdtype(x.dtype, "real floating")
+
+
+def _is_whole(x: Any) -> bool:
+    return hasattr(x, "dtype") and xp.isdtype(x.dtype, ("integral", "bool"))
+
+
+def _as(x: Any, dtype: Any) -> Any:
+    """``x`` in this type; ``np.float64(2)``, which is Python's float as well, as that."""
+    return float(x) if isinstance(x, float) else xp.asarray(x, dtype=dtype)
 
 
 def _explained(

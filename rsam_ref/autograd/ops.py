@@ -13,7 +13,7 @@ import operator
 from numbers import Integral, Real
 from typing import Any
 
-from rsam_backends import scatter_add, xp
+from rsam_backends import gather, scatter_add, xp
 from rsam_backends.base import Array, Result, Vjp
 from rsam_ref.autograd.errors import ShapeError
 from rsam_ref.autograd.op import op
@@ -33,7 +33,7 @@ def unbroadcast(g: Array, shape: tuple[int, ...]) -> Array:
         return g
     extra = g.ndim - len(shape)
     repeated = tuple(i for i, n in enumerate(shape, start=extra) if n == 1 and g.shape[i] != 1)
-    return g.sum(axis=(*range(extra), *repeated)).reshape(shape)
+    return xp.reshape(xp.sum(g, axis=(*range(extra), *repeated)), shape)
 
 
 # Elementwise, two inputs
@@ -73,8 +73,8 @@ def maximum(x: Array, y: Array) -> Result:
     """The larger of each pair; the gradient of a tie goes to both in halves."""
     sx, sy = shape_of(x), shape_of(y)
     return xp.maximum(x, y), (
-        lambda g: unbroadcast(g * (1 - (x < y) - 0.5 * (x == y)).astype(g.dtype), sx),
-        lambda g: unbroadcast(g * (1 - (y < x) - 0.5 * (x == y)).astype(g.dtype), sy),
+        lambda g: unbroadcast(_won(g, x < y, x == y), sx),
+        lambda g: unbroadcast(_won(g, x > y, x == y), sy),
     )
 
 
@@ -83,9 +83,14 @@ def minimum(x: Array, y: Array) -> Result:
     """The smaller of each pair; the gradient of a tie goes to both in halves."""
     sx, sy = shape_of(x), shape_of(y)
     return xp.minimum(x, y), (
-        lambda g: unbroadcast(g * (1 - (x > y) - 0.5 * (x == y)).astype(g.dtype), sx),
-        lambda g: unbroadcast(g * (1 - (y > x) - 0.5 * (x == y)).astype(g.dtype), sy),
+        lambda g: unbroadcast(_won(g, x > y, x == y), sx),
+        lambda g: unbroadcast(_won(g, x < y, x == y), sy),
     )
+
+
+def _won(g: Array, lost: Array, tied: Array) -> Array:
+    """The gradient at one of two inputs, of which the larger, or the smaller, was taken."""
+    return xp.where(lost, 0, xp.where(tied, 0.5 * g, g))
 
 
 @op(constants=(0,), alike=(1, 2))
@@ -152,7 +157,7 @@ def tanh(x: Array) -> Result:
 @op
 def clip(x: Array, *, low: float, high: float) -> Result:
     """``x`` kept within [low, high]; outside of it the gradient is 0."""
-    return xp.clip(x, low, high), (lambda g: g * ((x >= low) & (x <= high)),)
+    return xp.clip(x, low, high), (lambda g: xp.where((x >= low) & (x <= high), g, 0),)
 
 
 # Reductions
@@ -172,14 +177,14 @@ def _axes(axis: Axes, ndim: int) -> tuple[int, ...]:
 
 def _spread(g: Array, shape: tuple[int, ...], axes: tuple[int, ...]) -> Array:
     """``g``, reduced over ``axes``, with those axes back as 1, so that it broadcasts to shape."""
-    return g.reshape(tuple(1 if i in axes else n for i, n in enumerate(shape)))
+    return xp.reshape(g, tuple(1 if i in axes else n for i, n in enumerate(shape)))
 
 
 @op(remedy=AXES)
 def sum(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     """The sum over these axes, or over all."""
     shape, axes = x.shape, _axes(axis, x.ndim)
-    return x.sum(axis=axes, keepdims=keepdims), (
+    return xp.sum(x, axis=axes, keepdims=keepdims), (
         lambda g: xp.broadcast_to(_spread(g, shape, axes), shape),
     )
 
@@ -188,7 +193,7 @@ def sum(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
 def mean(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     """The mean over these axes, or over all."""
     shape, axes = x.shape, _axes(axis, x.ndim)
-    value = x.mean(axis=axes, keepdims=keepdims)
+    value = xp.mean(x, axis=axes, keepdims=keepdims)
     count = math.prod([shape[axis] for axis in axes])
     return value, (lambda g: xp.broadcast_to(_spread(g / count, shape, axes), shape),)
 
@@ -197,18 +202,18 @@ def mean(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
 def var(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     """The biased variance: the mean squared distance from the mean."""
     axes = _axes(axis, x.ndim)
-    centred = x - x.mean(axis=axes, keepdims=True)
-    value = (centred * centred).mean(axis=axes, keepdims=keepdims)
+    centred = x - xp.mean(x, axis=axes, keepdims=True)
+    value = xp.mean(centred * centred, axis=axes, keepdims=keepdims)
     count = math.prod([x.shape[axis] for axis in axes])
     return value, (lambda g: centred * _spread(2 * g / count, centred.shape, axes),)
 
 
 def _extreme(x: Array, value: Array, axes: tuple[int, ...], keepdims: bool) -> tuple[Array, Any]:
     """Value and vjp of a maximum or minimum; the gradient of a tie is shared out evenly."""
-    at = (x == value).astype(x.dtype)
-    share = at / at.sum(axis=axes, keepdims=True)
+    at = xp.asarray(x == value, dtype=x.dtype)
+    share = at / xp.sum(at, axis=axes, keepdims=True)
     shape = x.shape
-    value = value if keepdims else value.squeeze(axes)
+    value = value if keepdims else xp.squeeze(value, axis=axes)
     return value, (lambda g: share * _spread(g, shape, axes),)
 
 
@@ -216,14 +221,14 @@ def _extreme(x: Array, value: Array, axes: tuple[int, ...], keepdims: bool) -> t
 def amax(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     """The largest value over these axes; the gradient of a tie is shared out evenly."""
     axes = _axes(axis, x.ndim)
-    return _extreme(x, x.max(axis=axes, keepdims=True), axes, keepdims)
+    return _extreme(x, xp.max(x, axis=axes, keepdims=True), axes, keepdims)
 
 
 @op(remedy=AXES)
 def amin(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
     """The smallest value over these axes; the gradient of a tie is shared out evenly."""
     axes = _axes(axis, x.ndim)
-    return _extreme(x, x.min(axis=axes, keepdims=True), axes, keepdims)
+    return _extreme(x, xp.min(x, axis=axes, keepdims=True), axes, keepdims)
 
 
 # Shapes
@@ -233,7 +238,7 @@ def amin(x: Array, *, axis: Axes = None, keepdims: bool = False) -> Result:
 def reshape(x: Array, *, shape: tuple[int, ...]) -> Result:
     """The same elements in another shape; one size may be -1."""
     before = x.shape
-    return x.reshape(shape), (lambda g: g.reshape(before),)
+    return xp.reshape(x, shape), (lambda g: xp.reshape(g, before),)
 
 
 @op(remedy="give every axis of the array once")
@@ -241,7 +246,7 @@ def transpose(x: Array, *, axes: tuple[int, ...] | None = None) -> Result:
     """The axes in the order given; reversed where none is."""
     order = tuple(range(x.ndim))[::-1] if axes is None else _axes(axes, x.ndim)
     back = tuple(order.index(i) for i in range(x.ndim))
-    return x.transpose(order), (lambda g: g.transpose(back),)
+    return xp.permute_dims(x, order), (lambda g: xp.permute_dims(g, back),)
 
 
 @op
@@ -256,19 +261,24 @@ def pad(x: Array, *, widths: tuple[tuple[int, int], ...]) -> Result:
     """Zeros around ``x``: (before, after) for each axis."""
     if len(widths) != x.ndim:
         raise ValueError(f"{len(widths)} pairs for {x.ndim} axes")
+    if any(min(pair) < 0 for pair in widths):
+        raise ValueError("a width below 0")
     inside = tuple(slice(before, before + n) for (before, _), n in zip(widths, x.shape))
-    return xp.pad(x, widths), (lambda g: g[inside],)
+    shape = tuple(before + n + after for (before, after), n in zip(widths, x.shape))
+    value = xp.zeros(shape, dtype=x.dtype)
+    value[inside] = x
+    return value, (lambda g: g[inside],)
 
 
 @op(remedy="give arrays that are equal in all axes but the one they are joined along")
 def concatenate(*xs: Array, axis: int = 0) -> Result:
     """The arrays end to end along an axis."""
-    value = xp.concatenate(xs, axis=axis)
+    value = xp.concat(xs, axis=axis)
     before = (slice(None),) * (axis % value.ndim)  # the axes before it, whole
     sizes = [x.shape[axis] for x in xs]
     ends = itertools.accumulate(sizes)
     return value, tuple(
-        [_part((*before, slice(end - size, end))) for size, end in zip(sizes, ends)]
+        [_part((*before, slice(end - size, end), ...)) for size, end in zip(sizes, ends)]
     )
 
 
@@ -277,7 +287,7 @@ def stack(*xs: Array, axis: int = 0) -> Result:
     """The arrays side by side along a new axis."""
     value = xp.stack(xs, axis=axis)
     before = (slice(None),) * (axis % value.ndim)  # the axes before it, whole
-    return value, tuple([_part((*before, i)) for i in range(len(xs))])
+    return value, tuple([_part((*before, i, ...)) for i in range(len(xs))])
 
 
 def _part(index: Any) -> Vjp:
@@ -297,14 +307,14 @@ def getitem(x: Array, *, index: Any) -> Result:
     by_array = any([hasattr(part, "dtype") for part in parts])
 
     def vjp(g: Array) -> Array:
-        full = xp.zeros(shape, dtype)
+        full = xp.zeros(shape, dtype=dtype)
         if by_array:
             scatter_add(full, parts, g)
         else:
             full[parts] = g
         return full
 
-    return x[parts], (vjp,)
+    return gather(x, parts) if by_array else x[parts], (vjp,)
 
 
 def _index_part(part: Any) -> Any:
@@ -313,7 +323,8 @@ def _index_part(part: Any) -> Any:
         part = part._data
     if isinstance(part, (int, slice)) or part is None or part is Ellipsis:
         return part
-    return xp.array(part, dtype=int) if isinstance(part, list) and not part else xp.array(part)
+    dtype = xp.int64 if isinstance(part, list) and not part else None
+    return xp.asarray(part, dtype=dtype, copy=True)
 
 
 # Products
@@ -337,13 +348,13 @@ def matmul(x: Array, y: Array) -> Result:
     shape = product.shape
     rows = () if x.ndim == 1 else shape[-2:-1]
     columns = () if y.ndim == 1 else shape[-1:]
-    value = product.reshape(shape[:-2] + rows + columns)
+    value = xp.reshape(product, shape[:-2] + rows + columns)
 
     def vjp_x(g: Array) -> Array:
-        return unbroadcast(g.reshape(shape) @ b.swapaxes(-1, -2), a.shape).reshape(sx)
+        return xp.reshape(unbroadcast(xp.reshape(g, shape) @ b.mT, a.shape), sx)
 
     def vjp_y(g: Array) -> Array:
-        return unbroadcast(a.swapaxes(-1, -2) @ g.reshape(shape), b.shape).reshape(sy)
+        return xp.reshape(unbroadcast(a.mT @ xp.reshape(g, shape), b.shape), sy)
 
     return value, (vjp_x, vjp_y)
 

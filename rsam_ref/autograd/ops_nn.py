@@ -25,7 +25,7 @@ from rsam_ref.autograd.tensor import Tensor
 def relu(x: Array) -> Result:
     """max(x, 0); at 0 the gradient is 0, at nan it stays what it is."""
     value = xp.maximum(x, 0)
-    return value, (lambda g: g * (value != 0),)
+    return value, (lambda g: xp.where(value != 0, g, 0),)
 
 
 @op
@@ -69,19 +69,19 @@ TARGETS = "give a whole number from 0 on for every class, fewer than the logits'
 def _softmax(x: Array, axis: int) -> Array:
     if not x.shape[axis]:
         return x
-    e = xp.exp(x - x.max(axis=axis, keepdims=True))  # without the shift exp overflows at 89
-    return e / e.sum(axis=axis, keepdims=True)
+    e = xp.exp(x - xp.max(x, axis=axis, keepdims=True))  # without the shift exp overflows at 89
+    return e / xp.sum(e, axis=axis, keepdims=True)
 
 
 def _softmax_vjp(g: Array, p: Array, axis: int) -> Array:
-    return p * (g - (g * p).sum(axis=axis, keepdims=True))
+    return p * (g - xp.sum(g * p, axis=axis, keepdims=True))
 
 
 def _log_softmax(x: Array, axis: int) -> Array:
     if not x.shape[axis]:
         return x
-    shifted = x - x.max(axis=axis, keepdims=True)
-    return shifted - xp.log(xp.exp(shifted).sum(axis=axis, keepdims=True))
+    shifted = x - xp.max(x, axis=axis, keepdims=True)
+    return shifted - xp.log(xp.sum(xp.exp(shifted), axis=axis, keepdims=True))
 
 
 @op
@@ -95,21 +95,21 @@ def softmax(x: Array, *, axis: int = -1) -> Result:
 def log_softmax(x: Array, *, axis: int = -1) -> Result:
     """log(softmax(x)) along an axis, right where softmax itself would be 0."""
     value = _log_softmax(x, axis)
-    return value, (lambda g: g - xp.exp(value) * g.sum(axis=axis, keepdims=True),)
+    return value, (lambda g: g - xp.exp(value) * xp.sum(g, axis=axis, keepdims=True),)
 
 
 def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
     """Targets as one distribution a row: whole-number labels (N,) become one-hot rows (N, K)."""
     n, k = logits.shape if logits.ndim == 2 else (-1, -1)
-    if targets.shape == (n,) and targets.dtype.kind in "iu":
+    if targets.shape == (n,) and xp.isdtype(targets.dtype, "integral"):
         if not all_within(targets, 0, k - 1):
             raise ValueError(f"a label is none of the {k} classes 0 .. {k - 1}")
         # Where looking at the labels would make the host wait, a wrong one makes its loss nan.
         right = (targets >= 0) & (targets < k)
-        one_hot = (targets[:, None] == xp.arange(k)).astype(logits.dtype)
+        one_hot = xp.asarray(targets[:, None] == xp.arange(k), dtype=logits.dtype)
         return xp.where(right[:, None], one_hot, math.nan)
-    if targets.shape == (n, k) and targets.dtype.kind == "f":
-        return targets.astype(logits.dtype, copy=False)
+    if targets.shape == (n, k) and xp.isdtype(targets.dtype, "real floating"):
+        return xp.asarray(targets, dtype=logits.dtype)
     raise ShapeError(
         f"{name}: logits of shape {logits.shape} and targets of shape {targets.shape} "
         f"({targets.dtype}) do not fit: give logits (N, K) with whole-number labels (N,) or float "
@@ -119,7 +119,7 @@ def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
 
 def _counted(targets: Array, ignore_index: int) -> Array:
     """Which rows have another label than this one (N,)."""
-    if targets.ndim != 1 or targets.dtype.kind not in "iu":
+    if targets.ndim != 1 or not xp.isdtype(targets.dtype, "integral"):
         raise ShapeError(
             f"cross_entropy: ignore_index {ignore_index} is for whole-number labels (N,), not for "
             f"targets of shape {targets.shape} ({targets.dtype})"
@@ -149,7 +149,9 @@ def cross_entropy(
     n = logits.shape[0]
     if ignore_index is not None:
         counted = _counted(targets, ignore_index)
-        targets, n = xp.where(counted, targets, 0), counted.sum(dtype=logits.dtype)
+        targets = xp.where(counted, targets, 0)
+        counted = xp.asarray(counted, dtype=logits.dtype)
+        n = xp.sum(counted)
     target = _target_distribution("cross_entropy", logits, targets)
     if label_smoothing:
         target = (1 - label_smoothing) * target + label_smoothing / logits.shape[1]
@@ -159,9 +161,9 @@ def cross_entropy(
 
     def vjp(g: Array) -> Array:
         # Rows of targets need not sum to 1, hence the sum before the probabilities.
-        return (xp.exp(log_p) * target.sum(axis=1, keepdims=True) - target) * (g / n)
+        return (xp.exp(log_p) * xp.sum(target, axis=1, keepdims=True) - target) * (g / n)
 
-    return -_weighed(target, log_p).sum() / n, (vjp, None)
+    return -xp.sum(_weighed(target, log_p)) / n, (vjp, None)
 
 
 @op(constants=(1,), remedy=TARGETS)
@@ -178,7 +180,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Array) -> Result:
     def vjp(g: Array) -> Array:
         return (_sigmoid(logits) - target) * (g / n)
 
-    return losses.sum() / n, (vjp, None)
+    return xp.sum(losses) / n, (vjp, None)
 
 
 # Layers with weights
@@ -194,15 +196,15 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Result:
             "last axis of the input must be the weight's last (out, in); flatten the input, or "
             "build the layer for that many inputs"
         )
-    rows = x.reshape(-1, x.shape[-1])  # (rows, in)
+    rows = xp.reshape(x, (-1, x.shape[-1]))  # (rows, in)
     value = rows @ weight.T
     if bias is not None:
         value += bias
     shape, out = x.shape, weight.shape[0]
-    return value.reshape(*shape[:-1], out), (
-        lambda g: (g.reshape(-1, out) @ weight).reshape(shape),
-        lambda g: g.reshape(-1, out).T @ rows,
-        lambda g: g.reshape(-1, out).sum(axis=0),
+    return xp.reshape(value, (*shape[:-1], out)), (
+        lambda g: xp.reshape(xp.reshape(g, (-1, out)) @ weight, shape),
+        lambda g: xp.reshape(g, (-1, out)).T @ rows,
+        lambda g: xp.sum(xp.reshape(g, (-1, out)), axis=0),
     )
 
 
@@ -221,7 +223,7 @@ def _add_windows(
     n, c, h, w = shape
     (ph, pw), (sh, sw) = padding, stride
     ho, wo, kh, kw = windows.shape[2:]
-    images = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), windows.dtype)
+    images = xp.zeros((n, c, h + 2 * ph, w + 2 * pw), dtype=windows.dtype)
     for i in range(kh):
         for j in range(kw):
             images[:, :, i : i + sh * ho : sh, j : j + sw * wo : sw] += windows[..., i, j]
@@ -232,7 +234,10 @@ def _pad_images(x: Array, padding: tuple[int, int], value: float = 0.0) -> Array
     ph, pw = padding
     if not (ph or pw):
         return x
-    return xp.pad(x, ((0, 0), (0, 0), (ph, ph), (pw, pw)), constant_values=value)
+    n, c, h, w = x.shape
+    padded = xp.full((n, c, h + 2 * ph, w + 2 * pw), value, dtype=x.dtype)
+    padded[:, :, ph : ph + h, pw : pw + w] = x
+    return padded
 
 
 def _check_windows(
@@ -293,24 +298,27 @@ def conv2d(
 
     # windows (N, G*C, Ho, Wo, kH, kW) <-> rows (G, N*Ho*Wo, C*kH*kW); copied when asked, not kept
     def windows_as_rows() -> Array:
-        grouped = windows.reshape(n, groups, c, ho, wo, kh, kw)
-        return grouped.transpose(1, 0, 3, 4, 2, 5, 6).reshape(groups, n * ho * wo, c * kh * kw)
+        grouped = xp.reshape(windows, (n, groups, c, ho, wo, kh, kw))
+        by_group = xp.permute_dims(grouped, (1, 0, 3, 4, 2, 5, 6))
+        return xp.reshape(by_group, (groups, n * ho * wo, c * kh * kw))
 
     def rows_as_windows(rows: Array) -> Array:
-        grouped = rows.reshape(groups, n, ho, wo, c, kh, kw)
-        return grouped.transpose(1, 0, 4, 2, 3, 5, 6).reshape(n, groups * c, ho, wo, kh, kw)
+        grouped = xp.reshape(rows, (groups, n, ho, wo, c, kh, kw))
+        by_image = xp.permute_dims(grouped, (1, 0, 4, 2, 3, 5, 6))
+        return xp.reshape(by_image, (n, groups * c, ho, wo, kh, kw))
 
     # images (N, O, Ho, Wo) <-> rows (G, N*Ho*Wo, O/G)
     def images_as_rows(images: Array) -> Array:
-        grouped = images.reshape(n, groups, o // groups, ho, wo)
-        return grouped.transpose(1, 0, 3, 4, 2).reshape(groups, n * ho * wo, o // groups)
+        grouped = xp.reshape(images, (n, groups, o // groups, ho, wo))
+        by_group = xp.permute_dims(grouped, (1, 0, 3, 4, 2))
+        return xp.reshape(by_group, (groups, n * ho * wo, o // groups))
 
     def rows_as_images(rows: Array) -> Array:
-        grouped = rows.reshape(groups, n, ho, wo, o // groups)
-        return grouped.transpose(1, 0, 4, 2, 3).reshape(n, o, ho, wo)
+        grouped = xp.reshape(rows, (groups, n, ho, wo, o // groups))
+        return xp.reshape(xp.permute_dims(grouped, (1, 0, 4, 2, 3)), (n, o, ho, wo))
 
-    filters = weight.reshape(groups, o // groups, c * kh * kw)
-    value = rows_as_images(windows_as_rows() @ filters.swapaxes(1, 2))
+    filters = xp.reshape(weight, (groups, o // groups, c * kh * kw))
+    value = rows_as_images(windows_as_rows() @ filters.mT)
     if bias is not None:
         value += bias[:, None, None]
 
@@ -319,9 +327,9 @@ def conv2d(
         return _add_windows(back, shape, stride, padding)
 
     def vjp_weight(g: Array) -> Array:
-        return (images_as_rows(g).swapaxes(1, 2) @ windows_as_rows()).reshape(o, c, kh, kw)
+        return xp.reshape(images_as_rows(g).mT @ windows_as_rows(), (o, c, kh, kw))
 
-    return value, (vjp_x, vjp_weight, lambda g: g.sum(axis=(0, 2, 3)))
+    return value, (vjp_x, vjp_weight, lambda g: xp.sum(g, axis=(0, 2, 3)))
 
 
 # Pooling
@@ -348,15 +356,15 @@ def pool_at(
 ) -> Result:
     """Of every window the value at ``places`` (N, C, Ho, Wo, 1), or its largest for None."""
     views, window, stride, padding = _pool_windows("max_pool2d", x, window, stride, padding)
-    flat = views.reshape(*views.shape[:4], window[0] * window[1])  # (N, C, Ho, Wo, kH*kW)
+    flat = xp.reshape(views, (*views.shape[:4], window[0] * window[1]))  # (N, C, Ho, Wo, kH*kW)
     if places is None:
         places = _largest(x, flat, window, stride, padding)
     value = xp.take_along_axis(flat, places, axis=-1)[..., 0]
     shape, size = x.shape, flat.shape[-1]
 
     def vjp(g: Array) -> Array:
-        spread = g[..., None] * (places == xp.arange(size))
-        return _add_windows(spread.reshape(*g.shape, *window), shape, stride, padding)
+        spread = xp.where(places == xp.arange(size), g[..., None], 0)
+        return _add_windows(xp.reshape(spread, (*g.shape, *window)), shape, stride, padding)
 
     return value, (vjp,)
 
@@ -366,19 +374,20 @@ def pool_places(
 ) -> Array:
     """Where in every window the largest value is: (N, C, Ho, Wo, 1)."""
     views, window, stride, padding = _pool_windows("max_pool2d", x, window, stride, padding)
-    flat = views.reshape(*views.shape[:4], window[0] * window[1])
+    flat = xp.reshape(views, (*views.shape[:4], window[0] * window[1]))
     return _largest(x, flat, window, stride, padding)
 
 
 def _largest(x: Array, flat: Array, window: Pair, stride: Pair, padding: Pair) -> Array:
     """Where each window of ``flat`` is largest; where all of it is -inf, inside of the padding."""
-    places = flat.argmax(axis=-1)[..., None]
+    places = xp.argmax(flat, axis=-1)[..., None]
     if not any(padding):
         return places
-    pixels = _pad_images(xp.ones((1, 1, *x.shape[2:])), padding, 0)
-    inside = _windows(pixels, window, stride, "max_pool2d").reshape(1, 1, *flat.shape[2:])
+    pixels = _pad_images(xp.ones((1, 1, *x.shape[2:]), dtype=x.dtype), padding)
+    views = _windows(pixels, window, stride, "max_pool2d")
+    inside = xp.reshape(views, (1, 1, *flat.shape[2:]))
     nothing = xp.take_along_axis(flat, places, axis=-1) == -math.inf
-    return xp.where(nothing, inside.argmax(axis=-1)[..., None], places)
+    return xp.where(nothing, xp.argmax(inside, axis=-1)[..., None], places)
 
 
 def _pool_windows(
@@ -409,7 +418,7 @@ def avg_pool2d(
         spread = xp.broadcast_to((g / places)[..., None, None], (*g.shape, *window))
         return _add_windows(spread, shape, stride, padding)
 
-    return views.mean(axis=(4, 5)), (vjp,)
+    return xp.mean(views, axis=(4, 5)), (vjp,)
 
 
 @op
@@ -419,7 +428,8 @@ def global_avg_pool2d(x: Array) -> Result:
         raise ShapeError(f"global_avg_pool2d: shape {x.shape} is no image; give (N, C, H, W)")
     shape = x.shape
     places = shape[2] * shape[3]
-    return x.mean(axis=(2, 3)), (lambda g: xp.broadcast_to((g / places)[:, :, None, None], shape),)
+    value = xp.mean(x, axis=(2, 3))
+    return value, (lambda g: xp.broadcast_to((g / places)[:, :, None, None], shape),)
 
 
 # Normalisation: x_hat = (x - mean) / sqrt(var + eps), then a scale gamma and a shift beta
@@ -439,8 +449,8 @@ def _normalised_vjp(
     x_hat stays as it is where x is shifted, or stretched from its mean. So the gradient at x has no
     part along 1, nor along x_hat: what g has of them is taken off.
     """
-    along_one = g.mean(axis=axes, keepdims=True)
-    along_x_hat = (g * x_hat).mean(axis=axes, keepdims=True)
+    along_one = xp.mean(g, axis=axes, keepdims=True)
+    along_x_hat = xp.mean(g * x_hat, axis=axes, keepdims=True)
     if across is not None:  # the means are over all shards of the batch
         along_one, along_x_hat = across(along_one), across(along_x_hat)
     return inverse_std * (g - along_one - along_x_hat * x_hat)
@@ -450,7 +460,7 @@ def _normalised_vjp(
 def batch_statistics(x: Array) -> tuple[Array, Array]:
     """Mean and biased variance of every channel of (N, C, H, W) or (N, C), over all but axis 1."""
     axes = (0, *range(2, x.ndim))
-    return x.mean(axis=axes), x.var(axis=axes)
+    return xp.mean(x, axis=axes), xp.var(x, axis=axes)
 
 
 @op
@@ -480,19 +490,19 @@ def batch_norm(
         )
     axes = (0, *range(2, x.ndim))
     wide = (-1,) + (1,) * (x.ndim - 2)  # (C,) -> (C, 1, 1)
-    inverse_std = (1 / xp.sqrt(var + eps)).reshape(wide)
-    x_hat = (x - mean.reshape(wide)) * inverse_std
-    scale = gamma.reshape(wide)
+    inverse_std = xp.reshape(1 / xp.sqrt(var + eps), wide)
+    x_hat = (x - xp.reshape(mean, wide)) * inverse_std
+    scale = xp.reshape(gamma, wide)
 
     def vjp_x(g: Array) -> Array:
         if constant:
             return g * (scale * inverse_std)
         return _normalised_vjp(g * scale, x_hat, inverse_std, axes, across)
 
-    return x_hat * scale + beta.reshape(wide), (
+    return x_hat * scale + xp.reshape(beta, wide), (
         vjp_x,
-        lambda g: (g * x_hat).sum(axis=axes),
-        lambda g: g.sum(axis=axes),
+        lambda g: xp.sum(g * x_hat, axis=axes),
+        lambda g: xp.sum(g, axis=axes),
     )
 
 
@@ -505,13 +515,13 @@ def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Res
             f"layer_norm: inputs of shape {x.shape} do not fit a scale of shape {gamma.shape}: the "
             "last axes must be equal; build the layer for that width"
         )
-    inverse_std = 1 / xp.sqrt(x.var(axis=-1, keepdims=True) + eps)
-    x_hat = (x - x.mean(axis=-1, keepdims=True)) * inverse_std
+    inverse_std = 1 / xp.sqrt(xp.var(x, axis=-1, keepdims=True) + eps)
+    x_hat = (x - xp.mean(x, axis=-1, keepdims=True)) * inverse_std
     leading = tuple(range(x.ndim - 1))
     return x_hat * gamma + beta, (
         lambda g: _normalised_vjp(g * gamma, x_hat, inverse_std, (-1,)),
-        lambda g: (g * x_hat).sum(axis=leading),
-        lambda g: g.sum(axis=leading),
+        lambda g: xp.sum(g * x_hat, axis=leading),
+        lambda g: xp.sum(g, axis=leading),
     )
 
 
@@ -525,20 +535,20 @@ def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, eps: float =
             f"{groups} groups: give (N, C, H, W) with C divisible by the number of groups"
         )
     shape = x.shape
-    rows = x.reshape(shape[0], groups, -1)  # (N, G, C/G*H*W)
-    inverse_std = 1 / xp.sqrt(rows.var(axis=-1, keepdims=True) + eps)
-    rows_hat = (rows - rows.mean(axis=-1, keepdims=True)) * inverse_std
-    x_hat = rows_hat.reshape(shape)
+    rows = xp.reshape(x, (shape[0], groups, -1))  # (N, G, C/G*H*W)
+    inverse_std = 1 / xp.sqrt(xp.var(rows, axis=-1, keepdims=True) + eps)
+    rows_hat = (rows - xp.mean(rows, axis=-1, keepdims=True)) * inverse_std
+    x_hat = xp.reshape(rows_hat, shape)
     scale = gamma[:, None, None]
 
     def vjp_x(g: Array) -> Array:
-        g_hat = (g * scale).reshape(rows_hat.shape)
-        return _normalised_vjp(g_hat, rows_hat, inverse_std, (-1,)).reshape(shape)
+        g_hat = xp.reshape(g * scale, rows_hat.shape)
+        return xp.reshape(_normalised_vjp(g_hat, rows_hat, inverse_std, (-1,)), shape)
 
     return x_hat * scale + beta[:, None, None], (
         vjp_x,
-        lambda g: (g * x_hat).sum(axis=(0, 2, 3)),
-        lambda g: g.sum(axis=(0, 2, 3)),
+        lambda g: xp.sum(g * x_hat, axis=(0, 2, 3)),
+        lambda g: xp.sum(g, axis=(0, 2, 3)),
     )
 
 
@@ -549,9 +559,9 @@ def _masked_softmax(scores: Array) -> Array:
     """Softmax over the last axis, where -inf is a key not to look at; 0 where there is no other."""
     if not scores.shape[-1]:
         return scores
-    largest = scores.max(axis=-1, keepdims=True)
+    largest = xp.max(scores, axis=-1, keepdims=True)
     e = xp.exp(scores - xp.where(largest == -math.inf, 0, largest))
-    total = e.sum(axis=-1, keepdims=True)
+    total = xp.sum(e, axis=-1, keepdims=True)
     return e / xp.where(total == 0, 1, total)
 
 
@@ -572,9 +582,9 @@ def scaled_dot_product_attention(q: Array, k: Array, v: Array, mask: Array | Non
             "q (..., L, d), k (..., S, d), v (..., S, e) with equal leading axes"
         )
     scale = 1 / math.sqrt(q.shape[-1])
-    scores = (q @ k.swapaxes(-1, -2)) * scale  # (..., L, S)
+    scores = (q @ k.mT) * scale  # (..., L, S)
     if mask is not None:
-        if mask.dtype.kind != "b":
+        if not xp.isdtype(mask.dtype, "bool"):
             raise ShapeError(
                 f"scaled_dot_product_attention: a mask of type {mask.dtype}; give one of truths, "
                 "True where a query may look at a key (not numbers to be added to the scores)"
@@ -589,11 +599,11 @@ def scaled_dot_product_attention(q: Array, k: Array, v: Array, mask: Array | Non
     p = _softmax(scores, axis=-1) if mask is None else _masked_softmax(scores)
 
     def vjps(g: Array) -> tuple[Array | None, ...]:
-        g_scores = _softmax_vjp(g @ v.swapaxes(-1, -2), p, axis=-1) * scale
+        g_scores = _softmax_vjp(g @ v.mT, p, axis=-1) * scale
         return (
             g_scores @ k,
-            g_scores.swapaxes(-1, -2) @ q,
-            p.swapaxes(-1, -2) @ g,
+            g_scores.mT @ q,
+            p.mT @ g,
             None,
         )
 
@@ -617,7 +627,7 @@ def embedding(table: Tensor, indices: Any) -> Tensor:
     """
     numbers = xp.asarray(indices._data if isinstance(indices, Tensor) else indices)
     size = table.shape[0]
-    if numbers.dtype.kind not in "iu" or not all_within(numbers, 0, size - 1):
+    if not xp.isdtype(numbers.dtype, "integral") or not all_within(numbers, 0, size - 1):
         raise IndexError(
             f"embedding: the indices must be whole numbers 0 .. {size - 1}, for a table of {size} "
             "rows; look for the one that is not, or make the table larger"

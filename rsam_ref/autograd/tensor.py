@@ -79,10 +79,10 @@ class Leaf(Node):
             else:
                 self.buffer[...] = grad
             self.written = True
-        elif self.total is None:
-            self.total = xp.array(grad, dtype=self.dtype)  # a copy: `grad` may have other owners
+        elif self.total is None:  # a copy: `grad` may have other owners
+            self.total = xp.asarray(grad, dtype=self.dtype, copy=True)
         else:
-            self.total = xp.array(self.total + grad, dtype=self.dtype)
+            self.total = xp.asarray(self.total + grad, dtype=self.dtype)
 
 
 class Tensor:
@@ -113,8 +113,8 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         if isinstance(data, Tensor):
             data = data._data
-        self._data = xp.array(data, dtype=dtype)
-        if requires_grad and self._data.dtype.kind != "f":
+        self._data = xp.asarray(data, dtype=dtype, copy=True)
+        if requires_grad and not xp.isdtype(self._data.dtype, "real floating"):
             raise TypeError(
                 f"only float tensors have gradients, this one is {self._data.dtype}: "
                 "give dtype='float32' or 'float64'"
@@ -195,9 +195,9 @@ class Tensor:
                     f"backward: a tensor of shape {self.shape} is no scalar; reduce it (.sum(), "
                     ".mean()) or give the gradient at it: backward(seed)"
                 )
-            seed = xp.ones(self.shape, self.dtype)
+            seed = xp.ones(self.shape, dtype=self.dtype)
         else:
-            seed = xp.asarray(seed._data if isinstance(seed, Tensor) else seed, self.dtype)
+            seed = xp.asarray(_array(seed), dtype=self.dtype)
             if seed.shape != self.shape:
                 raise ShapeError(
                     f"backward: the seed has shape {seed.shape}, the tensor {self.shape}; "

@@ -23,7 +23,11 @@ console = Console(emoji=False)  # a name such as mine.py:five is no emoji
 errors = Console(stderr=True, emoji=False)
 
 Backend = Annotated[
-    str, typer.Option(help="Where arrays live: numpy, or a GPU's cupy.", envvar="RSAM_REF_BACKEND")
+    str,
+    typer.Option(
+        help="Where arrays live: numpy; cupy, an NVIDIA GPU; dpnp, an Intel one.",
+        envvar="RSAM_REF_BACKEND",
+    ),
 ]
 
 Kernels = Annotated[

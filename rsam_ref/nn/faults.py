@@ -21,16 +21,16 @@ def first_not_finite(model: Module, x: Any) -> str | None:
     in a step.
     """
     weights = model.weights
-    if not xp.isfinite(x._data if isinstance(x, Tensor) else xp.asarray(x)).all():
+    if not xp.all(xp.isfinite(x._data if isinstance(x, Tensor) else xp.asarray(x))):
         return INPUTS_NOT_FINITE
     for name, p in zip(weights.names, weights.parameters):
-        if not xp.isfinite(p._data).all():
+        if not xp.all(xp.isfinite(p._data)):
             return f"the weights of {name} are not finite (the step before had diverged)"
 
     faulty: list[str] = []
 
     def look(name: str, module: Module, out: Tensor) -> None:
-        if not xp.isfinite(out._data).all():
+        if not xp.all(xp.isfinite(out._data)):
             faulty.append(f"{name or 'model'} ({type(module).__name__})")
 
     with watched(model, look), no_grad(), frozen_statistics():

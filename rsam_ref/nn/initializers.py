@@ -38,4 +38,4 @@ def truncated_normal(std: float) -> Init:
 
 def constant(value: float) -> Init:
     """The same value everywhere; nothing is drawn."""
-    return lambda stream, shape, dtype: xp.full(shape, value, dtype)
+    return lambda stream, shape, dtype: xp.full(shape, value, dtype=dtype)

@@ -96,8 +96,8 @@ class BatchNorm2d(Module):
         self.channels, self.eps, self.momentum = channels, eps, momentum
 
     def reset(self, dtype: Any) -> None:
-        self.running_mean = xp.zeros(self.channels, dtype)
-        self.running_var = xp.ones(self.channels, dtype)
+        self.running_mean = xp.zeros(self.channels, dtype=dtype)
+        self.running_var = xp.ones(self.channels, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         if x.ndim < 2 or x.shape[1] != self.channels:

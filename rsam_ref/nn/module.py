@@ -198,23 +198,23 @@ class Module:
         weights = self.weights
         with quiet():  # what is too large for this precision becomes infinite, and is told
             arrays = {
-                name: xp.asarray(to_device(value), weights.flat.dtype)
+                name: xp.asarray(to_device(value), dtype=weights.flat.dtype)
                 for name, value in state.items()
             }
         for name, array in arrays.items():
             if array.shape != own[name].shape:
                 raise ValueError(f"{name} has shape {array.shape}, the model's {own[name].shape}")
-            if not xp.isfinite(array).all():
+            if not xp.all(xp.isfinite(array)):
                 raise ValueError(
                     f"{name} holds values that are not finite, or too large for "
                     f"{weights.flat.dtype}"
                 )
         for name, at in zip(weights.names, weights.slices):
-            weights.flat[at] = arrays[name].ravel()
+            weights.flat[at] = xp.reshape(arrays[name], (-1,))
         for prefix, module in self.modules().items():
             for name in module.buffers:
                 key = f"{prefix}.{name}" if prefix else name
-                setattr(module, name, xp.array(arrays[key], dtype=weights.flat.dtype))
+                setattr(module, name, xp.asarray(arrays[key], dtype=weights.flat.dtype, copy=True))
 
 
 def common_prefix(names: list[str], own: list[str]) -> str:
@@ -275,7 +275,7 @@ def _guarded(out: Tensor, weights: Weights) -> Tensor:
     before = weights.flat.copy()
 
     def vjp(g: Array) -> Array:
-        if not ((before == weights.flat) | (before != before)).all():  # nan is not equal to nan
+        if not xp.all((before == weights.flat) | (before != before)):  # nan is not equal to nan
             raise GraphError(
                 "backward: the weights were changed in place after the forward pass, so the "
                 "gradient would belong to neither; call backward before the optimizer's step"

@@ -61,8 +61,8 @@ class Objective:
             )
         if self.x.shape[0] == 0:
             raise ShapeError("objective: a mini-batch of no samples has no mean loss")
-        if self.x.dtype.kind == "f" and self.x.dtype != model.weights.flat.dtype:
-            self.x = Tensor.over(self.x._data.astype(model.weights.flat.dtype))
+        if xp.isdtype(self.x.dtype, "real floating") and self.x.dtype != model.weights.flat.dtype:
+            self.x = Tensor.over(xp.asarray(self.x._data, dtype=model.weights.flat.dtype))
         self._step = -1
         self.begin_step()
 
@@ -93,7 +93,8 @@ class Objective:
                 f"objective: weights of shape {getattr(w, 'shape', type(w))}, but this model has "
                 f"{weights.flat.size} in one flat vector: give a vector like model.weights.flat"
             )
-        w = w.astype(weights.flat.dtype, copy=False)  # a wider w would widen all that follows
+        if w.dtype != weights.flat.dtype:  # a wider w would widen all that follows
+            w = xp.asarray(w, dtype=weights.flat.dtype)
         gradient = xp.empty_like(weights.flat)
         how = passing(
             move_statistics=self._first and current_pass().move_statistics,

@@ -44,7 +44,7 @@ class Weights:
         for shape in self.shapes:
             self.slices.append(slice(start, start + math.prod(shape)))
             start += math.prod(shape)
-        self.flat: Array = xp.empty(start, dtype)
+        self.flat: Array = xp.empty(start, dtype=dtype)
         for p in self.parameters:
             p.node = p.leaf = Leaf(self.flat.dtype)
         self.bind(self.flat)

@@ -106,10 +106,10 @@ def evaluate_on(
     counts, unscored = xp.zeros(classes * classes), xp.zeros(classes)
     total, done = 0.0, 0
     for scores, labels in predictor.scores(samples):
-        finite = xp.isfinite(scores._data).all(axis=1)
-        places = labels * classes + scores._data.argmax(axis=1)
-        counts = counts + xp.bincount(places[finite], minlength=classes * classes)
-        unscored = unscored + xp.bincount(labels[~finite], minlength=classes)
+        finite = xp.asarray(xp.all(xp.isfinite(scores._data), axis=1), dtype=counts.dtype)
+        places = labels * classes + xp.argmax(scores._data, axis=1)
+        counts = counts + xp.bincount(places, weights=finite, minlength=classes * classes)
+        unscored = unscored + xp.bincount(labels, weights=1 - finite, minlength=classes)
         with no_grad(), quiet():
             total += float(loss(scores, Tensor.over(labels))._data) * len(labels)
         done += len(labels)

@@ -3,7 +3,8 @@
 A `DeviceArray` holds a NumPy array where nobody can see it. It has CuPy's members, functions and
 keywords and no others (cupy_surface.json, read off CuPy itself), refuses what CuPy refuses
 (implicit conversion, mixing with host arrays), and counts uploads, downloads, waits and kernels. In
-strict mode what makes the host wait is an error.
+strict mode what makes the host wait is an error. Two things it refuses beyond CuPy, as dpnp does,
+which is real as well: a dtype given by its place, and an index of arrays around a slice.
 
 What it cannot see: asynchrony, the order of atomics, rounding of a GPU, running out of memory. The
 tests marked `gpu` run the same lists on real CuPy.
@@ -84,6 +85,15 @@ def _index(index: Any) -> Any:
     return index
 
 
+def _refuse_apart(index: Any) -> None:
+    """No arrays, or numbers beside arrays, on both sides of a slice: `gather` is for these."""
+    parts = index if isinstance(index, tuple) else (index,)
+    whole = [i for i, part in enumerate(parts) if hasattr(part, "dtype") or isinstance(part, int)]
+    arrays = any(hasattr(part, "dtype") for part in parts)
+    if arrays and whole[-1] - whole[0] >= len(whole):
+        raise IndexError("an index of arrays around a slice")
+
+
 class DeviceArray:
     """An array on the pretended device."""
 
@@ -120,9 +130,11 @@ class DeviceArray:
         return method
 
     def __getitem__(self, index: Any) -> DeviceArray:
+        _refuse_apart(index)
         return DeviceArray(np.asarray(self._hidden[_index(index)]))
 
     def __setitem__(self, index: Any, value: Any) -> None:
+        _refuse_apart(index)
         COUNTS.kernels += 1
         self._hidden[_index(index)] = _host(value, "__setitem__")
 
@@ -188,6 +200,7 @@ for _name in SURFACE["ndarray"]:
     ) and callable(getattr(np.ndarray, _name, None)):
         setattr(DeviceArray, _name, _operator(_name))
 
+DTYPE_BY_NAME = {"zeros", "ones", "empty", "full"}
 CREATION = {"array", "asarray", "ascontiguousarray", "asfortranarray", "asanyarray"}
 WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "bincount"}
 
@@ -207,6 +220,8 @@ def _function(name: str, offered: dict[str, Any]) -> Callable[..., Any] | None:
     def call(*inputs: Any, **options: Any) -> Any:
         if allowed is not None and (unknown := options.keys() - allowed):
             raise TypeError(f"{name}() got an unexpected keyword argument {min(unknown)!r}")
+        if name in DTYPE_BY_NAME and len(inputs) > 1 + (name == "full"):
+            raise TypeError(f"{name}(): give dtype by its name, not by its place")
         COUNTS.kernels += 1
         if name in WAITING or (name == "where" and len(inputs) == 1):
             COUNTS.wait(name)
@@ -244,6 +259,10 @@ class DoubleBackend(Backend):
 
     def to_host(self, array: Any) -> np.ndarray:
         return array.get() if isinstance(array, DeviceArray) else np.asarray(array)
+
+    def gather(self, array: DeviceArray, index: Any) -> DeviceArray:
+        COUNTS.kernels += 1
+        return DeviceArray(np.asarray(array._hidden[_index(index)]))
 
     def scatter_add(self, target: DeviceArray, index: Any, values: DeviceArray) -> None:
         COUNTS.kernels += 1

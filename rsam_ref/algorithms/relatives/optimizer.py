@@ -94,7 +94,7 @@ class Related(Wrapper):
         """Go on from a state; its vectors may lie on the host."""
         super().load_state_dict(state)
         self.state = {
-            name: xp.array(to_device(v)) if hasattr(v, "dtype") else v
+            name: xp.asarray(to_device(v), copy=True) if hasattr(v, "dtype") else v
             for name, v in state.get("kept", {}).items()
         }
 
