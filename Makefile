@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 INTEL   = $(addprefix tests/test_,$(addsuffix .py,ops ops_nn finite_differences device portable sharpness intel))
 CURVLINOPS = curvlinops-for-pytorch backpack-for-pytorch einops unfoldNd tqdm einconv linear_operator jaxtyping wadler_lindig
 
-.PHONY: help demo test coverage quick strangers frameworks test-browser test-cluster test-intel survey test-gpu gpu check format bench bench-gpu bench-intel figures tutorials docs wheel clean
+.PHONY: help demo test coverage quick strangers frameworks test-browser test-cluster test-mpi test-intel survey test-gpu gpu check format bench bench-gpu bench-intel figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -42,6 +42,10 @@ $(VENV)/intel: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[intel]"
 	@touch $@
 
+$(VENV)/mpi: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mpi]" mpich
+	@touch $@
+
 $(VENV)/docs: $(VENV)/base
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,torch,jax]"
 	@touch $@
@@ -72,6 +76,9 @@ test-browser: $(VENV)/browser ## the interactive page in Chromium: drag, keyboar
 
 test-cluster: $(VENV)/cluster ## sweeps and comparisons on a Dask cluster of processes, one of them killed (a minute)
 	$(BIN)/python -m pytest -m cluster -q
+
+test-mpi: $(VENV)/mpi ## training on ranks of MPI, here on two (on others: RSAM_REF_TEST_RANKS=2,3,4 make test-mpi)
+	$(BIN)/python -m pytest -m mpi -q
 
 survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code, flatness packages, the rules on other libraries' vectors (an hour)
 	$(BIN)/python -m benchmarks.survey

@@ -329,6 +329,12 @@ def test_a_method_that_is_not_there_is_told(tmp_path):
         resume_run(tmp_path / "run", torch_cnn().double())
 
 
+def test_workers_that_climb_by_themselves_are_told(tmp_path):
+    run(tmp_path / "run", optimizer="sam", perturbation="worker", shards=2)
+    with pytest.raises(ValueError, match="each worker of the run has an ascent of its own"):
+        resume_run(tmp_path / "run", torch_cnn().double())
+
+
 def test_another_model_is_told_and_stays_as_it_is(tmp_path):
     run(tmp_path / "run", stop_after=5, checkpoint_every=2)
     other = torch_cnn().double()

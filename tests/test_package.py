@@ -43,8 +43,8 @@ ROOMS = {
 # Rooms whose files stand in an order: each imports only those before it.
 ORDER = {
     "autograd": "errors tensor op ops ops_nn",
-    "nn": "shards initializers passes weights module layers outputs faults objective batch_parts"
-    " recompute",
+    "nn": "shards mpi initializers passes weights module layers outputs faults objective"
+    " batch_parts workers recompute",
 }
 
 # Files that may import less than their room, and all that they may import.

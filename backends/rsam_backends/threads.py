@@ -55,6 +55,13 @@ def set_threads(n: int | None) -> None:
     _threads = n
 
 
+def limit_threads(n: int) -> None:
+    """Let kernels and BLAS use at most ``n`` threads from now on, in this process."""
+    set_threads(min(n, threads()))
+    for library in _blas().lib_controllers:
+        library.set_num_threads(min(n, library.get_num_threads()))
+
+
 def share_out(work: Callable[[Any], None], pieces: Sequence[Any]) -> None:
     """``work(piece)`` for every piece, shared out among the threads; returns when all are done."""
     n = 1 if _here.alone else min(threads(), len(pieces))

@@ -9,7 +9,7 @@ leave the move to their base. So momentum, weight decay and the learning rate ac
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Self
 
 from rsam_backends.base import Array
 from rsam_ref.algorithms.protocol import one_step
@@ -52,6 +52,10 @@ class Optimizer(ABC):
             self.move(w, trace.gradient)
         self.steps += 1
         return trace
+
+    def of_worker(self, number: int) -> Self:
+        """Itself as the worker of this number finds its own gradient (see workers.py)."""
+        return self
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next step depends on, besides w and the settings."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Self
 
 from rsam_backends import Stream
 from rsam_backends.base import Array
@@ -98,6 +99,8 @@ class _Noisy(Wrapper):
     objective; for a plain function they must be given (``[w.shape]`` makes w one filter).
     """
 
+    worker = 0
+
     def __init__(
         self, base: Optimizer, sigma: Number, seed: int, shapes: Shapes | None, ball: bool = False
     ) -> None:
@@ -109,8 +112,15 @@ class _Noisy(Wrapper):
         self.shapes = shapes
         self.ball = ball
 
+    def of_worker(self, number: int) -> Self:
+        """Itself with draws of the worker's own; those of worker 0 are the usual ones."""
+        own = copy.copy(self)
+        own.worker = number
+        return own
+
     def draw(self, loss_and_grad: LossAndGrad, w: Array) -> Array:
-        sigma, stream = at(self.sigma, self.steps), Stream("noise", self.seed, self.steps)
+        key = (self.steps, self.worker) if self.worker else (self.steps,)
+        sigma, stream = at(self.sigma, self.steps), Stream("noise", self.seed, *key)
         if self.ball:
             return ball_noise(w, sigma=sigma, stream=stream)
         shapes = self.shapes

@@ -452,7 +452,7 @@ def _normalised_vjp(
     along_one = xp.mean(g, axis=axes, keepdims=True)
     along_x_hat = xp.mean(g * x_hat, axis=axes, keepdims=True)
     if across is not None:  # the means are over all shards of the batch
-        along_one, along_x_hat = across(along_one), across(along_x_hat)
+        along_one, along_x_hat = across(xp.stack([along_one, along_x_hat]))
     return inverse_std * (g - along_one - along_x_hat * x_hat)
 
 

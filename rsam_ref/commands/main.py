@@ -24,6 +24,7 @@ from rsam_ref.commands.export import export
 from rsam_ref.commands.models import models
 from rsam_ref.commands.predict import predict
 from rsam_ref.commands.profile import profile
+from rsam_ref.commands.ranks import as_a_rank, launched, refuse_ranks
 from rsam_ref.commands.sharpness import sharpness
 from rsam_ref.commands.summary import summary
 from rsam_ref.commands.sweep import sweep
@@ -71,11 +72,12 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    pass
+    refuse_ranks(context.invoked_subcommand)
 
 
 FIRST = (compare, explain, doctor, train, predict, evaluate, sweep, summary, export, models)
@@ -86,6 +88,14 @@ app.add_typer(data, name="data")
 
 
 def main() -> None:
+    """The command, alone or as one of the ranks that mpiexec has started."""
+    if launched():
+        as_a_rank(_main)
+    else:
+        _main()
+
+
+def _main() -> None:
     """The command. Errors that a user can mend end in one line and exit code 1."""
     try:
         app()

@@ -8,11 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
+from rsam_backends import current_backend
+from rsam_backends.threads import threads
+from rsam_ref.commands.ranks import end_together, together
 from rsam_ref.commands.terminal import (
     Backend,
     Kernels,
     Threads,
-    choose,
     data_lines,
     fail,
     interrupted,
@@ -23,6 +25,9 @@ from rsam_ref.commands.terminal import (
 )
 
 Option = typer.Option
+
+ALIKE = {"numpy": {"deterministic": True}}
+"""What all ranks must have so that they take the same step to the last bit, by backend."""
 
 
 def train(
@@ -119,7 +124,18 @@ def train(
     epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
     batch_size: Annotated[int | None, Option(help="Samples a step.")] = None,
     shards: Annotated[
-        int | None, Option(help="Compute a batch in so many parts at once, a thread each.")
+        int | None,
+        Option(
+            help="Compute a batch in so many parts at once, a thread each; under mpiexec dealt out"
+            " to the ranks.  [default: 1, or one a rank]"
+        ),
+    ] = None,
+    perturbation: Annotated[
+        str | None,
+        Option(help="global: one ascent a step; worker: each shard its own (m-sharpness)."),
+    ] = None,
+    m: Annotated[
+        int | None, Option("--m", help="Samples of a worker.  [default: those of its shard]")
     ] = None,
     deterministic: Annotated[
         bool | None,
@@ -160,6 +176,9 @@ def train(
     as after a crash, bit by bit as if nothing had happened: on the same libraries, the same kind of
     processor and as many threads of BLAS, or with --deterministic on any number of them. Where
     these are others it says so. The recipe.toml that a run leaves behind shows all settings.
+
+    mpiexec -n 4 rsam-ref train ... shares out every mini-batch among four processes, on one machine
+    or on several.
     """
     from rsam_ref.training import recipe
 
@@ -173,12 +192,12 @@ def train(
             say(f"{name:18} {recipe.preset(name)[1]['about']}")
         return
     with usage_errors():
-        choose(backend, kernels, threads)
+        ranks = together(backend, kernels, threads)
         if resume is not None:
             others = given.keys() - {"deterministic"}
             if others or file or preset or out or model_option or optimizer_option:
                 raise ValueError("--resume goes on with the recipe in the folder; drop the others")
-            run = _resume(resume, deterministic)
+            run = _resume(resume, deterministic, ranks)
         else:
             options = {
                 "model_options": dict(map(name_and_value, model_option or [])),
@@ -186,7 +205,7 @@ def train(
                     name_and_value(text, "optimizer-option") for text in optimizer_option or []
                 ),
             }
-            run = _start(file, preset, given, options, out)
+            run = _start(file, preset, given, options, out, ranks)
     _go(run)
 
 
@@ -196,6 +215,7 @@ def _start(
     given: dict[str, Any],
     options: dict[str, dict[str, Any]],
     out: Path | None,
+    ranks: Any,
 ) -> Any:
     """A new run, with what it is printed. Raises ValueError for settings that make no sense."""
     from rsam_ref.algorithms.relatives import RELATIVES
@@ -215,6 +235,8 @@ def _start(
     if file is not None:
         settings = recipe.read(file)
     settings = recipe.over(settings, given)
+    if ranks.size > 1:
+        settings = {"shards": ranks.size, **settings} | ALIKE.get(current_backend().name, {})
     source = str(file or "train")
     chosen = whole(settings, source)
     more = {name: getattr(chosen, name) | values for name, values in options.items() if values}
@@ -227,15 +249,16 @@ def _start(
             f"--{unused[0].replace('_', '-')} means nothing to "
             f"--optimizer {chosen.optimizer}{around}{remedy}"
         )
-    folder = out or _new_folder(preset or _name(chosen))
+    folder = ranks.share((out or _new_folder(preset or _name(chosen))) if ranks.first else None)
     if not chosen.skip_damaged:
-        return Run.start(folder, chosen)
+        return Run.start(folder, chosen, ranks=ranks)
     with progress_bar() as progress:
         task = progress.add_task("looking at the pictures", total=None)
         return Run.start(
             folder,
             chosen,
             lambda done, total: progress.update(task, completed=done, total=total),
+            ranks,
         )
 
 
@@ -252,7 +275,7 @@ def _new_folder(name: str) -> Path:
     return next(folder for folder in folders if not folder.exists())
 
 
-def _resume(folder: Path, deterministic: bool | None) -> Any:
+def _resume(folder: Path, deterministic: bool | None, ranks: Any) -> Any:
     from rsam_ref.training import recipe
     from rsam_ref.training.run import Run
 
@@ -262,15 +285,17 @@ def _resume(folder: Path, deterministic: bool | None) -> Any:
             f"--deterministic is decided when a run begins, and {folder} began without it: go on "
             "without it, or begin another run"
         )
-    run = Run.resume(folder)
+    run = Run.resume(folder, ranks)
     for error in run.damaged:
         fail(f"{error}; going back to the checkpoint before it")
-    if run.step == run.steps and (folder / "model.safetensors").exists():
+    finished = run.step == run.steps and (folder / "model.safetensors").exists()
+    if ranks.share(finished):
         say(
             f"{folder} is finished: it has trained for all of its {run.steps} steps. To train its "
             f"model further, begin another run from it: rsam-ref train --init {folder} ..."
         )
         run.close()
+        ranks.wait()
         raise typer.Exit
     for file in run.changed_code:
         say(f"{file} is another than before: from here on the run is what it says now.")
@@ -291,6 +316,25 @@ def _other_arithmetic(run: Any) -> str:
     )
 
 
+def _workers_lines(run: Any) -> list[str]:
+    """What is told of ranks, and of whose ascent a step has where there are several workers."""
+    recipe, ranks = run.recipe, run.ranks
+    lines = []
+    if ranks.size > 1:
+        each = recipe.shards // ranks.size
+        lines.append(
+            f"{ranks.size} ranks with {each} shard{'s' * (each > 1)} of every mini-batch each, and "
+            f"{threads()} thread{'s' * (threads() > 1)}."
+        )
+    if recipe.perturbation == "worker":
+        size = recipe.m or -(-recipe.batch_size // recipe.shards)
+        lines.append(
+            f"Each worker, of {size} samples, climbs by itself; only the gradients found there are "
+            "averaged (m-sharpness)."
+        )
+    return lines
+
+
 def _go(run: Any) -> None:
     from rsam_ref.loading import name_in
     from rsam_ref.training.recipe import UNUSED
@@ -304,6 +348,8 @@ def _go(run: Any) -> None:
         f"{'test' if run.data.validation is None else 'choose by'}; "
         f"{recipe.optimizer}{radius}, {recipe.epochs} x {run.per_epoch} steps; in {run.folder}/"
     )
+    for line in _workers_lines(run):
+        say(line)
     if run.head_of:
         say(
             f"Begins from {recipe.init}; its last layer is kept, which was trained on the classes "
@@ -339,6 +385,7 @@ def _go(run: Any) -> None:
                 f"with: rsam-ref train --resume {run.folder}"
             ) from None
     if not done:
+        end_together()
         raise interrupted(
             f"stopped after step {run.step} of {run.steps}, which is kept. Go on with: "
             f"rsam-ref train --resume {run.folder}"

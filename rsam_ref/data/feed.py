@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any
@@ -24,13 +24,17 @@ def batches(n: int, batch_size: int, seed: int, epoch: int) -> Iterator[Any]:
         yield order[start : start + batch_size]
 
 
-def in_order(samples: Samples) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def in_order(
+    samples: Samples, first: int = 0, step: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """All samples, inputs and labels, in their order, not augmented, a batch at a time.
 
-    The next one is prepared while this one is used.
+    The next one is prepared while this one is used. Others may see other batches meanwhile: here
+    come the ``first`` and from there every ``step``-th.
     """
     everything = samples.everything
     parts = [everything[i : i + TEST_BATCH] for i in range(0, len(samples), TEST_BATCH)]
+    parts = parts[first::step]
     with ThreadPoolExecutor(1, "test batches") as worker:
         coming = [worker.submit(samples.take, index) for index in parts[:1]]
         for i, index in enumerate(parts):
@@ -43,14 +47,21 @@ class Feed:
     """The mini-batches of training samples, by the number of the step.
 
     Batch i is a function of (seed, i) alone. The next two are prepared while this one is used; with
-    ``epochs`` none beyond so many.
+    ``epochs`` none beyond so many. ``part`` says which samples of n in a batch are wanted here, if
+    not all; they are as they would be among all.
     """
 
     def __init__(
-        self, samples: Samples, batch_size: int, seed: int, epochs: int | None = None
+        self,
+        samples: Samples,
+        batch_size: int,
+        seed: int,
+        epochs: int | None = None,
+        part: Callable[[int], slice] = lambda n: slice(n),
     ) -> None:
         self.samples = samples
         self.seed = seed
+        self.part = part
         self.per_epoch = math.ceil(len(samples) / batch_size)
         self._end = math.inf if epochs is None else epochs * self.per_epoch
         self._order = lru_cache(2)(
@@ -63,8 +74,14 @@ class Feed:
         """The batch of a step: inputs (N, C, H, W), augmented, and labels (N,), on the host."""
         epoch, i = divmod(step, self.per_epoch)
         index = self._order(epoch)[i]
-        x = self.samples.take(index, Stream("augment", self.seed, epoch, i))
-        return x, self.samples.labels[index]
+        part = self.part(len(index))
+        x = self.samples.take(index, Stream("augment", self.seed, epoch, i), part)
+        return x, self.samples.labels[index[part]]
+
+    def size(self, step: int) -> int:
+        """How many samples the whole batch of a step has."""
+        epoch, i = divmod(step, self.per_epoch)
+        return len(self._order(epoch)[i])
 
     def __call__(self, step: int) -> tuple[Any, Any]:
         """Inputs and labels of a step, on the host."""

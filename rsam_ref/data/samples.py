@@ -21,6 +21,8 @@ from rsam_ref.data.augment import (
     unit_draws,
 )
 
+EVERY = slice(None)
+
 
 class Samples(ABC):
     """Samples of a data set, in a fixed order. ``labels`` is (N,) int64, noise included."""
@@ -41,11 +43,14 @@ class Samples(ABC):
         """Each channel's mean and deviation, by which inputs are normalised, in units of pixels."""
 
     @abstractmethod
-    def take(self, index: np.ndarray, stream: Stream | None = None) -> np.ndarray:
+    def take(
+        self, index: np.ndarray, stream: Stream | None = None, part: slice = EVERY
+    ) -> np.ndarray:
         """The samples with these numbers: float32 (n, C, H, W), normalised, on the host.
 
         With a stream they are augmented with draws from it, without one never. The result depends
-        on ``index`` and the stream's key alone if every call is given a new stream.
+        on ``index`` and the stream's key alone if every call is given a new stream. With a ``part``
+        only those are made, as they would be among all.
         """
 
 
@@ -116,17 +121,20 @@ class Images(Samples):
     def pixels(self, index: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         """Images as uint8 (n, C, H, W); with draws (n, TRIES + 1, 2), random parts of them."""
 
-    def take(self, index: np.ndarray, stream: Stream | None = None) -> np.ndarray:
+    def take(
+        self, index: np.ndarray, stream: Stream | None = None, part: slice = EVERY
+    ) -> np.ndarray:
         """As every `Samples` does it: float32 (n, C, H, W), normalised, with a stream augmented."""
-        index, n = np.asarray(index), len(index)
+        n = len(index)
+        index = np.asarray(index)[part]
         if stream is None or self._augment == "none":
             return self.views(index, None)
-        parts = self._augment == "inception"
-        draws = unit_draws(stream, (n, TRIES + 1, 2)) if parts else None
+        boxes = self._augment == "inception"
+        draws = unit_draws(stream, (n, TRIES + 1, 2))[part] if boxes else None
         x = self.views(index, draws)
         if self._augment == "crop-flip":
-            x = shifted(x, *stream.integers(0, 2 * PAD + 1, (2, n)))
-        return mirrored(x, stream.integers(0, 2, n) == 1)
+            x = shifted(x, *stream.integers(0, 2 * PAD + 1, (2, n))[:, part])
+        return mirrored(x, stream.integers(0, 2, n)[part] == 1)
 
     def views(self, index: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         """The `pixels`, normalised: float32 (n, C, H, W), a new array."""

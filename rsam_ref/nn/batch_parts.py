@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,7 +17,7 @@ from rsam_backends.base import Array
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.nn.module import Module
 from rsam_ref.nn.objective import LossAndGradient, Objective, added_up
-from rsam_ref.nn.shards import Shard, run_in_threads
+from rsam_ref.nn.shards import ONE_PROCESS, Group, Shard, bounds, run_in_threads
 from rsam_ref.nn.weights import Weights
 
 
@@ -32,20 +32,13 @@ class Accumulated(Objective):
         self, model: Module, x: Any, y: Any, loss: Callable[..., Tensor], seeds: Sequence[int]
     ) -> None:
         """As many parts as ``seeds``, which name their dropout masks."""
-        n, k = len(x), len(seeds)
-        if not 1 <= k <= n:
-            raise ValueError(f"a mini-batch of {n} cannot be shared out in {k} parts")
-        cuts = [n * i // k for i in range(k + 1)]
+        cuts = bounds(len(x), len(seeds))
         self.model = model
         self.shapes = model.weights.shapes
         self.parts = [
-            Objective(own, x[start:end], y[start:end], loss, seed, share=(end - start) / n)
-            for own, seed, (start, end) in zip(self.models(k), seeds, itertools.pairwise(cuts))
+            Objective(model, x[start:end], y[start:end], loss, seed, share=(end - start) / len(x))
+            for seed, (start, end) in zip(seeds, itertools.pairwise(cuts))
         ]
-
-    def models(self, k: int) -> Sequence[Module]:
-        """The model of each part."""
-        return [self.model] * k
 
     def begin_step(self) -> None:
         """A new step begins, for every part."""
@@ -64,13 +57,9 @@ class Accumulated(Objective):
             found += part.samples(count - len(found))
         return found
 
-    def results(self, w: Array) -> Iterable[LossAndGradient]:
-        """Every part's loss and gradient (P,) at w, multiplied by its share."""
-        return (part(w) for part in self.parts)
-
     def __call__(self, w: Array) -> LossAndGradient:
         """Loss and gradient (P,) of the whole mini-batch at w."""
-        return added_up(self.results(w))
+        return added_up(part(w) for part in self.parts)
 
     def first_not_finite(self, w: Array) -> str | None:
         """As of an `Objective`: of the first part that has such a value."""
@@ -82,31 +71,66 @@ class Sharded(Accumulated):
 
     Each thread has a replica of the model: other modules, looking at the same weights. The model
     itself is the first, and the only one whose running statistics count.
+
+    Of a ``group`` that other processes are in too, these are the parts of this one.
     """
 
-    def models(self, k: int) -> Sequence[Module]:
-        """The model and its replicas, in the model's mode and with its buffers."""
-        weights, replicas = _replicas.get(self.model, (None, []))
-        if weights is not self.model.weights:  # no replicas yet, or the model was built anew
-            replicas = []
-            _replicas[self.model] = self.model.weights, replicas
-        while len(replicas) < k - 1:
-            replica = copy.deepcopy(self.model)
-            replica.weights.flat = self.model.weights.flat
-            replicas.append(replica)
-        for replica in replicas:
-            _follow(replica, self.model)
-        return [self.model, *replicas[: k - 1]]
+    def __init__(
+        self,
+        model: Module,
+        x: Any,
+        y: Any,
+        loss: Callable[..., Tensor],
+        seeds: Sequence[int],
+        group: Group = ONE_PROCESS,
+        whole: int | None = None,
+    ) -> None:
+        """As many parts as ``seeds``, over all processes, of a mini-batch of ``whole`` samples.
 
-    def results(self, w: Array) -> Iterable[LossAndGradient]:
-        """Every part's loss and gradient (P,) at w, all computed at once."""
+        x and y are those of this process's parts (all of them, if it has all).
+        """
+        n, own = len(x) if whole is None else whole, group.own(len(seeds))
+        cuts = bounds(n, len(seeds))
+        self.model = model
+        self.shapes = model.weights.shapes
+        self.group = group
+        first = cuts[own.start]
+        self.parts = []
+        for replica, i in zip(replicas(model, len(own)), own):
+            part = slice(cuts[i] - first, cuts[i + 1] - first)
+            share = (cuts[i + 1] - cuts[i]) / n
+            self.parts.append(Objective(replica, x[part], y[part], loss, seeds[i], share))
+
+    def __call__(self, w: Array) -> LossAndGradient:
+        """Loss and gradient (P,) of the whole mini-batch at w; all parts are computed at once."""
 
         def work(part: Objective, shard: Shard) -> LossAndGradient:
             part.shard = shard
             return part(w)
 
         works = [partial(work, part) for part in self.parts]
-        return run_in_threads(works, [part.share for part in self.parts])
+        results = run_in_threads(works, [part.share for part in self.parts], self.group)
+        loss, gradient = self.group.sum(results)
+        return loss, gradient
+
+    def first_not_finite(self, w: Array) -> str | None:
+        """As of an `Objective`: of the first part that has such a value, in whichever process."""
+        return self.group.first(super().first_not_finite(w))
+
+
+def replicas(model: Module, k: int) -> list[Module]:
+    """The model and k - 1 replicas, all in the model's mode and with its buffers."""
+    weights, found = _replicas.get(model, (None, []))
+    if weights is not model.weights:  # no replicas yet, or the model was built anew
+        found = []
+        _replicas[model] = model.weights, found
+    while len(found) < k - 1:
+        replica = copy.deepcopy(model)
+        replica.weights.flat = model.weights.flat
+        found.append(replica)
+    for replica in found:
+        _follow(replica, model)
+    return [model, *found[: k - 1]]
 
 
 _replicas: WeakKeyDictionary[Module, tuple[Weights, list[Module]]] = WeakKeyDictionary()

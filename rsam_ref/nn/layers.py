@@ -122,8 +122,7 @@ class BatchNorm2d(Module):
         mean, var = ops_nn.batch_statistics(x._data)
         across = None
         if here.shard is not None:  # x is a shard: the statistics are those of the whole batch
-            own, mean = mean, here.shard.mean(mean)
-            var = here.shard.mean(var + (own - mean) ** 2)
+            mean, var = here.shard.statistics(mean, var)
             n = round(n / here.shard.share)
             across = here.shard.mean
         if n == 1:

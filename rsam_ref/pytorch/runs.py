@@ -115,6 +115,11 @@ def _check(settings: Recipe) -> None:
             + ("" if plain else ", with ascent_steps or a variant")
             + "; rsam_ref.pytorch has sgd, adamw, sam, asam and rsam. Its weights can be exported"
         )
+    if settings.perturbation == "worker":
+        raise ValueError(
+            "each worker of the run has an ascent of its own, which a step here has not "
+            "(docs/pytorch.md says how to have it in torch). Its weights can be exported"
+        )
     if settings.clip_norm is not None and settings.optimizer in ("sgd", "adamw"):
         raise ValueError("the run clips its gradients, which torch's own optimizers do not do")
 

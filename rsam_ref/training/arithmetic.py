@@ -49,7 +49,7 @@ def told(recipe: Recipe) -> dict[str, Any]:
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What is other than it was, in words; [] where the bits are the same."""
-    old, new = _flat(before), _flat(now)
+    old, new = flat(before), flat(now)
     return [
         f"{name}: {old.get(name)}, now {new.get(name)}"
         for name in dict.fromkeys([*new, *old])
@@ -57,7 +57,7 @@ def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
-def _flat(told: dict[str, Any]) -> dict[str, Any]:
+def flat(told: dict[str, Any]) -> dict[str, Any]:
     """One level of names: what is told of BLAS as "BLAS version" and so on."""
     found: dict[str, Any] = {}
     for name, value in told.items():

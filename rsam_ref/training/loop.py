@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -169,7 +169,8 @@ def _fault(w: Array, trace: Trace, batch: Objective) -> str | None:
             point = w + trace.perturbation
         return f"the loss is {float(trace.loss)}: {layer_at(point)}"
     if trace.adversarial_loss is not None and not bool(xp.isfinite(trace.adversarial_loss)):
-        value, point = float(trace.adversarial_loss), w + trace.perturbation
+        value = float(trace.adversarial_loss)
+        point = w if trace.perturbation is None else w + trace.perturbation  # per worker
         return f"the loss at the perturbed weights is {value}: {layer_at(point)}"
     weights = batch.model.weights
     for name, part in zip(weights.names, weights.views(trace.gradient)):
@@ -209,15 +210,32 @@ def score(
 
     What is summed stays on the device until the last batch is done.
     """
-    n, total, correct = 0, xp.zeros(()), xp.zeros(())
+    return added_up(batch_scores(model, samples, loss))
+
+
+BatchScore = tuple[int, Any, Any]
+"""Of a batch: how many samples, the sum of their losses, how many are correct."""
+
+
+def batch_scores(
+    model: Module, samples: Iterable[tuple[Any, Any]], loss: Callable[..., Tensor]
+) -> Iterator[BatchScore]:
+    """What each batch of samples adds to a score; the sums are on the device."""
     with no_grad(), quiet():
         for x, y in samples:
             y = to_device(y)
             if y.ndim != 1:
                 raise ShapeError(f"accuracy needs labels (N,), not targets of shape {y.shape}")
             scores = outputs_of(model, x)
-            total = total + loss(scores, Tensor.over(y))._data * len(x)
+            total = loss(scores, Tensor.over(y))._data * len(x)
             finite = xp.isfinite(scores._data).all(axis=1)
-            correct = correct + ((scores._data.argmax(axis=1) == y) & finite).sum()
-            n += len(x)
+            yield len(x), total, ((scores._data.argmax(axis=1) == y) & finite).sum()
+
+
+def added_up(parts: Iterable[BatchScore]) -> Score:
+    """The score of all samples in these batches, added up in their order."""
+    n, total, correct = 0, xp.zeros(()), xp.zeros(())
+    with quiet():
+        for samples, losses, right in parts:
+            n, total, correct = n + samples, total + losses, correct + right
     return Score(float(total) / n, float(correct) / n)

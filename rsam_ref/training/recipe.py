@@ -20,7 +20,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from rsam_backends import xp
 from rsam_ref.algorithms.base import SGD, AdamW
 from rsam_ref.algorithms.optimizer import Optimizer
-from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly
+from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly, Wrapper
 from rsam_ref.algorithms.relatives import RELATIVES, make
 from rsam_ref.algorithms.schedules import (
     Schedule,
@@ -31,6 +31,7 @@ from rsam_ref.algorithms.schedules import (
     rsam_sigma,
     warmup,
 )
+from rsam_ref.algorithms.workers import PerWorker
 from rsam_ref.autograd.ops_nn import cross_entropy, sigmoid_cross_entropy
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.data import Dataset, Inputs, load_dataset
@@ -158,7 +159,11 @@ class Recipe(BaseModel):
     accumulate: Count = 1
     """A mini-batch in so many parts, one by one, to save memory; batch norm sees the parts."""
     shards: Count = 1
-    """A mini-batch is computed in so many parts at once, a thread of the CPU each."""
+    """A mini-batch is computed in so many parts at once, a thread of the CPU or a rank each."""
+    perturbation: Literal["global", "worker"] = "global"
+    """Whose ascent a step has: the whole mini-batch's, or each worker's own (m-sharpness)."""
+    m: Count | None = None
+    """Samples of a worker, with perturbation = worker; None for a shard's."""
     deterministic: bool = False
     """BLAS at one thread, so that no number of threads decides a bit: slower on large layers."""
     recompute: bool = False
@@ -203,6 +208,10 @@ UNUSED = {
 """Settings that a method does not look at, whatever its base."""
 
 
+PER_WORKER = ("sam", "asam", "rsam", "noise")
+"""Methods whose ascent each worker can have for itself."""
+
+
 def unused(recipe: Recipe) -> set[str]:
     """The settings that neither the recipe's method nor its base looks at.
 
@@ -245,6 +254,7 @@ def check(settings: dict[str, Any], source: str) -> Recipe:
         )
     if recipe.rho_low is not None and recipe.lr == 0:
         raise RecipeError(f"{source}: rho_low lets rho follow the learning rate, which is 0")
+    _check_workers(recipe, source)
     if recipe.accumulate > 1 and recipe.shards > 1:
         raise RecipeError(f"{source}: accumulate and shards both share out a mini-batch: give one")
     if relative:
@@ -253,6 +263,24 @@ def check(settings: dict[str, Any], source: str) -> Recipe:
         except RecipeError as error:
             raise RecipeError(f"{source}: {error}") from None
     return recipe
+
+
+def _check_workers(recipe: Recipe, source: str) -> None:
+    """Raise RecipeError for workers whose ascents would mean nothing."""
+    if recipe.perturbation == "global":
+        if recipe.m is not None:
+            raise RecipeError(f'{source}: m goes with perturbation = "worker"')
+        return
+    if recipe.optimizer not in PER_WORKER:
+        raise RecipeError(
+            f"{source}: perturbation = worker gives each worker an ascent of its own, and "
+            f"{recipe.optimizer} is not among those that can have it: {', '.join(PER_WORKER)}"
+        )
+    if recipe.accumulate > 1:
+        raise RecipeError(
+            f"{source}: accumulate takes one ascent over all parts, perturbation = worker one for "
+            f"each: give m = {max(1, recipe.batch_size // recipe.accumulate)} instead"
+        )
 
 
 def _own_radius(settings: dict[str, Any]) -> dict[str, Any]:
@@ -450,16 +478,28 @@ def optimizer(recipe: Recipe, steps: int) -> Optimizer:
         base = AdamW(lr, recipe.betas, weight_decay=recipe.weight_decay, clip_norm=recipe.clip_norm)
     if recipe.optimizer in RELATIVES:
         return _relative(recipe, base, rho)
+    if recipe.optimizer in ("sgd", "adamw"):
+        return base
+    found = _with_ascent(recipe, base, rho, noise_scale(recipe, steps))
+    return PerWorker(found) if recipe.perturbation == "worker" else found
+
+
+def _with_ascent(
+    recipe: Recipe, base: Optimizer, rho: float | Schedule, sigma: Schedule
+) -> Wrapper:
+    """SAM, ASAM, R-SAM or noise only."""
     if recipe.optimizer == "sam":
         return SAM(base, rho, recipe.ascent_steps)
     if recipe.optimizer == "asam":
         return SAM(base, rho, adaptive=True, eta=recipe.eta)
-    sigma = noise_scale(recipe, steps)
     if recipe.optimizer == "noise":
         return NoiseOnly(base, sigma, recipe.seed)
-    if recipe.optimizer == "rsam":
-        return RSAM(base, rho, sigma, recipe.lam, recipe.seed, variant=recipe.variant)
-    return base
+    return RSAM(base, rho, sigma, recipe.lam, recipe.seed, variant=recipe.variant)
+
+
+def looks_at_samples(recipe: Recipe) -> bool:
+    """Whether the method asks for single samples of a mini-batch."""
+    return recipe.optimizer in RELATIVES and "samples" in RELATIVES[recipe.optimizer].needs
 
 
 def _relative(recipe: Recipe, base: Optimizer, rho: float | Schedule) -> Optimizer:

@@ -11,17 +11,22 @@ The folder holds:
     metrics.jsonl    a row every ``log_every`` steps and at every test; metrics.csv is the same
     checkpoints/     the newest two, or as many as the recipe says
     curves.png, model.safetensors      at the end: the picture and the trained model
+
+Several ranks may take its steps together (ranks.py). Then the first one has the folder, and the
+others need not see it.
 """
 
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import math
 import platform
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +35,7 @@ from filelock import FileLock, Timeout
 from safetensors.numpy import save as to_bytes
 
 import rsam_ref
-from rsam_backends import current_backend, to_device
+from rsam_backends import current_backend, to_device, to_host
 from rsam_ref.data import DamagedImage, find_damaged
 from rsam_ref.data.feed import Feed, in_order
 from rsam_ref.data.names import first_of
@@ -39,11 +44,14 @@ from rsam_ref.loading import name_in
 from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.nn.objective import Objective, objective
 from rsam_ref.nn.recompute import recompute_blocks
+from rsam_ref.nn.shards import ONE_PROCESS, bounds
+from rsam_ref.nn.workers import Workers
 from rsam_ref.training import arithmetic, checkpoint, left_out, recipe
 from rsam_ref.training.exchange import load_weights
 from rsam_ref.training.interruption import Interruption
-from rsam_ref.training.loop import mix, run_steps, score
+from rsam_ref.training.loop import Score, added_up, batch_scores, mix, run_steps
 from rsam_ref.training.metrics import Metrics, Row
+from rsam_ref.training.ranks import ALONE, Ranks
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.trained import inputs_of_a_run
 
@@ -66,16 +74,31 @@ class RunError(RuntimeError):
 class Run:
     """A run in a folder: `Run.start` a new one or `Run.resume` an old one, then `go`."""
 
-    def __init__(self, folder: Path, settings: Recipe, left_out: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: Recipe,
+        left_out: Collection[str] = (),
+        ranks: Ranks = ALONE,
+    ) -> None:
         self.folder = folder
         self.recipe = settings
+        self.ranks = ranks
+        ranks.deal(settings.shards, settings.batch_size)
+        if ranks.size > 1 and recipe.looks_at_samples(settings):
+            raise RunError(
+                f"{settings.optimizer} looks at single samples, of which each rank has others: "
+                "train it in one process, with --shards for several cores"
+            )
         self.arithmetic = arithmetic.told(settings)
         self.left_out = left_out
         self.data = recipe.dataset(settings, skip=left_out)
         self.model = recipe.model(settings, self.data)
         if settings.recompute:
             recompute_blocks(self.model)
-        self.feed = Feed(self.data.train, settings.batch_size, settings.seed, settings.epochs)
+        self.feed = Feed(
+            self.data.train, settings.batch_size, settings.seed, settings.epochs, self._own_samples
+        )
         self.per_epoch = self.feed.per_epoch
         self.steps = settings.epochs * self.per_epoch
         self.loss = recipe.loss_function(settings)
@@ -90,12 +113,16 @@ class Run:
         self.changed_code: list[str] = []  # files of one's own that are others than before
         self.damaged: list[checkpoint.CheckpointError] = []
         self.changes: list[str] = []  # what the last session computed with, and this one does not
+        self.lock: FileLock | None = None
 
     # Beginning
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep others out of the folder, until the run ends or this block fails."""
+        if not self.ranks.first:
+            yield
+            return
         self.lock = FileLock(self.folder / ".lock")
         try:
             self.lock.acquire(blocking=False)
@@ -120,58 +147,86 @@ class Run:
         folder: Path,
         settings: Recipe,
         on_picture: Callable[[int, int], None] = lambda done, total: None,
+        ranks: Ranks = ALONE,
     ) -> Run:
         """A new run. Raises RunError if the folder holds one already; nothing is overwritten.
 
-        ``on_picture`` is told how many pictures of all were looked at, with ``skip_damaged``.
+        ``on_picture`` is told how many pictures of all were looked at, with ``skip_damaged``. All
+        ``ranks`` that are to take its steps call this.
         """
         checkpoints = folder / "checkpoints"
-        if (folder / "recipe.toml").exists() or checkpoint.newest_first(checkpoints):
-            raise RunError(
-                f"{folder} holds a run already: go on with --resume {folder}, "
-                "or give another folder with --out"
-            )
-        damaged = find_damaged(settings.data, on_picture) if settings.skip_damaged else {}
-        run = cls(folder, settings, damaged)
+        damaged = {}
+        if ranks.first:
+            if (folder / "recipe.toml").exists() or checkpoint.newest_first(checkpoints):
+                raise RunError(
+                    f"{folder} holds a run already: go on with --resume {folder}, "
+                    "or give another folder with --out"
+                )
+            if settings.skip_damaged:
+                damaged = find_damaged(settings.data, on_picture)
+        run = cls(folder, settings, ranks.share(damaged), ranks)
         recipe.try_loss(settings, len(run.data.classes))
         if settings.init is not None:
             run.new_head = load_weights(run.model, settings.init, new_head=True).new
             before = inputs_of_a_run(Path(settings.init))
             if before is not None and not run.new_head and before.classes != run.data.classes:
                 run.head_of = first_of(before.classes, 5)
-        folder.mkdir(parents=True, exist_ok=True)
+        run._agree()
+        if ranks.first:
+            folder.mkdir(parents=True, exist_ok=True)
         with run._locked():
+            if not ranks.first:
+                return run
             if settings.skip_damaged:
                 left_out.write(folder, damaged)
             write_whole(folder / "recipe.toml", recipe.write(settings))
             run.metrics = Metrics(folder)
             run._describe({})
             if settings.init is not None:
-                run._save()  # so that the file they came from is not needed again
+                run._write_checkpoint()  # so that the file they came from is not needed again
         return run
 
     @classmethod
-    def resume(cls, folder: Path) -> Run:
-        """The run in a folder, at its newest whole checkpoint, or at its beginning."""
-        if not (folder / "recipe.toml").is_file():
-            raise RunError(f"{folder}: no run to resume: it has no recipe.toml")
-        settings = recipe.of_run(folder)
-        run = cls(folder, settings, left_out.read(folder, settings))
+    def resume(cls, folder: Path, ranks: Ranks = ALONE) -> Run:
+        """The run in a folder, at its newest whole checkpoint, or at its beginning.
+
+        All ``ranks`` that are to take its steps call this; the first one reads the folder. They may
+        be another number than before, as long as the shards can be dealt out to them.
+        """
+        told = None
+        if ranks.first:
+            if not (folder / "recipe.toml").is_file():
+                raise RunError(f"{folder}: no run to resume: it has no recipe.toml")
+            settings = recipe.of_run(folder)
+            told = settings, left_out.read(folder, settings)
+        settings, left = ranks.share(told)
+        run = cls(folder, settings, left, ranks)
         with run._locked():
+            if not ranks.first:
+                run._restore(ranks.share(None))
+                run._agree()
+                return run
             for partial in folder.rglob("*.partial"):  # of a process killed while writing
                 partial.unlink()
             described = {}
             if (folder / "run.json").exists():
                 described = _read_json(folder / "run.json")
                 run.changed_code = run._changed_code(described)
-            if checkpoint.newest_first(folder / "checkpoints"):
-                run._restore()
+            run._restore(ranks.share(run._newest()))
+            run._agree()
             run.metrics = Metrics(folder, run.step)
             run._describe(described)
         return run
 
-    def _restore(self) -> None:
-        path, arrays, state, self.damaged = checkpoint.load_newest(self.folder / "checkpoints")
+    def _newest(self) -> tuple[Any, ...] | None:
+        """What `checkpoint.load_newest` finds; None where there is no checkpoint yet."""
+        folder = self.folder / "checkpoints"
+        return checkpoint.load_newest(folder) if checkpoint.newest_first(folder) else None
+
+    def _restore(self, found: tuple[Any, ...] | None) -> None:
+        if found is None:
+            return
+        path, arrays, state, self.damaged = found
         if state["data"] != self.data.fingerprint:
             raise RunError(
                 f"{self.recipe.data} holds other data than this run began with "
@@ -191,6 +246,26 @@ class Run:
         self.step, self.seconds = state["step"], state["seconds"]
         self.pending = state["pending"]
         self.saved = path
+
+    def _agree(self) -> None:
+        """Raise RanksError where this is not the same run for all ranks."""
+        told = {name: self.recipe.settings.get(name) for name in Recipe.model_fields}
+        told |= {f"the setting {name}": told.pop(name) for name in list(told)}
+        del told["the setting data"]  # each machine may have them in another place
+        told |= {
+            "data": f"{self.data.name} ({self.data.fingerprint})",
+            "code": recipe.code(self.recipe),
+            "NumPy": version("numpy"),
+            **arithmetic.flat({k: v for k, v in self.arithmetic.items() if k != "threads"}),
+        }
+        self.ranks.agree(told, "has come")
+        self._agree_on_weights()
+
+    def _agree_on_weights(self) -> None:
+        """Raise RanksError where the ranks' weights have drifted apart, be it by a bit."""
+        if self.ranks.size > 1:
+            weights = sha256(to_host(self.model.weights.flat).tobytes()).hexdigest()
+            self.ranks.agree({"weights": weights[:16]}, f"is at step {self.step}")
 
     def _changed_code(self, described: dict[str, Any]) -> list[str]:
         """The files of the model and the loss that are not those of the session before."""
@@ -212,6 +287,7 @@ class Run:
             "backend": current_backend().name,
             **current_backend().describe(),
             "arithmetic": self.arithmetic,
+            "ranks": self.ranks.size,
         }
         if code := recipe.code(self.recipe):
             session["code"] = code
@@ -248,13 +324,13 @@ class Run:
         checkpoints written before stay good in both cases.
         """
         settings = self.recipe
-        board = self._tensorboard() if settings.tensorboard else None
+        board = self._tensorboard() if settings.tensorboard and self.ranks.first else None
         tests = recipe.steps_between_tests(settings, self.data, self.per_epoch)
         saves = settings.checkpoint_every or self.per_epoch
         self.model.train()
         try:
             with arithmetic.as_asked(settings), Interruption() as stop:
-                while self.step < self.steps and not stop:
+                while self.step < self.steps and not self.ranks.stopping(stop.asked):
                     began = time.perf_counter()
                     goals = [
                         _after(self.step, every) for every in (settings.log_every, tests, saves)
@@ -266,11 +342,11 @@ class Run:
                     test = end or self.step % tests == 0
                     if self.pending and (test or self.step % settings.log_every == 0):
                         on_row(self._row(test, board))
-                    if end or stop or self.step % saves == 0:
+                    if end or self.ranks.stopping(stop.asked) or self.step % saves == 0:
                         self._save()
-                        self.metrics.write_csv()
-            if self.step == self.steps:
+            if self.step == self.steps and self.ranks.first:
                 self._finish()
+            self.ranks.wait()
         except OSError as error:
             raise RunError(
                 f"{error.filename or self.folder}: {error.strerror or error}. {self._stopped}. "
@@ -289,7 +365,8 @@ class Run:
     def close(self) -> None:
         """Let others into the folder. `go` does so at its end."""
         self.feed.close()
-        self.lock.release()
+        if self.lock is not None:
+            self.lock.release()
 
     @property
     def _stopped(self) -> str:
@@ -318,21 +395,52 @@ class Run:
 
         todo = range(self.step, goal)
         losses = run_steps(
-            self.model, self.optimizer, batch, todo, self.per_epoch, stop=lambda: stop.asked
+            self.model,
+            self.optimizer,
+            batch,
+            todo,
+            self.per_epoch,
+            stop=lambda: self.ranks.stopping(stop.asked),
         )
         self.pending += losses.T.tolist()
         self.step += losses.shape[1]
 
+    def _own_samples(self, n: int) -> slice:
+        """This rank's samples of a mini-batch of n; all, if there are fewer than shards."""
+        shards = self.recipe.shards
+        if self.ranks.size == 1 or n < shards:
+            return slice(n)
+        cuts, own = bounds(n, shards), self.ranks.group.own(shards)
+        return slice(cuts[own.start], cuts[own.stop])
+
     def _objective(self, step: int) -> Objective:
         x, y = (to_device(a) for a in self.feed(step))
         epoch, i = divmod(step, self.per_epoch)
-        seed = self.recipe.seed
-        parts = min(max(self.recipe.accumulate, self.recipe.shards), len(x))
-        if parts == 1:
-            return objective(self.model, x, y, self.loss, seed=mix(seed, epoch, i))
-        seeds = [mix(seed, epoch, i, part) for part in range(parts)]
-        kind = Sharded if self.recipe.shards > 1 else Accumulated
-        return kind(self.model, x, y, self.loss, seeds)
+        settings, n = self.recipe, self.feed.size(step)
+
+        def seed(part: int) -> int:
+            return mix(settings.seed, epoch, i, part)
+
+        parts = min(max(settings.accumulate, settings.shards), n)
+        if parts == 1 and settings.perturbation == "global":
+            return objective(self.model, x, y, self.loss, seed=mix(settings.seed, epoch, i))
+        group = self.ranks.group if n >= settings.shards else ONE_PROCESS
+        if settings.perturbation == "worker":
+            return Workers(self.model, x, y, self.loss, seed, parts, settings.m, group, n)
+        seeds = [seed(part) for part in range(parts)]
+        if settings.shards > 1:
+            return Sharded(self.model, x, y, self.loss, seeds, group, n)
+        return Accumulated(self.model, x, y, self.loss, seeds)
+
+    def _score(self) -> Score:
+        """On all test samples, of which every rank has taken its batches."""
+        ranks = self.ranks
+        mine = batch_scores(self.model, in_order(self.data.watched, ranks.rank, ranks.size), self.loss)
+        if ranks.size == 1:
+            return added_up(mine)
+        told = ranks.gather([(n, float(losses), int(right)) for n, losses, right in mine])
+        rows = itertools.zip_longest(*told)  # the ranks have taken turns
+        return added_up(found for row in rows for found in row if found is not None)
 
     def _row(self, test: bool, board: Any) -> Row:
         means = [math.fsum(column) / len(self.pending) for column in zip(*self.pending)]
@@ -352,10 +460,11 @@ class Run:
             "seconds": round(self.seconds, 3),
         }
         if test:
-            result = score(self.model, in_order(self.data.watched), self.loss)
+            result = self._score()
             row["test_loss"] = result.loss if math.isfinite(result.loss) else None
             row["test_accuracy"] = result.accuracy
-        self.metrics.add(row)
+        if self.ranks.first:
+            self.metrics.add(row)
         if board is not None:
             for name, value in row.items():
                 if name != "step" and value is not None:
@@ -374,6 +483,13 @@ class Run:
     # Ending
 
     def _save(self) -> None:
+        """Keep what the ranks agree on."""
+        self._agree_on_weights()
+        if self.ranks.first:
+            self._write_checkpoint()
+            self.metrics.write_csv()
+
+    def _write_checkpoint(self) -> None:
         arrays, values = checkpoint.flatten(self.optimizer.state_dict(), "optimizer")
         arrays |= {f"model.{name}": array for name, array in self.model.state_dict().items()}
         state = {

@@ -79,7 +79,7 @@ def batch_norm(
         back = np.empty_like(rows)
         mean_gamma, mean_beta = g_gamma / lay.count, g_beta / lay.count
         if across is not None:
-            mean_gamma, mean_beta = across(mean_gamma), across(mean_beta)
+            mean_gamma, mean_beta = across(np.stack([mean_gamma, mean_beta]))
         along_x = np.zeros_like(mean) if constant else -scale * inverse_std * mean_gamma
         rest = -along_x * mean - (0 if constant else scale * mean_beta)
         wide_along_x, wide_rest = lay.wide(along_x), lay.wide(rest)

@@ -18,7 +18,8 @@ Implementation details
 Other readings
 --------------
 - **R-SAM's public code** does the same on many devices: noise and first gradient are each device's
-  own.
+  own. For SAM, ASAM and R-SAM on several workers it is ``perturbation = "worker"`` in a recipe,
+  with ``m`` samples each.
 
 References
 ----------
