@@ -435,7 +435,9 @@ class Run:
     def _score(self) -> Score:
         """On all test samples, of which every rank has taken its batches."""
         ranks = self.ranks
-        mine = batch_scores(self.model, in_order(self.data.watched, ranks.rank, ranks.size), self.loss)
+        mine = batch_scores(
+            self.model, in_order(self.data.watched, ranks.rank, ranks.size), self.loss
+        )
         if ranks.size == 1:
             return added_up(mine)
         told = ranks.gather([(n, float(losses), int(right)) for n, losses, right in mine])
