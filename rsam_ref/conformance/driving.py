@@ -12,7 +12,7 @@ from typing import Any
 
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.observe.forms import Maker
-from rsam_ref.conformance.observe.function_form import LISTS, VECTOR
+from rsam_ref.conformance.observe.function_form import LISTS, VECTOR, Way
 from rsam_ref.conformance.observe.guesses import in_words, other_guesses
 from rsam_ref.conformance.observe.names import SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, Step, watch
@@ -173,10 +173,14 @@ class Driving:
         poor: Any = None
         for way in ways:
             found: dict[Any, list[Step]] = {}
-            suits = getattr(self._try(way, found), "suits", None)
+            subject = self._try(way, found)
+            suits = getattr(subject, "suits", None)
             if not found:
                 continue
             steps = found[key_of(way)]
+            if isinstance(way, Way):
+                way = subject.way  # which knows by now what a step gives back
+                found = {way: steps}
             full = suits(steps) if suits is not None else self._is_full(steps)
             if full or way is None:
                 return [key_of(way)], found
@@ -263,11 +267,12 @@ class Driving:
         return True
 
     def _failure(self) -> BrokenError:
-        told, *others = self.errors.values()
+        told, *_ = self.errors.values()
         if self.maker.form == "function" and isinstance(told, RaisedError):
-            also = [
-                f"; given {VECTOR} instead of {LISTS}: {o}" for o in others if str(o) != str(told)
-            ]
+            other = self.errors.get(Way(VECTOR), told)
+            also = (
+                [f"; given {VECTOR} instead of {LISTS}: {other}"] if str(other) != str(told) else []
+            )
             return type(told)("".join([str(told), *also]))
         halves = all(getattr(way, "name", "") == "two-step" for way in self.errors)
         hint = NO_DRAW if self.rsam and halves else ""
@@ -392,6 +397,10 @@ class Driving:
 
     def _tell_settings(self, subject: Any, missing: tuple[str, ...], own: dict[str, float]) -> None:
         told = not_passed(subject, missing, own, self.guessed)
+        if getattr(subject, "makes_base_step", False):
+            self.outcomes["base step"] = (
+                f"not done: {subject.by} gives back a gradient; the check steps with it, by SGD"
+            )
         if told:
             self.outcomes["settings"] = f"not done: {told}"
         found = self.maker.found

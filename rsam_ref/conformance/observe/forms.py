@@ -7,6 +7,7 @@ from typing import Any
 
 from rsam_ref.conformance.observe import names
 from rsam_ref.conformance.observe.arguments import is_required, parameters_of, role_of
+from rsam_ref.conformance.observe.array_maker import ArrayMaker, is_array_step
 from rsam_ref.conformance.observe.frameworks import framework_of
 from rsam_ref.conformance.observe.function_form import FunctionSubject
 from rsam_ref.conformance.observe.jax_roles import is_jax_step
@@ -21,7 +22,8 @@ FORMS = ("function", "optimizer", "loop", "lightning", "optax", "jax", "keras", 
 OWN_PASSES = ("loop", "lightning")
 """The forms that make both passes themselves."""
 EXPLAINED = (
-    "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state); "
+    "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state), or a class with "
+    "step(loss_and_grad, w) on NumPy arrays; "
     "optimizer: a torch optimizer class, or make(params, hyper) that returns one; "
     "loop: train_step(model, optimizer, loss_fn, batch, hyper); "
     "lightning: a LightningModule class; "
@@ -43,6 +45,8 @@ def form_of(subject: Any) -> str:
         return "jax"
     if not inspect.isclass(subject) and _is_transformation(subject):
         return "optax"
+    if is_array_step(subject):
+        return "function"
     if inspect.isclass(subject):
         if any(parent.__name__ == "LightningModule" for parent in subject.__mro__):
             return "lightning"
@@ -103,7 +107,7 @@ class Maker:
     """Makes a fresh subject as often as one is needed, in the way that was found."""
 
     def __init__(self, subject: Any, form: str, algorithm: str) -> None:
-        if form != "optax" and not callable(subject):
+        if form != "optax" and not callable(subject) and not is_array_step(subject):
             raise BrokenError(f"a {type(subject).__name__} is not callable. {EXPLAINED}")
         self.subject = subject
         self.form = form
@@ -115,6 +119,8 @@ class Maker:
         """What was found of its settings by trying."""
         self.single = False
         """Whether it only runs in float32."""
+        adaptive = algorithm == "asam"
+        self.arrays = ArrayMaker(subject, adaptive=adaptive) if form == "function" else None
         self.outside = Outside(subject) if form in ("function", "loop") else None
         self.workers: Any = None
         """The processes that take part, where there are several."""
@@ -131,8 +137,10 @@ class Maker:
             options.setdefault("asked", self.asked)
         if self.form in ("function", "loop"):
             options.setdefault("outside", self.outside)
+        given: dict[str, Any]
         if self.form == "function":
-            return FunctionSubject(self.subject, problem, hyper, **{"way": self.way, **options})
+            given = {"way": self.way, "maker": self.arrays, "adaptive": self.algorithm == "asam"}
+            return FunctionSubject(self.subject, problem, hyper, **{**given, **options})
         if self.form in ("optax", "jax"):
             return self._in_jax(problem, hyper, options)
         if self.form == "keras":
@@ -152,7 +160,7 @@ class Maker:
         if self.form == "loop":
             options |= {"assignment": self.way, "workers": self.workers} | options
             return LoopSubject(self.subject, problem, hyper, **options)
-        given: dict[str, Any] = {
+        given = {
             "adaptive": self.algorithm == "asam",
             "way": self.way,
             "asked": self.asked,

@@ -12,32 +12,46 @@ The settings may be taken by name, and what has no state returns the weights alo
 
     def step(params, grads_fn, *, lr, rho): ...
 
-A function that cannot do with a list may mean the weights as one flat vector (P,), and gets that.
+A function that cannot do with a list may mean the weights as one flat vector (P,) or as a dict, and
+gets that. It may change them in place; it may return a gradient, with which the check then makes the
+base step. A class with such a step is made anew for every run (see array_maker.py).
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.observe import names
+from rsam_backends import Stream
+from rsam_ref.algorithms.noise import filter_noise
 from rsam_ref.conformance.observe.arguments import (
     Assignment,
     asked_alone,
     called,
     config_of,
-    is_required,
-    parameters_of,
 )
+from rsam_ref.conformance.observe.array_layouts import DICT, LISTS, VECTOR, Layout
+from rsam_ref.conformance.observe.array_maker import (
+    ArrayMaker,
+    Made,
+    find_named_places,
+    find_places,
+    write_all,
+)
+from rsam_ref.conformance.observe.array_roles import ORDER, assignments_of
+from rsam_ref.conformance.observe.given_back import GivenBack, Outcome, found_out, inside
 from rsam_ref.conformance.observe.names import (
+    BASE_SETTINGS,
+    GRADIENTS,
     SETTINGS,
+    STATES,
     gives_gradients_alone,
     is_called,
-    setting_of,
 )
 from rsam_ref.conformance.observe.observer import (
     MOST_EVALUATIONS,
@@ -45,59 +59,56 @@ from rsam_ref.conformance.observe.observer import (
     Evaluation,
     NotSavedError,
     Step,
+    watch,
 )
 from rsam_ref.conformance.observe.outside import Outside
 from rsam_ref.conformance.observe.problem import Hyper, Problem, Weights
 
 TrainStep = Callable[..., Any]
 
-ORDER = ("weights", "gradient", "state", "hyper")
-"""A function's arguments where their names do not tell."""
+
+@dataclass(frozen=True)
+class Way:
+    """How a step is called, and what it gives back once that is known."""
+
+    layout: str = LISTS
+    """What weights and gradients are to it."""
+    order: int = 0
+    """Which of the orders that its parameters' names allow."""
+    alone: bool | None = None
+    """Whether it is given gradients without the loss; None: as the name says."""
+    back: GivenBack | None = None
+
+    def __str__(self) -> str:
+        return self.layout
 
 
-def assignment_of(train_step: TrainStep) -> Assignment:
-    """What each parameter of a function is for: one of `ORDER`, or a setting."""
-    try:
-        taken = parameters_of(train_step)
-    except (TypeError, ValueError):
-        return {}
-    required = [name for name, p in taken.items() if is_required(p)]
-    found: Assignment = {}
-    for name, parameter in taken.items():
-        role = _role(name, found)
-        if role is not None and (
-            is_required(parameter) or setting_of(name) or role in ("hyper", "state")
-        ):
-            found[name] = role
-    needed = {"weights", "gradient"} <= set(found.values())
-    if needed and all(name in found for name in required):
-        return found
-    by_place = dict(zip(required, ORDER))
-    return by_place | {n: r for n, r in found.items() if n not in by_place and setting_of(n)}
+class Oracle:
+    """``loss_and_grad`` as a step is given it. It tells R-SAM of this project what the filters are."""
 
+    def __init__(self, shapes: list[tuple[int, ...]]) -> None:
+        self.shapes = shapes
+        self.ask: Callable[..., Any] | None = None
 
-def _role(name: str, found: Assignment) -> str | None:
-    kinds = {
-        "weights": names.WEIGHTS,
-        "gradient": names.GRADIENTS,
-        "state": names.STATES,
-        "hyper": names.CONFIGS,
-    }
-    if setting_of(name):
-        return setting_of(name)
-    known = set(found.values())
-    return next((r for r, all_ in kinds.items() if is_called(name, all_) and r not in known), None)
+    def __call__(self, *weights: Any, **_: Any) -> Any:
+        if self.ask is None:
+            raise BrokenError("loss_and_grad was called outside of a step")
+        return self.ask(*weights[:1])
 
+    def begin_step(self) -> None:
+        """There are no statistics that a step moves."""
 
-LISTS, VECTOR = "a list of arrays", "one flat vector"
+    def abandon_step(self) -> None:
+        """There is nothing to put back."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Oracle:
+        return Oracle(self.shapes)
 
 
 class FunctionSubject:
-    """A `train_step` function, driven. It is given copies, and may do with them what it likes."""
+    """A step on NumPy arrays, driven. It is given copies, and may do with them what it likes."""
 
     form = "function"
-    ways = (LISTS, VECTOR)
-    """What weights and gradients may be to it."""
 
     def __init__(
         self,
@@ -108,47 +119,136 @@ class FunctionSubject:
         dtype: str = "float64",
         loss_and_grad: Callable[[np.ndarray, int], tuple[float, np.ndarray]] | None = None,
         asked: Collection[str] = SETTINGS,
+        adaptive: bool = False,
         outside: Outside | None = None,
-        way: str | None = None,
+        maker: ArrayMaker | None = None,
+        way: Way | None = None,
     ) -> None:
-        self.train_step = train_step
-        self.as_vector = way == VECTOR
+        self.way = way or Way()
         self.outside = outside or Outside(train_step)
         self.kept = self.outside.fresh()
-        self.problem = problem
+        self.problem, self.hyper = problem, hyper
         self.dtype = np.dtype(dtype)
+        self.layout = Layout(self.way.layout, problem, self.dtype)
         self.loss_and_grad = loss_and_grad or problem.loss_and_grad
-        self.parts = self._split(problem.start)
+        self.parts = self.layout.split(problem.start)
         self.state: Any = {}
-        self.asked = asked
-        self.assignment = asked_alone(train_step, assignment_of(train_step), asked)
+        self.velocity: Weights | None = None
+        self.asked = (*asked, "eta") if adaptive else asked
+        self.maker = maker or ArrayMaker(train_step, adaptive=adaptive)
+        self.oracle = Oracle(problem.shapes)
+        self.stream = Stream("noise", 0)
+        self.rng = np.random.default_rng(0)
+        self._make(self.hyper)
         roles = set(self.assignment.values())
-        self.takes_all = "hyper" in roles or not roles
+        self.takes_all = "hyper" in roles or not roles or self.made.has_all
         self.keeps_state = "state" in roles or not roles
-        self.takes_nothing = roles == {"weights", "gradient"}
+        self.takes_nothing = roles == {"weights", "gradient"} and self.maker.kind == "function"
+
+    def _make(self, hyper: Hyper) -> None:
+        """The run's own object, if there is one."""
+        self.given = self.layout.given([part.copy() for part in self.parts])
+        given = {"weights": self.given, "gradient": self.oracle, "shapes": self.problem.shapes}
+        self.made = self.maker.make(hyper, self.asked, given)
+        self.orders = assignments_of(self.made.step, self.asked)
+        chosen = self.orders[min(self.way.order, len(self.orders) - 1)]
+        self.assignment = asked_alone(self.made.step, chosen, self.asked)
         by_name = next((n for n, r in self.assignment.items() if r == "gradient"), "")
         self.gradients_alone = gives_gradients_alone(by_name)
+        self.name_tells = not by_name or is_called(by_name, GRADIENTS)
+        if self.way.alone is not None:
+            self.gradients_alone = self.way.alone
+
+    @property
+    def ways(self) -> Iterator[Way]:
+        """How it may be called: what the names do not tell is tried."""
+        alone = (None,) if self.name_tells else (None, not self.gradients_alone)
+        for order in range(len(self.orders)):
+            for given in alone:
+                for layout in (LISTS, VECTOR, DICT):
+                    yield Way(layout, order, given)
 
     @property
     def by(self) -> str:
-        return getattr(self.train_step, "__name__", "train_step")
+        return self.maker.by
+
+    @property
+    def back(self) -> GivenBack | None:
+        return self.way.back
+
+    @property
+    def makes_base_step(self) -> bool:
+        """Whether the check makes the base step, since a gradient is what is given back."""
+        return self.back is not None and self.back.what == "gradient"
+
+    @property
+    def takes(self) -> set[str]:
+        """The settings that it takes by name, in its step or where it is made."""
+        found = {*self.assignment.values(), *self.made.passed}
+        if self.maker.kind == "instance":
+            found |= {s for s in SETTINGS if self._places_of(s)}
+        return found & set(SETTINGS)
 
     @property
     def missing(self) -> tuple[str, ...]:
         """The settings that it does not take."""
-        given = self.assignment.values()
-        return () if self.takes_all else tuple(s for s in SETTINGS if s not in given)
+        if self.takes_all:
+            return ()
+        takes = self.takes
+        if self.makes_base_step:
+            takes |= set(BASE_SETTINGS)
+        if "noise" in self.assignment.values():
+            takes.add("sigma")
+        return tuple(s for s in SETTINGS if s not in takes)
 
     def settable(self, setting: str) -> bool:
         """Whether a setting can be changed between steps."""
-        return setting not in self.missing
+        if setting in self.missing:
+            return False
+        roles = self.assignment.values()
+        kept = (self.made.passed or self.made.has_all) and not {setting, "hyper"} & set(roles)
+        if self.maker.kind == "instance" or (kept and not self._is_ours(setting)):
+            return bool(self._places_of(setting))
+        return True
+
+    def _is_ours(self, setting: str) -> bool:
+        """Whether only the check makes something of a setting."""
+        ours = setting in BASE_SETTINGS and self.makes_base_step and setting not in self.takes
+        return ours or (setting == "sigma" and "noise" in self.assignment.values())
+
+    def _places_of(self, setting: str) -> tuple[Any, ...]:
+        """Where the run's object keeps a setting; looked for once."""
+        found = self.maker.places
+        if self.made.instance is None:
+            return ()
+        if setting not in found:
+            found[setting] = ()
+            ready = self.maker.kind == "instance"
+            find = find_named_places if ready else find_places
+            found[setting] = find(self._trial, setting, self.hyper)
+        return found[setting]
+
+    def _trial(self, hyper: Hyper, kept: Any, written: float) -> tuple[Any, list[np.ndarray]]:
+        other = copy.copy(self)
+        other.parts = self.layout.split(self.problem.start)
+        other.state, other.velocity, other.kept = {}, None, self.outside.fresh()
+        other.oracle, other.rng = Oracle(self.problem.shapes), np.random.default_rng(0)
+        other._make(hyper)
+        write_all(other.made.instance, kept, written)
+        steps = watch(other, [hyper] * 2)
+        seen = [e.at for step in steps for e in step.evaluations] + [s.after for s in steps]
+        return other.made.instance, seen
 
     def weights(self) -> np.ndarray:
         return self.problem.flat(self.parts)
 
     def step(self, number: int, hyper: Hyper, seen: Step) -> None:
-        def loss_and_grad(weights: Any, *_: Any) -> Any:
-            at = self._checked(weights, f"loss_and_grad was called in step {number + 1} with")
+        gradients: list[np.ndarray] = []
+        given = self._given()
+
+        def ask(weights: Any = None) -> Any:
+            weights = given if weights is None else weights
+            at = self.layout.parts(weights, f"loss_and_grad was called in step {number + 1} with")
             if len(seen.evaluations) >= MOST_EVALUATIONS:
                 raise BrokenError(
                     f"step {number + 1} called loss_and_grad more than {MOST_EVALUATIONS} times"
@@ -156,53 +256,149 @@ class FunctionSubject:
             flat = self.problem.flat(at)
             seen.evaluations.append(Evaluation(flat, number))
             loss, gradient = self.loss_and_grad(flat, number)
-            found = self._given(self._split(gradient))
+            gradients.append(gradient)
+            found = self.layout.given(self.layout.split(gradient))
             return found if self.gradients_alone else (loss, found)
 
-        given = self._given([part.copy() for part in self.parts])
-        with self.outside.holding(self.kept):
-            result = self._call(given, loss_and_grad, hyper)
+        def loss_alone(weights: Any, *_: Any) -> float:
+            at = self.layout.parts(weights, f"the loss was asked for in step {number + 1} with")
+            return self.loss_and_grad(self.problem.flat(at), number)[0]
+
+        self._write(hyper)
+        self.oracle.ask = ask
+        values = {"weights": given, "gradient": self.oracle, "loss": loss_alone}
+        try:
+            with self.outside.holding(self.kept):
+                result = self._call(values, hyper, number)
+        finally:
+            self.oracle.ask = None
         if not seen.evaluations and self.takes_nothing:
             raise BrokenError(
                 f"step {number + 1} never asked for a gradient; {self.by} takes two arguments, and "
                 "no state, hyper or setting: is it a train_step?"
             )
-        if not self.keeps_state and not _is_pair(result, len(self.parts)):
-            result = result, self.state
-        if not isinstance(result, tuple) or len(result) != 2:
-            what = type(result).__name__
-            if isinstance(result, tuple):
-                what = f"a tuple of {len(result)}"
-            raise BrokenError(f"train_step must return (weights, state); it returned {what}")
-        self.parts = self._checked(result[0], f"train_step returned from step {number + 1}")
-        self.parts = [part.copy() for part in self.parts]
-        self.state = result[1]
+        self._take(given, result, gradients, hyper, seen)
 
-    def _split(self, vector: np.ndarray) -> Weights:
-        """The parts of a vector (P,) in this precision; it itself is the only one as a vector."""
-        parts = [vector] if self.as_vector else self.problem.parts(vector)
-        return [part.astype(self.dtype) for part in parts]
+    def _given(self) -> Any:
+        """The weights as this step gets them: those that its object holds, or new copies."""
+        if self.made.holds:
+            return self.given
+        return self.layout.given([part.copy() for part in self.parts])
 
-    def _given(self, parts: Weights) -> Any:
-        """The parts as the function gets them."""
-        return parts[0] if self.as_vector else parts
+    def _write(self, hyper: Hyper) -> None:
+        """Settings that are kept in the run's object, as they are for this step."""
+        if self.made.instance is None:
+            return
+        for setting, kept in self.maker.places.items():
+            write_all(self.made.instance, kept, getattr(hyper, setting))
 
-    def _call(self, weights: Any, loss_and_grad: Any, hyper: Hyper) -> Any:
-        if not self.assignment:
-            return self.train_step(weights, loss_and_grad, self.state, hyper)
-        if len(self.assignment) < 2 or len(set(self.assignment.values()) & set(ORDER)) < 2:
-            return self.train_step(weights, loss_and_grad, self.state, hyper)
-        values: dict[str, Any] = {
-            "weights": weights,
-            "gradient": loss_and_grad,
-            "state": self.state,
-            **vars(hyper),
-        }
-        taken = inspect.signature(self.train_step).parameters
+    def _call(self, values: dict[str, Any], hyper: Hyper, number: int) -> Any:
+        weights, oracle = values["weights"], values["gradient"]
+        if len(set(self.assignment.values()) & set(ORDER)) < 2 and self.maker.kind == "function":
+            return self.made.step(weights, oracle, self.state, hyper)
+        roles = set(self.assignment.values())
+        values |= {"state": self.state, "number": number, "seed": number, "rng": self.rng}
+        values |= {"shapes": self.problem.shapes, **vars(hyper)}
+        if "noise" in roles:
+            w, stream = self.problem.flat(self.parts), Stream("noise", 0, number)
+            drawn = filter_noise(w, self.problem.shapes, sigma=hyper.sigma, stream=stream)
+            values["noise"] = self.layout.given(self.layout.split(drawn))
+        taken = inspect.signature(self.made.step).parameters
         for name, role in self.assignment.items():
             if role == "hyper":
-                values["hyper"] = config_of(taken[name], self.train_step, hyper)
-        return called(self.train_step, self.assignment, values)
+                values["hyper"] = config_of(taken[name], self.made.step, hyper)
+        return called(self.made.step, self.assignment, values)
+
+    def _take(
+        self, given: Any, result: Any, gradients: list[np.ndarray], hyper: Hyper, seen: Step
+    ) -> None:
+        """The new weights, and the state."""
+        before, doing = self.weights(), f"{self.by} returned from step {seen.number + 1}"
+        outcome = Outcome(
+            self.layout,
+            before,
+            self.layout.flat(given),
+            result,
+            gradients,
+            [e.at for e in seen.evaluations],
+            self.made.instance,
+            hyper,
+            frozenset(self.takes) if self.maker.kind != "instance" else frozenset(),
+        )
+        back = self.back or found_out(outcome)
+        if back is None:
+            raise self._nothing(result, doing)
+        if self.back is None:
+            self.way = replace(self.way, back=back)
+        if self.keeps_state:
+            self.state = self._state_in(result, back)
+        if back.what != "weights":
+            self.parts = self._base_step(given, result, back, hyper, doing)
+        elif back.held:
+            self.parts = self.layout.parts(getattr(self.made.instance, back.held), doing)
+        elif back.path is None:
+            self.parts = self.layout.parts(given, f"step {seen.number + 1} left")
+        else:
+            self.parts = self.layout.parts(self._of(back, result, doing), doing)
+        self.parts = [part.copy() for part in self.parts]
+
+    def _of(self, back: GivenBack, result: Any, doing: str) -> Any:
+        try:
+            return back.of(result)
+        except LookupError:
+            raise BrokenError(
+                f"{doing} {_in_words(result)}, and not what it returned from the first"
+            ) from None
+
+    def _nothing(self, result: Any, doing: str) -> BrokenError:
+        """Why what came back is neither weights nor a gradient."""
+        if self.keeps_state and not (isinstance(result, tuple) and len(result) == 2):
+            return BrokenError(
+                f"train_step must return (weights, state); it returned {_in_words(result)}"
+            )
+        if not isinstance(result, np.ndarray | list | tuple | Mapping):
+            return BrokenError(
+                f"{doing} {_in_words(result)}, and left the weights as they were; return the new "
+                "weights, or change what it is given in place"
+            )
+        weights = result[0] if isinstance(result, tuple) and len(result) == 2 else result
+        try:
+            self.layout.parts(weights, doing)
+        except BrokenError as error:
+            return error
+        return BrokenError(f"{doing} {_in_words(result)}, in which no weights are found")
+
+    def _state_in(self, result: Any, back: GivenBack) -> Any:
+        """The state in what was returned: beside the weights, and no number."""
+        if back.path is None and not isinstance(result, tuple):
+            return result if result and isinstance(result, type(self.state)) else self.state
+        if isinstance(result, tuple) and back.path != ():
+            place = back.path[0] if back.path else None
+            others = [v for key, v in inside(result).items() if key != place]
+            others = [v for v in others if not isinstance(v, float | np.floating)] or others
+            return others[0] if others else self.state
+        named = [v for key, v in inside(result).items() if is_called(str(key), STATES)]
+        if back.path and not isinstance(result, list):
+            return named[0] if named else self.state
+        raise BrokenError(
+            f"train_step must return (weights, state); it returned {_in_words(result)}"
+        )
+
+    def _base_step(
+        self, given: Any, result: Any, back: GivenBack, hyper: Hyper, doing: str
+    ) -> Weights:
+        """SGD's step, with the gradient that was returned, from the weights as they were left."""
+        start = self.layout.parts(given, doing)
+        direction = self.layout.parts(self._of(back, result, doing), doing)
+        if back.what == "update":
+            return [w + back.sign * d for w, d in zip(start, direction)]
+        decay = 0.0 if "weight_decay" in back.own else hyper.weight_decay
+        momentum = 0.0 if "momentum" in back.own else hyper.momentum
+        direction = [d + decay * w for w, d in zip(start, direction)]
+        if self.velocity is not None:
+            direction = [momentum * v + d for v, d in zip(self.velocity, direction)]
+        self.velocity = direction
+        return [(w - hyper.lr * v).astype(w.dtype) for w, v in zip(start, direction)]
 
     def resumed(self, hyper: Hyper) -> FunctionSubject:
         """Another with these weights and a copy of the state: what is kept elsewhere is not."""
@@ -211,39 +407,43 @@ class FunctionSubject:
         other.parts = [part.copy() for part in self.parts]
         try:
             other.state = copy.deepcopy(self.state)
+            other.rng = copy.deepcopy(self.rng)
         except Exception as error:
             raise NotSavedError(
                 f"the state that train_step returned cannot be copied: {error}"
             ) from None
+        if self.maker.kind == "factory" and self.made.instance is None and not self.keeps_state:
+            raise NotSavedError("nothing of it can be saved: what it keeps is in a closure")
+        if self.maker.kind != "function":
+            self._save_into(other, hyper)
         return other
 
-    def _checked(self, weights: Any, doing: str) -> Weights:
-        shapes, names = self.problem.shapes, self.problem.names
-        if self.as_vector:
-            shapes, names, weights = [self.parts[0].shape], ["the vector"], [weights]
+    def _save_into(self, other: FunctionSubject, hyper: Hyper) -> None:
+        """Its object's state, by state_dict and load_state_dict, or as a copy of all of it."""
+        made, other.oracle = self.made, Oracle(self.problem.shapes)
+        if made.instance is None:
+            other._make(hyper)
+            return
+        for save, load in (("state_dict", "load_state_dict"), ("get_state", "set_state")):
+            if callable(getattr(made.instance, save, None)) and hasattr(made.instance, load):
+                saved = copy.deepcopy(getattr(made.instance, save)())
+                other._make(hyper)
+                getattr(other.made.instance, load)(saved)
+                return
+        memo = {id(self.oracle): other.oracle}
         try:
-            parts = [np.asarray(part) for part in weights]
+            instance, other.given = copy.deepcopy((made.instance, self.given), memo)
         except Exception as error:
-            raise BrokenError(
-                f"{doing} {type(weights).__name__} for weights; {len(shapes)} arrays are expected "
-                f"({error})"
-            ) from None
-        if len(parts) != len(shapes):
-            raise BrokenError(f"{doing} {len(parts)} weights (arrays); {len(shapes)} are expected")
-        for part, shape, name in zip(parts, shapes, names):
-            if part.shape != tuple(shape):
-                raise BrokenError(
-                    f"{doing} weights of shape {part.shape} for {name}, which is {tuple(shape)}"
-                )
-            if part.dtype.kind != "f":
-                raise BrokenError(f"{doing} weights of type {part.dtype} for {name}")
-        return parts
+            raise NotSavedError(f"{self.by} cannot be copied: {error}") from None
+        step = getattr(instance, made.step.__name__)
+        other.made = Made(step, instance, made.passed, made.has_all, made.holds)
 
 
-def _is_pair(result: Any, count: int) -> bool:
-    """Whether this is (weights, state), and not the weights alone."""
-    return (
-        isinstance(result, tuple)
-        and len(result) == 2
-        and (count != 2 or isinstance(result[0], list | tuple))
-    )
+def _in_words(result: Any) -> str:
+    """A type's name; of a tuple how long it is."""
+    if isinstance(result, tuple) and not hasattr(result, "_fields"):
+        return f"a tuple of {len(result)}"
+    return type(result).__name__
+
+
+__all__ = ["LISTS", "VECTOR", "FunctionSubject", "Way"]

@@ -95,7 +95,8 @@ def _is_config(value: Any) -> bool:
     return plain or (
         hasattr(value, "__dict__")
         and not callable(value)
-        and module.split(".")[0] not in ("torch", "builtins", "numpy", "collections", "rsam_ref")
+        and module.split(".")[0] not in ("torch", "builtins", "numpy", "collections")
+        and not module.startswith("rsam_ref.conformance")
     )
 
 

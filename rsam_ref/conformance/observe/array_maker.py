@@ -1,0 +1,332 @@
+"""Making steps on NumPy arrays: of a function, of a class or what stands for one, of a factory.
+
+A class is made anew for every run, with the settings that its constructor takes by name; its step is
+the method that is given a function of the loss and its gradient. Settings that it keeps are written
+to between steps where a step follows what is written.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import random
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rsam_ref.algorithms.base import SGD
+from rsam_ref.conformance.observe.arguments import (
+    Assignment,
+    called,
+    config_of,
+    is_required,
+    parameters_of,
+)
+from rsam_ref.conformance.observe.array_roles import (
+    BASE_SETTINGS,
+    FUNCTIONS,
+    WEIGHTS,
+    maker_assignment,
+    takes_base_settings,
+)
+from rsam_ref.conformance.observe.frameworks import framework_of, names_of
+from rsam_ref.conformance.observe.names import (
+    BASES,
+    BATCHES,
+    GRADIENTS,
+    MODELS,
+    SETTINGS,
+    TARGETS,
+    is_called,
+    setting_of,
+)
+from rsam_ref.conformance.observe.observer import BrokenError
+from rsam_ref.conformance.observe.places import Place, places, write
+from rsam_ref.conformance.observe.problem import Hyper
+
+METHODS = (
+    "step",
+    "train_step",
+    "minimize",
+    "minimise",
+    "update",
+    "apply",
+    "optimize",
+    "run_step",
+    "take_step",
+    "do_step",
+    "sam_step",
+    "step_in_place",
+    "iterate",
+    "fit_step",
+    "one_step",
+)
+"""What the step of a class is called; else it is its only method that takes a gradient."""
+CLASSES = ("cls", "class", "factory", "fn", "type")
+BASE_WORDS = ("sgd", "momentum", "gradientdescent", "heavyball")
+CHANGE = 0.7
+"""What a setting is multiplied by, to see where it is kept."""
+
+
+@dataclass
+class Made:
+    """What a run is taken with."""
+
+    step: Callable[..., Any]
+    instance: Any = None
+    """The object whose method it is."""
+    passed: tuple[str, ...] = ()
+    """The settings that its maker was given."""
+    has_all: bool = False
+    """Whether it was given all of them together."""
+    holds: bool = False
+    """Whether it was given the weights."""
+
+
+def step_method(thing: Any) -> str:
+    """The method of a class or an object that is a step on arrays; "" where it has none."""
+    found = []
+    for name, value in inspect.getmembers(thing):
+        if (
+            not callable(value)
+            or inspect.isclass(value)
+            or name.startswith("_")
+            and name != "__call__"
+        ):
+            continue
+        if _takes_gradient(value):
+            found.append(name)
+    known = [name for name in METHODS if name in found]
+    with_step = [name for name in found if "step" in name]
+    others = [name for name in found if name != "__call__"]
+    return next(iter([*known, *with_step, *others, *found]), "")
+
+
+def is_array_step(subject: Any) -> bool:
+    """Whether this is, or makes, a step on NumPy arrays, and is no function that is one itself."""
+    plain = subject.func if isinstance(subject, functools.partial) else subject
+    if inspect.isclass(plain):
+        return _is_array_class(plain)
+    if not inspect.isroutine(plain):
+        return framework_of(plain) in (None, "torch") and step_method(plain) not in ("", "__call__")
+    return not _takes_gradient(subject) and (
+        _names_function_and_weights(subject) or makes_array_step(subject)
+    )
+
+
+def _is_array_class(made: type) -> bool:
+    """Whether a class has a step on NumPy arrays, and belongs to no framework."""
+    if framework_of(made) not in (None, "torch"):
+        return False
+    of_torch = any((parent.__module__ or "").startswith("torch.") for parent in made.__mro__)
+    name = "" if of_torch else step_method(made)
+    if not name or framework_of(made) is None:
+        return bool(name)
+    return any(is_called(n, WEIGHTS) for n in parameters_of(getattr(made, name)))
+
+
+def _names_function_and_weights(function: Any) -> bool:
+    """Whether it takes weights, and f: a loss and its gradient by a name that tells less."""
+    try:
+        taken = parameters_of(function)
+    except (TypeError, ValueError):
+        return False
+    required = [name for name, p in taken.items() if is_required(p)]
+    return framework_of(function) is None and (
+        any(is_called(n, FUNCTIONS) for n in required)
+        and any(is_called(n, WEIGHTS) for n in required)
+        and not any(is_called(n, (*BASES, *MODELS, *BATCHES, *TARGETS)) for n in required)
+    )
+
+
+def makes_array_step(subject: Any) -> bool:
+    """Whether a function, called with settings, returns a step on NumPy arrays."""
+    if inspect.isclass(subject) or framework_of(subject) in ("jax", "keras", "mlx"):
+        return False
+    assignment, unknown = maker_assignment(subject, SETTINGS)
+    if unknown or {"weights", "gradient"} & set(assignment.values()):
+        return False
+    try:
+        made = _called(subject, assignment, Hyper(), {}, False)
+    except Exception:  # it makes something else, of something else
+        return False
+    return _is_step(made) or bool(not inspect.isclass(made) and step_method(made))
+
+
+def _is_step(made: Any) -> bool:
+    return inspect.isroutine(made) and _takes_gradient(made)
+
+
+def _takes_gradient(function: Any) -> bool:
+    """Whether it takes a function of the loss and its gradient, by its name."""
+    try:
+        taken = parameters_of(function)
+    except (TypeError, ValueError):
+        return False
+    return any(is_called(name, GRADIENTS) and is_required(p) for name, p in taken.items())
+
+
+class ArrayMaker:
+    """Makes a run's step as often as one is needed."""
+
+    def __init__(self, subject: Any, *, adaptive: bool = False) -> None:
+        self.subject, self.adaptive = subject, adaptive
+        plain = subject.func if isinstance(subject, functools.partial) else subject
+        self.kind = "function"
+        if inspect.isclass(plain):
+            self.kind = "class"
+        elif not inspect.isroutine(plain) and step_method(subject) not in ("", "__call__"):
+            self.kind = "instance"
+        elif not _takes_gradient(subject) and makes_array_step(subject):
+            self.kind = "factory"
+        self.places: dict[str, tuple[Place, ...]] = {}
+        """Where the settings are kept that have been looked for."""
+
+    @property
+    def by(self) -> str:
+        of = self.subject.func if isinstance(self.subject, functools.partial) else self.subject
+        default = type(of).__name__ if self.kind == "instance" else "train_step"
+        return getattr(of, "__name__", default)
+
+    def make(self, hyper: Hyper, asked: Collection[str], given: dict[str, Any]) -> Made:
+        """One that has made no step. ``given`` holds what else a constructor may be given."""
+        if self.kind == "function":
+            return Made(self.subject)
+        if self.kind == "instance":
+            return self._of(copy.deepcopy(self.subject), {}, ())
+        assignment, unknown = maker_assignment(self.subject, asked)
+        if unknown:
+            raise BrokenError(
+                f"{self.by} needs {unknown!r}, which this check does not know; give a function "
+                "make(hyper) that returns the object"
+            )
+        more = takes_base_settings(self.subject) and "base" in assignment.values()
+        try:
+            made = _called(
+                self.subject, assignment, hyper, {**given, "adaptive": self.adaptive}, more
+            )
+        except BrokenError:
+            raise
+        except Exception as error:
+            raise BrokenError(
+                f"{self.by} could not be made ({type(error).__name__}: {error}); give a function "
+                "make(hyper) that returns the object"
+            ) from error
+        passed = set(assignment.values()) & set(SETTINGS)
+        if "base" in assignment.values():
+            passed |= set(BASE_SETTINGS)
+        return self._of(made, assignment, tuple(passed))
+
+    def _of(self, made: Any, assignment: Assignment, passed: tuple[str, ...]) -> Made:
+        roles = set(assignment.values())
+        if inspect.isroutine(made):
+            return Made(made, None, passed, "hyper" in roles)
+        name = step_method(made)
+        if not name:
+            raise BrokenError(
+                f"{self.by} has no method that takes loss_and_grad; give it a "
+                "step(loss_and_grad, w), or a function make(hyper) that returns what has one"
+            )
+        return Made(getattr(made, name), made, passed, "hyper" in roles, "weights" in roles)
+
+
+def _called(
+    make: Any, assignment: Assignment, hyper: Hyper, given: dict[str, Any], more: bool
+) -> Any:
+    """What it makes, with the values of its parameters' roles."""
+    taken = parameters_of(make)
+    values: dict[str, Any] = {**vars(hyper), "seed": 0, "rng": np.random.default_rng(0), **given}
+    for name, role in assignment.items():
+        if role == "hyper":
+            values["hyper"] = config_of(taken[name], make, hyper)
+        elif role == "base":
+            values["base"] = _base(make, name, taken[name], hyper)
+    settings = {s: getattr(hyper, s) for s in BASE_SETTINGS if s not in assignment.values()}
+    is_class = inspect.isclass(values.get("base"))
+    return called(make, assignment, values, more=settings if more and is_class else None)
+
+
+def _base(make: Any, name: str, parameter: inspect.Parameter, hyper: Hyper) -> Any:
+    """A base optimizer: SGD as its file has it, else this project's. A class where that is asked."""
+    own = [
+        value
+        for value in names_of(make).values()
+        if inspect.isclass(value)
+        and value is not make
+        and any(word in value.__name__.lower().replace("_", "") for word in BASE_WORDS)
+        and _is_base(value)
+    ]
+    made = own[0] if own else SGD
+    as_class = (
+        name.lower().split("_")[-1] in CLASSES or "type[" in str(parameter.annotation).lower()
+    )
+    if as_class:
+        return made
+    taken = {n: s for n in parameters_of(made) if (s := setting_of(n)) in BASE_SETTINGS}
+    return made(**{n: getattr(hyper, s) for n, s in taken.items()})
+
+
+def _is_base(made: type) -> bool:
+    """Whether a class can be made with a learning rate, and takes no function of the loss."""
+    assignment, unknown = maker_assignment(made, BASE_SETTINGS)
+    return not unknown and "lr" in assignment.values() and not step_method(made)
+
+
+def find_places(run: Callable[..., Any], setting: str, hyper: Hyper) -> tuple[Place, ...]:
+    """Where an object keeps a setting: where a step follows what is written there, as it follows
+    what its maker is given.
+
+    ``run(hyper, places, written)`` makes one, writes, and takes steps: the object, and all that was
+    seen, as arrays.
+    """
+    other = hyper.but(**{setting: CHANGE * getattr(hyper, setting)})
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002
+
+    def again(*arguments: Any) -> Any:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        return run(*arguments)
+
+    try:
+        (one, seen), (two, wanted) = again(hyper, (), 0.0), again(other, (), 0.0)
+        first, second = dict(_places(one)), dict(_places(two))
+        kept = tuple(
+            place
+            for place, value in first.items()
+            if value == getattr(hyper, setting) and second.get(place) == getattr(other, setting)
+        )
+        if not kept:
+            return ()
+        same = _alike(again(hyper, (), 0.0)[1], seen)
+        follows = _alike(again(hyper, kept, getattr(other, setting))[1], wanted)
+        named = tuple(place for place in kept if setting_of(place.name) == setting)
+        return kept if follows else () if same else named
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+
+
+def find_named_places(run: Callable[..., Any], setting: str, hyper: Hyper) -> tuple[Place, ...]:
+    """The same of an object that was given ready-made: where something follows what is written."""
+    one, seen = run(hyper, (), 0.0)
+    named = tuple(p for p, _ in _places(one) if setting_of(p.name) == setting)
+    if not named or not _alike(run(hyper, (), 0.0)[1], seen):
+        return named
+    return () if _alike(run(hyper, named, 0.37 * getattr(hyper, setting))[1], seen) else named
+
+
+def _places(instance: Any) -> list[tuple[Place, float]]:
+    return list(places(instance, []))
+
+
+def write_all(instance: Any, kept: tuple[Place, ...], value: float) -> None:
+    """Write a setting wherever it is kept."""
+    for place in kept:
+        write(instance, [], place, value)
+
+
+def _alike(one: list[np.ndarray], two: list[np.ndarray]) -> bool:
+    return len(one) == len(two) and all(np.array_equal(a, b) for a, b in zip(one, two))

@@ -1,0 +1,160 @@
+"""What the parameters of a step on NumPy arrays are for: a function's, a method's, a constructor's."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any
+
+from rsam_ref.conformance.observe import names
+from rsam_ref.conformance.observe.arguments import (
+    Assignment,
+    is_required,
+    parameters_of,
+    takes_more,
+)
+from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS, is_called, setting_of
+
+ORDER = ("weights", "gradient", "state", "hyper")
+"""A function's arguments where their names do not tell."""
+
+WEIGHTS = [*names.WEIGHTS, "x", "x0", "w0", "weight", "vector", "flat", "w_flat", "thetas"]
+FUNCTIONS = [
+    "f",
+    "fn",
+    "func",
+    "closure",
+    "loss_fn",
+    "objective",
+    "lossfn",
+    "df",
+    "fg",
+    "loss_func",
+]
+"""What the loss and its gradient are called where the name does not say which of them it gives."""
+SEEDS = ("seed", "random_state", "random_seed", "rng_seed")
+SHAPES = ("shapes", "param_shapes", "layer_shapes")
+NOISES = ("noise", "draw", "z", "d", "perturbation", "delta")
+
+STEP_ROLES = {
+    "weights": WEIGHTS,
+    "gradient": names.GRADIENTS,
+    "state": names.STATES,
+    "hyper": names.CONFIGS,
+    "number": names.NUMBERS,
+    "rng": names.KEYS,
+    "seed": SEEDS,
+    "shapes": SHAPES,
+    "noise": NOISES,
+}
+MAKER_ROLES = {
+    "base": names.BASES,
+    "hyper": names.CONFIGS,
+    "rng": names.KEYS,
+    "seed": SEEDS,
+    "shapes": SHAPES,
+    "adaptive": ("adaptive",),
+    "weights": [n for n in WEIGHTS if n != "x"],
+    "gradient": names.GRADIENTS,
+}
+SECOND_NAMES = {"eta": "lr", "alpha": "lr", "gamma": "lr", "beta": "momentum", "beta1": "momentum"}
+"""What a number means where nothing else is that setting."""
+
+
+def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list[Assignment]:
+    """What each parameter of a step is for, the likeliest first: a role, or a setting.
+
+    None where its signature cannot be read, or takes whatever comes.
+    """
+    try:
+        taken = parameters_of(function)
+    except (TypeError, ValueError):
+        return [{}]
+    found = _named(taken, STEP_ROLES, given=("hyper", "state", "shapes"))
+    required = [name for name, p in taken.items() if is_required(p)]
+    _second(found, required, asked)
+    if "gradient" not in found.values():
+        called = next((n for n in required if is_called(n, FUNCTIONS) and n not in found), None)
+        if called is not None:
+            found[called] = "gradient"
+    elif "loss" not in found.values():
+        called = next((n for n in required if is_called(n, names.LOSSES) and n not in found), None)
+        if called is not None:
+            found[called] = "loss"
+    unknown = [name for name in required if name not in found]
+    left = [role for role in ORDER if role not in found.values()]
+    chosen = [found | dict(zip(unknown, left))]
+    if {"weights", "gradient"} <= set(left) and len(unknown) > 1:
+        swapped = dict(zip(unknown, ("gradient", "weights", *left[2:])))
+        chosen.append(found | swapped)
+    return [{n: a[n] for n in taken if n in a} for a in chosen]
+
+
+def maker_assignment(make: Callable[..., Any], asked: Collection[str]) -> tuple[Assignment, str]:
+    """What each parameter of a constructor or a factory is for, and a required one that is not known
+    ("" where all are).
+    """
+    try:
+        taken = parameters_of(make)
+    except (TypeError, ValueError):
+        return {}, ""
+    found = _named(taken, MAKER_ROLES, given=("hyper", "shapes", "adaptive", "base"))
+    _second(found, [n for n, p in taken.items() if _may_be_number(p)], asked)
+    rate = "lr" in found.values() or "hyper" in found.values()
+    for name in [n for n, role in found.items() if role == "base"]:
+        if not is_required(taken[name]) and (rate or taken[name].default is not None):
+            del found[name]  # it has one of its own
+    unknown = [name for name, p in taken.items() if is_required(p) and name not in found]
+    found = {
+        n: role
+        for n, role in found.items()
+        if role not in SETTINGS or role in asked or is_required(taken[n])
+    }
+    return found, next(iter(unknown), "")
+
+
+def takes_base_settings(make: Callable[..., Any]) -> bool:
+    """Whether a constructor hands on what else it is given."""
+    try:
+        return takes_more(make)
+    except (TypeError, ValueError):
+        return False
+
+
+def _named(
+    taken: dict[str, inspect.Parameter], roles: dict[str, Any], given: Collection[str]
+) -> Assignment:
+    """What the names tell; of what is optional the settings, and the roles ``given``."""
+    found: Assignment = {}
+    for name, parameter in taken.items():
+        role = setting_of(name) or next(
+            (r for r, known in roles.items() if is_called(name, known) and r not in found.values()),
+            None,
+        )
+        if role is not None and (is_required(parameter) or setting_of(name) or role in given):
+            found[name] = role
+    for name in [n for n, role in found.items() if role == "hyper"]:
+        if taken[name].default is None and set(found.values()) & set(SETTINGS):
+            del found[name]
+    return found
+
+
+def _second(found: Assignment, names_of_numbers: list[str], asked: Collection[str]) -> None:
+    """What is called eta is the learning rate where nothing else is, and no ASAM is asked for."""
+    if "hyper" in found.values():
+        return
+    for name in names_of_numbers:
+        setting = SECOND_NAMES.get(name.lower().strip("_"))
+        free = setting is not None and setting not in found.values()
+        if free and (name not in found or (name == "eta" and "eta" not in asked)):
+            found[name] = str(setting)
+
+
+def _may_be_number(parameter: inspect.Parameter) -> bool:
+    default = parameter.default
+    return is_required(parameter) or (
+        isinstance(default, int | float) and not isinstance(default, bool)
+    )
+
+
+__all__ = ["BASE_SETTINGS", "ORDER", "assignments_of", "maker_assignment", "takes_base_settings"]
