@@ -1,8 +1,8 @@
 """Making steps on NumPy arrays: of a function, of a class or what stands for one, of a factory.
 
-A class is made anew for every run, with the settings that its constructor takes by name; its step is
-the method that is given a function of the loss and its gradient. Settings that it keeps are written
-to between steps where a step follows what is written.
+A class is made anew for every run, with the settings that its constructor takes by name; its step
+is the method that is given a function of the loss and its gradient. Settings that it keeps are
+written to between steps where a step follows what is written.
 """
 
 from __future__ import annotations
@@ -84,21 +84,34 @@ class Made:
     """Whether it was given all of them together."""
     holds: bool = False
     """Whether it was given the weights."""
+    gradient_name: str = ""
+    """What its maker calls the function of the loss and its gradient, where it takes that."""
 
 
-def step_method(thing: Any) -> str:
-    """The method of a class or an object that is a step on arrays; "" where it has none."""
-    found = []
-    for name, value in inspect.getmembers(thing):
-        if (
-            not callable(value)
-            or inspect.isclass(value)
-            or name.startswith("_")
-            and name != "__call__"
-        ):
-            continue
-        if _takes_gradient(value):
-            found.append(name)
+def step_method(thing: Any, *, has_function: bool = False) -> str:
+    """The method of a class or an object that is a step on arrays; "" where it has none.
+
+    ``has_function``: it was made with the function of the loss; its step takes weights alone.
+    """
+    own = {
+        name: value
+        for name, value in inspect.getmembers(thing)
+        if callable(value)
+        and not inspect.isclass(value)
+        and (
+            name[0] != "_"
+            or (name == "__call__" and inspect.isfunction(getattr(value, "__func__", value)))
+        )
+    }
+    found = [name for name, value in own.items() if _takes(value, GRADIENTS)]
+    if not found:
+        known = WEIGHTS if has_function else FUNCTIONS
+        least = 1 if has_function else 2
+        found = [
+            name
+            for name in (*METHODS, "__call__")
+            if name in own and _takes(own[name], known, least + inspect.isclass(thing))
+        ]
     known = [name for name in METHODS if name in found]
     with_step = [name for name in found if "step" in name]
     others = [name for name in found if name != "__call__"]
@@ -112,7 +125,7 @@ def is_array_step(subject: Any) -> bool:
         return _is_array_class(plain)
     if not inspect.isroutine(plain):
         return framework_of(plain) in (None, "torch") and step_method(plain) not in ("", "__call__")
-    return not _takes_gradient(subject) and (
+    return not _takes(subject, GRADIENTS) and (
         _names_function_and_weights(subject) or makes_array_step(subject)
     )
 
@@ -122,7 +135,7 @@ def _is_array_class(made: type) -> bool:
     if framework_of(made) not in (None, "torch"):
         return False
     of_torch = any((parent.__module__ or "").startswith("torch.") for parent in made.__mro__)
-    name = "" if of_torch else step_method(made)
+    name = "" if of_torch else step_method(made, has_function=_is_made_with_function(made))
     if not name or framework_of(made) is None:
         return bool(name)
     return any(is_called(n, WEIGHTS) for n in parameters_of(getattr(made, name)))
@@ -156,31 +169,60 @@ def makes_array_step(subject: Any) -> bool:
     return _is_step(made) or bool(not inspect.isclass(made) and step_method(made))
 
 
+def _gives_step(subject: Any) -> bool:
+    """Whether a factory that is given the function of the loss returns a step, and no number."""
+
+    def nothing(*_: Any) -> Any:
+        raise NotImplementedError
+
+    assignment, _ = maker_assignment(subject, SETTINGS)
+    try:
+        made = _called(subject, assignment, Hyper(), {"gradient": nothing}, False)
+    except Exception:  # it asks for a gradient: it is a step itself
+        return False
+    return inspect.isroutine(made) or bool(step_method(made, has_function=True))
+
+
 def _is_step(made: Any) -> bool:
-    return inspect.isroutine(made) and _takes_gradient(made)
+    return inspect.isroutine(made) and (_takes(made, GRADIENTS) or _takes(made, FUNCTIONS, 2))
 
 
-def _takes_gradient(function: Any) -> bool:
-    """Whether it takes a function of the loss and its gradient, by its name."""
+def _takes(function: Any, called_so: Collection[str], least: int = 1) -> bool:
+    """Whether so many parameters must be given, and one of them goes by one of these names."""
     try:
         taken = parameters_of(function)
     except (TypeError, ValueError):
         return False
-    return any(is_called(name, GRADIENTS) and is_required(p) for name, p in taken.items())
+    required = [name for name, p in taken.items() if is_required(p)]
+    return len(required) >= least and any(is_called(name, called_so) for name in required)
+
+
+def _is_made_with_function(subject: Any) -> bool:
+    """Whether a constructor or a factory, and not the step that it makes, is given the function."""
+    assignment, unknown = maker_assignment(subject, SETTINGS)
+    roles = assignment.values()
+    return not unknown and "gradient" in roles and "weights" not in roles
 
 
 class ArrayMaker:
     """Makes a run's step as often as one is needed."""
 
     def __init__(self, subject: Any, *, adaptive: bool = False) -> None:
+        self.method = ""
+        if inspect.ismethod(subject) and not inspect.isclass(subject.__self__):
+            subject, self.method = subject.__self__, subject.__name__
         self.subject, self.adaptive = subject, adaptive
         plain = subject.func if isinstance(subject, functools.partial) else subject
         self.kind = "function"
         if inspect.isclass(plain):
             self.kind = "class"
-        elif not inspect.isroutine(plain) and step_method(subject) not in ("", "__call__"):
+        elif self.method or (
+            not inspect.isroutine(plain) and step_method(subject) not in ("", "__call__")
+        ):
             self.kind = "instance"
-        elif not _takes_gradient(subject) and makes_array_step(subject):
+        elif (not _takes(subject, GRADIENTS) and makes_array_step(subject)) or (
+            _is_made_with_function(subject) and _gives_step(subject)
+        ):
             self.kind = "factory"
         self.places: dict[str, tuple[Place, ...]] = {}
         """Where the settings are kept that have been looked for."""
@@ -222,15 +264,18 @@ class ArrayMaker:
 
     def _of(self, made: Any, assignment: Assignment, passed: tuple[str, ...]) -> Made:
         roles = set(assignment.values())
+        function = next((n for n, role in assignment.items() if role == "gradient"), "")
         if inspect.isroutine(made):
-            return Made(made, None, passed, "hyper" in roles)
-        name = step_method(made)
+            return Made(made, None, passed, "hyper" in roles, False, function)
+        name = self.method or step_method(made, has_function=bool(function))
         if not name:
             raise BrokenError(
                 f"{self.by} has no method that takes loss_and_grad; give it a "
                 "step(loss_and_grad, w), or a function make(hyper) that returns what has one"
             )
-        return Made(getattr(made, name), made, passed, "hyper" in roles, "weights" in roles)
+        return Made(
+            getattr(made, name), made, passed, "hyper" in roles, "weights" in roles, function
+        )
 
 
 def _called(
@@ -250,7 +295,7 @@ def _called(
 
 
 def _base(make: Any, name: str, parameter: inspect.Parameter, hyper: Hyper) -> Any:
-    """A base optimizer: SGD as its file has it, else this project's. A class where that is asked."""
+    """A base optimizer: SGD as its file has it, else this project's; the class where it asks so."""
     own = [
         value
         for value in names_of(make).values()
@@ -259,6 +304,7 @@ def _base(make: Any, name: str, parameter: inspect.Parameter, hyper: Hyper) -> A
         and any(word in value.__name__.lower().replace("_", "") for word in BASE_WORDS)
         and _is_base(value)
     ]
+    own.sort(key=lambda value: value.__module__ != getattr(make, "__module__", ""))
     made = own[0] if own else SGD
     as_class = (
         name.lower().split("_")[-1] in CLASSES or "type[" in str(parameter.annotation).lower()

@@ -1,4 +1,4 @@
-"""What the parameters of a step on NumPy arrays are for: a function's, a method's, a constructor's."""
+"""What the parameters of a step on NumPy arrays are for, and those of what makes one."""
 
 from __future__ import annotations
 
@@ -36,16 +36,22 @@ SEEDS = ("seed", "random_state", "random_seed", "rng_seed")
 SHAPES = ("shapes", "param_shapes", "layer_shapes")
 NOISES = ("noise", "draw", "z", "d", "perturbation", "delta")
 
+VELOCITIES = ("v", "velocity", "vel", "velocities", "buf", "buffer", "momentum_buffer", "v_prev")
+"""A state that is an array for each of the weights, 0 at first."""
+
 STEP_ROLES = {
     "weights": WEIGHTS,
     "gradient": names.GRADIENTS,
-    "state": names.STATES,
+    "state": [*names.STATES, *VELOCITIES],
     "hyper": names.CONFIGS,
     "number": names.NUMBERS,
     "rng": names.KEYS,
     "seed": SEEDS,
     "shapes": SHAPES,
     "noise": NOISES,
+    "batch": names.BATCHES,
+    "inputs": names.INPUTS,
+    "targets": names.TARGETS,
 }
 MAKER_ROLES = {
     "base": names.BASES,
@@ -91,8 +97,8 @@ def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list
 
 
 def maker_assignment(make: Callable[..., Any], asked: Collection[str]) -> tuple[Assignment, str]:
-    """What each parameter of a constructor or a factory is for, and a required one that is not known
-    ("" where all are).
+    """What each parameter of a constructor or a factory is for, and a required one that is not
+    known ("" where all are).
     """
     try:
         taken = parameters_of(make)
@@ -131,6 +137,8 @@ def _named(
             (r for r, known in roles.items() if is_called(name, known) and r not in found.values()),
             None,
         )
+        if is_called(name, VELOCITIES) and not is_required(parameter):
+            continue
         if role is not None and (is_required(parameter) or setting_of(name) or role in given):
             found[name] = role
     for name in [n for n, role in found.items() if role == "hyper"]:

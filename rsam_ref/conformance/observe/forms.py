@@ -22,8 +22,8 @@ FORMS = ("function", "optimizer", "loop", "lightning", "optax", "jax", "keras", 
 OWN_PASSES = ("loop", "lightning")
 """The forms that make both passes themselves."""
 EXPLAINED = (
-    "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state), or a class with "
-    "step(loss_and_grad, w) on NumPy arrays; "
+    "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state), or "
+    "a class with step(loss_and_grad, w) on NumPy arrays; "
     "optimizer: a torch optimizer class, or make(params, hyper) that returns one; "
     "loop: train_step(model, optimizer, loss_fn, batch, hyper); "
     "lightning: a LightningModule class; "

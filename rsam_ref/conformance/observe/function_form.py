@@ -12,9 +12,9 @@ The settings may be taken by name, and what has no state returns the weights alo
 
     def step(params, grads_fn, *, lr, rho): ...
 
-A function that cannot do with a list may mean the weights as one flat vector (P,) or as a dict, and
-gets that. It may change them in place; it may return a gradient, with which the check then makes the
-base step. A class with such a step is made anew for every run (see array_maker.py).
+A function that cannot do with a list may mean the weights as one flat vector (P,) or as a dict,
+and gets that. It may change them in place; it may return a gradient, with which the check then
+makes the base step. A class with such a step is made anew for every run (see array_maker.py).
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ import numpy as np
 from rsam_backends import Stream
 from rsam_ref.algorithms.noise import filter_noise
 from rsam_ref.conformance.observe.arguments import (
-    Assignment,
     asked_alone,
     called,
     config_of,
@@ -38,12 +37,11 @@ from rsam_ref.conformance.observe.arguments import (
 from rsam_ref.conformance.observe.array_layouts import DICT, LISTS, VECTOR, Layout
 from rsam_ref.conformance.observe.array_maker import (
     ArrayMaker,
-    Made,
     find_named_places,
     find_places,
     write_all,
 )
-from rsam_ref.conformance.observe.array_roles import ORDER, assignments_of
+from rsam_ref.conformance.observe.array_roles import ORDER, VELOCITIES, assignments_of
 from rsam_ref.conformance.observe.given_back import GivenBack, Outcome, found_out, inside
 from rsam_ref.conformance.observe.names import (
     BASE_SETTINGS,
@@ -84,7 +82,7 @@ class Way:
 
 
 class Oracle:
-    """``loss_and_grad`` as a step is given it. It tells R-SAM of this project what the filters are."""
+    """``loss_and_grad`` as a step gets it: it tells this project's R-SAM what the filters are."""
 
     def __init__(self, shapes: list[tuple[int, ...]]) -> None:
         self.shapes = shapes
@@ -143,6 +141,9 @@ class FunctionSubject:
         roles = set(self.assignment.values())
         self.takes_all = "hyper" in roles or not roles or self.made.has_all
         self.keeps_state = "state" in roles or not roles
+        if any(r == "state" and is_called(n, VELOCITIES) for n, r in self.assignment.items()):
+            self.state = self.layout.given(self.layout.split(np.zeros_like(problem.start)))
+        self.first_state = copy.deepcopy(self.state)
         self.takes_nothing = roles == {"weights", "gradient"} and self.maker.kind == "function"
 
     def _make(self, hyper: Hyper) -> None:
@@ -154,6 +155,7 @@ class FunctionSubject:
         chosen = self.orders[min(self.way.order, len(self.orders) - 1)]
         self.assignment = asked_alone(self.made.step, chosen, self.asked)
         by_name = next((n for n, r in self.assignment.items() if r == "gradient"), "")
+        by_name = by_name or self.made.gradient_name
         self.gradients_alone = gives_gradients_alone(by_name)
         self.name_tells = not by_name or is_called(by_name, GRADIENTS)
         if self.way.alone is not None:
@@ -231,7 +233,8 @@ class FunctionSubject:
     def _trial(self, hyper: Hyper, kept: Any, written: float) -> tuple[Any, list[np.ndarray]]:
         other = copy.copy(self)
         other.parts = self.layout.split(self.problem.start)
-        other.state, other.velocity, other.kept = {}, None, self.outside.fresh()
+        other.state, other.velocity = copy.deepcopy(self.first_state), None
+        other.kept = self.outside.fresh()
         other.oracle, other.rng = Oracle(self.problem.shapes), np.random.default_rng(0)
         other._make(hyper)
         write_all(other.made.instance, kept, written)
@@ -298,6 +301,8 @@ class FunctionSubject:
             return self.made.step(weights, oracle, self.state, hyper)
         roles = set(self.assignment.values())
         values |= {"state": self.state, "number": number, "seed": number, "rng": self.rng}
+        inputs, targets = self.problem.batch(number)
+        values |= {"batch": (inputs, targets), "inputs": inputs, "targets": targets}
         values |= {"shapes": self.problem.shapes, **vars(hyper)}
         if "noise" in roles:
             w, stream = self.problem.flat(self.parts), Stream("noise", 0, number)
@@ -371,7 +376,7 @@ class FunctionSubject:
     def _state_in(self, result: Any, back: GivenBack) -> Any:
         """The state in what was returned: beside the weights, and no number."""
         if back.path is None and not isinstance(result, tuple):
-            return result if result and isinstance(result, type(self.state)) else self.state
+            return result if isinstance(result, type(self.state)) else self.state
         if isinstance(result, tuple) and back.path != ():
             place = back.path[0] if back.path else None
             others = [v for key, v in inside(result).items() if key != place]
@@ -436,7 +441,7 @@ class FunctionSubject:
         except Exception as error:
             raise NotSavedError(f"{self.by} cannot be copied: {error}") from None
         step = getattr(instance, made.step.__name__)
-        other.made = Made(step, instance, made.passed, made.has_all, made.holds)
+        other.made = replace(made, step=step, instance=instance)
 
 
 def _in_words(result: Any) -> str:

@@ -1,8 +1,8 @@
-"""What a step on NumPy arrays gives back: the new weights, in whatever else it returns; nothing, for it
-has changed them in place; or a gradient, which the caller is to step with.
+"""What a step on NumPy arrays gives back: the new weights, in whatever else it returns; nothing,
+for it has changed them in place; or a gradient, which the caller is to step with.
 
-Found out in the first step, by what the numbers are: new weights are near the old ones, a gradient is
-made of those that were evaluated.
+Found out in the first step, by what the numbers are: new weights are near the old ones, a gradient
+is made of those that were evaluated.
 """
 
 from __future__ import annotations
@@ -90,10 +90,8 @@ def found_out(seen: Outcome) -> GivenBack | None:
     gradients = [item for item in items if item[2] < 0.5]
     gradients.sort(key=lambda item: _rank(seen, item[0], item[1]))
     moved = seen.left is not None and _moved(seen, seen.left)
-    if weights and gradients and _is_a_point(seen, weights[0][1]):
-        last = bool(seen.gradients) and np.array_equal(gradients[0][1], seen.gradients[-1])
-        if last and len(gradients[0][0]) <= len(weights[0][0]):
-            weights = []  # where the gradient was taken, beside it
+    if weights and gradients and _is_where_it_was_taken(seen, weights[0], gradients[0]):
+        weights = []
     if weights and (not moved or weights[0][0] in ((), (0,))):
         return GivenBack("weights", weights[0][0])
     if moved:
@@ -169,6 +167,15 @@ def _is_a_point(seen: Outcome, vector: np.ndarray) -> bool:
     """Whether a gradient was evaluated there: no place where a step ends."""
     near = SMALL * np.linalg.norm(seen.before)
     return any(np.linalg.norm(vector - at) <= near for at in (seen.before, *seen.points))
+
+
+def _is_where_it_was_taken(seen: Outcome, point: Any, gradient: Any) -> bool:
+    """Whether a place beside a gradient is the one where that was evaluated, and not the result."""
+    (place, at, *_), (path, vector, *_) = point, gradient
+    if not _is_a_point(seen, at) or len(path) > len(place):
+        return False
+    unnamed, _, not_last = _rank(seen, path, vector)
+    return not (unnamed and not_last)
 
 
 def _is_aside(path: Path) -> bool:
