@@ -57,7 +57,8 @@ def check(
     Parameters
     ----------
     subject:
-        A function ``train_step(weights, loss_and_grad, state, hyper) -> (weights, state)``; a
+        A function ``train_step(weights, loss_and_grad, state, hyper) -> (weights, state)``, or
+        one that returns a gradient; a class with ``step(loss_and_grad, w)`` on NumPy arrays; a
         PyTorch optimizer class, or a function ``make(params, hyper)`` that returns an optimizer;
         a function ``train_step(model, optimizer, loss_fn, batch, hyper)``; a LightningModule class;
         an optax transformation, or ``make(hyper)`` that returns one; a step in JAX or MLX; a

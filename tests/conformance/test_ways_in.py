@@ -8,6 +8,7 @@ import pytest
 from rsam_ref.conformance import BrokenError, check
 from rsam_ref.conformance.observe.forms import form_of
 
+from . import right_arrays
 from .right import sam_copies
 
 
@@ -138,6 +139,84 @@ def test_a_state_that_cannot_be_copied_is_not_done():
     report = check(kept, "sam")
     assert report.conforms
     assert "cannot be copied" in report.probes["save and resume"]
+
+
+# Classes, steps in place, gradients
+
+
+@pytest.mark.parametrize("row", right_arrays.ROWS, ids=lambda row: row[0])
+def test_what_stands_for_a_step_on_arrays_is_known_as_that(row):
+    assert form_of(row[2]) == "function"
+
+
+def test_the_report_says_that_the_check_made_the_base_step():
+    report = check(right_arrays.gradient, "sam")
+    assert report.conforms
+    assert report.probes["base step"].startswith("not done: gradient gives back a gradient")
+    assert "settings" not in report.probes
+    assert "base step" not in check(right_arrays.update, "sam").probes
+
+
+def test_settings_are_written_where_a_step_follows_them():
+    """A record of lr beside the base that has it is no setting, and alone would change nothing."""
+
+    class Recorded(right_arrays.Flat):
+        def __init__(self, lr, rho, momentum, weight_decay):
+            super().__init__(lr, rho, momentum, weight_decay)
+            self.half = 0.5 * rho  # what its step reads
+
+        def up(self, w, g):
+            return w + 2 * self.half * g / right_arrays.length(g)
+
+    report = check(Recorded, "sam")
+    assert report.conforms, report
+
+    class Ignores(right_arrays.Flat):
+        def down(self, w, g):
+            self.velocity = self.momentum * self.velocity + g + self.weight_decay * w
+            w -= 0.1 * self.velocity
+
+    assert codes(check(Ignores, "sam")) == ["update.lr-ignored"]
+
+
+def test_every_run_has_an_object_of_its_own_and_one_that_is_given_is_left_alone():
+    mine = right_arrays.Flat(0.05, 0.02)
+    report = check(mine, "sam")
+    assert report.conforms
+    assert isinstance(mine.velocity, float)
+    assert mine.lr == 0.05
+    assert report.probes["save and resume"] == "passed"
+    closure = check(right_arrays.maker, "sam")
+    assert "in a closure" in closure.probes["save and resume"]
+
+
+def test_what_a_class_or_a_step_lacks_is_said():
+    class Needs(right_arrays.Flat):
+        def __init__(self, colour, lr=0.1):
+            super().__init__(lr)
+
+    with pytest.raises(BrokenError, match=r"Needs needs 'colour'.*make\(hyper\)"):
+        check(Needs, "sam")
+
+    class Raises(right_arrays.Flat):
+        def __init__(self, lr=0.1):
+            raise ValueError("not today")
+
+    with pytest.raises(BrokenError, match=r"Raises could not be made \(ValueError: not today\)"):
+        check(Raises, "sam")
+
+    def nothing(w, loss_and_grad, rho, lr):
+        loss_and_grad(w)
+
+    with pytest.raises(BrokenError, match="returned from step 1 NoneType, and left the weights"):
+        check(nothing, "sam")
+
+    def later(w, loss_and_grad, t, rho, lr):
+        new = w - lr * right_arrays.gradient(loss_and_grad, w, rho)
+        return new if t == 0 else "done"
+
+    with pytest.raises(BrokenError, match="step 2"):
+        check(later, "sam")
 
 
 # PyTorch

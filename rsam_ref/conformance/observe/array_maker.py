@@ -93,9 +93,10 @@ def step_method(thing: Any, *, has_function: bool = False) -> str:
 
     ``has_function``: it was made with the function of the loss; its step takes weights alone.
     """
+    # Of the class, where no property is asked; so each method has its self.
     own = {
         name: value
-        for name, value in inspect.getmembers(thing)
+        for name, value in inspect.getmembers(thing if inspect.isclass(thing) else type(thing))
         if callable(value)
         and not inspect.isclass(value)
         and (
@@ -110,7 +111,7 @@ def step_method(thing: Any, *, has_function: bool = False) -> str:
         found = [
             name
             for name in (*METHODS, "__call__")
-            if name in own and _takes(own[name], known, least + inspect.isclass(thing))
+            if name in own and _takes(own[name], known, least + 1)
         ]
     known = [name for name in METHODS if name in found]
     with_step = [name for name in found if "step" in name]
@@ -160,7 +161,7 @@ def makes_array_step(subject: Any) -> bool:
     if inspect.isclass(subject) or framework_of(subject) in ("jax", "keras", "mlx"):
         return False
     assignment, unknown = maker_assignment(subject, SETTINGS)
-    if unknown or {"weights", "gradient"} & set(assignment.values()):
+    if unknown or not assignment or {"weights", "gradient"} & set(assignment.values()):
         return False
     try:
         made = _called(subject, assignment, Hyper(), {}, False)
