@@ -22,7 +22,7 @@ from __future__ import annotations
 import copy
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,13 +35,14 @@ from rsam_ref.conformance.observe.arguments import (
     config_of,
 )
 from rsam_ref.conformance.observe.array_layouts import DICT, LISTS, VECTOR, Layout
-from rsam_ref.conformance.observe.array_maker import (
-    ArrayMaker,
+from rsam_ref.conformance.observe.array_maker import ArrayMaker
+from rsam_ref.conformance.observe.array_roles import ORDER, VELOCITIES, assignments_of
+from rsam_ref.conformance.observe.array_settings import (
     find_named_places,
     find_places,
     write_all,
 )
-from rsam_ref.conformance.observe.array_roles import ORDER, VELOCITIES, assignments_of
+from rsam_ref.conformance.observe.array_ways import Oracle, Way
 from rsam_ref.conformance.observe.given_back import GivenBack, Outcome, found_out, inside
 from rsam_ref.conformance.observe.names import (
     BASE_SETTINGS,
@@ -63,44 +64,6 @@ from rsam_ref.conformance.observe.outside import Outside
 from rsam_ref.conformance.observe.problem import Hyper, Problem, Weights
 
 TrainStep = Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class Way:
-    """How a step is called, and what it gives back once that is known."""
-
-    layout: str = LISTS
-    """What weights and gradients are to it."""
-    order: int = 0
-    """Which of the orders that its parameters' names allow."""
-    alone: bool | None = None
-    """Whether it is given gradients without the loss; None: as the name says."""
-    back: GivenBack | None = None
-
-    def __str__(self) -> str:
-        return self.layout
-
-
-class Oracle:
-    """``loss_and_grad`` as a step gets it: it tells this project's R-SAM what the filters are."""
-
-    def __init__(self, shapes: list[tuple[int, ...]]) -> None:
-        self.shapes = shapes
-        self.ask: Callable[..., Any] | None = None
-
-    def __call__(self, *weights: Any, **_: Any) -> Any:
-        if self.ask is None:
-            raise BrokenError("loss_and_grad was called outside of a step")
-        return self.ask(*weights[:1])
-
-    def begin_step(self) -> None:
-        """There are no statistics that a step moves."""
-
-    def abandon_step(self) -> None:
-        """There is nothing to put back."""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Oracle:
-        return Oracle(self.shapes)
 
 
 class FunctionSubject:
