@@ -120,7 +120,7 @@ BROKEN = [
     Broken("infinite", "function", _returning(lambda w, s: ([x + np.inf for x in w], s)), "inf"),
     Broken("none", "function", _returning(lambda w, s: None), "None"),
     Broken("weights-alone", "function", _returning(lambda w, s: w), "state"),
-    Broken("three-values", "function", _returning(lambda w, s: (w, s, 0.5)), "state"),
+    Broken("three-values", "function", _returning(lambda w, s: (w, s, 0.5)), ""),
     Broken("state-none", "function", _returning(lambda w, s: (w, None)), "NoneType"),
     Broken("strings", "function", _returning(lambda w, s: (["w"] * len(w), s)), "weights"),
     Broken("hangs", "function", hangs, "second"),

@@ -36,6 +36,8 @@ class Layout:
     def parts(self, weights: Any, doing: str) -> Weights:
         """The parts of what a step gave; `BrokenError` for anything else than weights."""
         if self.kind == VECTOR:
+            if isinstance(weights, list | tuple):  # one number a weight, as a loop over w makes it
+                raise BrokenError(f"{doing} a {type(weights).__name__}, and no vector of weights")
             weights = [weights]
         elif self.kind == DICT:
             if not isinstance(weights, Mapping) or set(weights) != set(self.names):
@@ -65,7 +67,8 @@ class Layout:
 
     def flat(self, weights: Any) -> np.ndarray | None:
         """The same as one vector (P,) of float64; None for anything else than weights."""
-        if not isinstance(weights, np.ndarray | list | tuple | Mapping):
+        holds = isinstance(weights, list | tuple | Mapping)
+        if not (holds or hasattr(weights, "__array__")):
             return None
         try:
             return self.problem.flat(self.parts(weights, ""))

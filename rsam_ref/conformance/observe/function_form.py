@@ -292,6 +292,7 @@ class FunctionSubject:
             self.made.instance,
             hyper,
             frozenset(self.takes) if self.maker.kind != "instance" else frozenset(),
+            self.keeps_state,
         )
         back = self.back or found_out(outcome)
         if back is None:

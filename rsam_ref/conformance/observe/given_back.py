@@ -76,13 +76,15 @@ class Outcome:
     hyper: Hyper = field(default_factory=Hyper)
     takes: frozenset[str] = frozenset()
     """The settings that it takes by name."""
+    keeps_state: bool = False
+    """Whether there is a state in what it returns, in which is nothing to look for."""
 
 
 def found_out(seen: Outcome) -> GivenBack | None:
     """What a step gives back; None where it gives nothing that is weights or gradient."""
     items = [
         (path, vector, *_shares(seen, vector))
-        for path, value in _items(seen.result)
+        for path, value in _items(seen.result, depth=1 if seen.keeps_state else 2)
         if (vector := seen.layout.flat(value)) is not None
     ]
     weights = [item for item in items if not item[2] < 0.5]
