@@ -6,7 +6,7 @@ BIN     = $(VENV)/bin
 INTEL   = $(addprefix tests/test_,$(addsuffix .py,ops ops_nn finite_differences device portable sharpness intel))
 CURVLINOPS = curvlinops-for-pytorch backpack-for-pytorch einops unfoldNd tqdm einconv linear_operator jaxtyping wadler_lindig
 
-.PHONY: help demo test coverage quick strangers frameworks test-browser test-cluster test-mpi test-intel survey test-gpu gpu check format bench bench-gpu bench-intel figures tutorials docs wheel clean
+.PHONY: help demo test coverage quick strangers frameworks test-browser test-cluster test-mpi test-intel test-onednn survey test-gpu gpu check format bench bench-gpu bench-intel figures tutorials docs wheel clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*## / \t/' | expand -t 12
@@ -46,6 +46,10 @@ $(VENV)/mpi: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mpi]" mpich
 	@touch $@
 
+$(VENV)/onednn: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onednn]"
+	@touch $@
+
 $(VENV)/docs: $(VENV)/base
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs,torch,jax]"
 	@touch $@
@@ -55,7 +59,7 @@ demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a
 	@echo 'To use rsam-ref in this shell: . $(BIN)/activate'
 
 test: $(VENV)/test  ## set up, then run all tests
-	$(BIN)/python -m pytest -m "not strangers and not frameworks" -n auto --dist worksteal $(COVERAGE)
+	$(BIN)/python -m pytest -m "not strangers and not frameworks and not onednn" -n auto --dist worksteal $(COVERAGE)
 
 coverage: COVERAGE = --cov --cov-report=term
 coverage: test   ## run all tests and show which lines and branches they reach (takes 1.6 times as long)
@@ -79,6 +83,9 @@ test-cluster: $(VENV)/cluster ## sweeps and comparisons on a Dask cluster of pro
 
 test-mpi: $(VENV)/mpi ## training on ranks of MPI, here on two (on others: RSAM_REF_TEST_RANKS=2,3,4 make test-mpi)
 	$(BIN)/python -m pytest -m mpi -q
+
+test-onednn: $(VENV)/onednn ## the ops and training with oneDNN's kernels (x86-64 Linux)
+	$(BIN)/python -m pytest -m onednn -n auto --dist worksteal -q
 
 survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code, flatness packages, the rules on other libraries' vectors (an hour)
 	$(BIN)/python -m benchmarks.survey

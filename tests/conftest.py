@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from functools import partial
 
 # The arrays are small, and tests run side by side: several BLAS threads would only wait for each
 # other. Set here for the processes that tests start, which inherit it; NumPy may be loaded here
@@ -87,10 +88,19 @@ def why_not(backend: str) -> str | None:
     return None
 
 
+def why_no_onednn() -> str | None:
+    """Why the tests marked `onednn` cannot run here; None where they can."""
+    try:
+        get_backend("numpy").kernel_set("onednn")
+    except BackendError as error:
+        return str(error)
+    return None
+
+
 def takes_long(item) -> bool:
     """What even the quick files have of the device double and of programs that are started."""
     values = getattr(item, "callspec", None)
-    devices = ("double", "cupy", "dpnp")
+    devices = ("double", "cupy", "dpnp", "onednn")
     on_device = values is not None and values.params.get("device") in devices
     return on_device or "wheel" in item.fixturenames
 
@@ -100,9 +110,10 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in QUICK and not takes_long(item):
             item.add_marker(pytest.mark.quick)
-    for mark, backend in DEVICES.items():
+    reasons = {mark: partial(why_not, backend) for mark, backend in DEVICES.items()}
+    for mark, reason_of in (reasons | {"onednn": why_no_onednn}).items():
         marked = [item for item in items if item.get_closest_marker(mark)]
-        reason = why_not(backend) if marked else None
+        reason = reason_of() if marked else None
         for item in marked if reason else []:
             item.add_marker(pytest.mark.skip(reason=reason))
 
@@ -130,16 +141,18 @@ def double_backend(tmp_path_factory):
     scope="module",
     params=[
         *("numpy", "plain", "double"),
+        pytest.param("onednn", marks=pytest.mark.onednn),
         pytest.param("cupy", marks=pytest.mark.gpu),
         pytest.param("dpnp", marks=pytest.mark.intel),
     ],
 )
 def device(request):
-    """Every backend in turn: the host with its kernels and with the plain definitions, the device
-    double, and real devices where there are any."""
+    """Every backend in turn: the host with its kernels, with the plain definitions and with
+    oneDNN's kernels, the device double, and real devices where there are any."""
     if request.param == "double":
         request.getfixturevalue("double_backend")
-    plain = request.param == "plain"
-    with use_backend("numpy" if plain else request.param, kernels="plain" if plain else "fast"):
+    of_host = request.param in ("plain", "onednn")
+    name, kernels = ("numpy", request.param) if of_host else (request.param, "fast")
+    with use_backend(name, kernels=kernels):
         COUNTS.reset()
-        yield "numpy" if plain else request.param
+        yield name

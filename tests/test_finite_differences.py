@@ -17,9 +17,9 @@ pytestmark = pytest.mark.usefixtures("device")
 OPS = {
     f.__name__: f
     for module in (ops, ops_nn)
-    for f in vars(module).values()
+    for name, f in vars(module).items()
     # The definition is kept by the decorator @op (and by @replaceable, on what is no op).
-    if hasattr(f, "__wrapped__") and f is not ops_nn.batch_statistics
+    if hasattr(f, "__wrapped__") and f.__name__ == name and f is not ops_nn.batch_statistics
 }
 
 
@@ -35,9 +35,9 @@ def options(name, **given):
     return lambda *xs: OPS[name](*xs, **given)
 
 
-def batch_norm(x, gamma, beta):
+def batch_norm(x, gamma, beta, op=ops_nn.batch_norm):
     mean, var = ops_nn.batch_statistics(x._data)
-    return ops_nn.batch_norm(x, gamma, beta, mean=mean, var=var)
+    return op(x, gamma, beta, mean=mean, var=var)
 
 
 def by_running_statistics(x, gamma, beta):
@@ -107,6 +107,10 @@ CASES = {  # the function, or functions, and the inputs
         [batch_norm, by_running_statistics],
         *normal(1, IMAGES, (4,), (4,)),
     ),
+    "_batch_norm_relu": (
+        lambda *xs: batch_norm(*xs, op=ops_nn._batch_norm_relu),
+        *(*apart(1, IMAGES), *normal(1, (4,), (4,))),
+    ),
     "layer_norm": (ops_nn.layer_norm, *normal(1, (2, 3, 4), (4,), (4,))),
     "group_norm": (options("group_norm", groups=2), *normal(1, IMAGES, (4,), (4,))),
     "scaled_dot_product_attention": (
@@ -114,6 +118,7 @@ CASES = {  # the function, or functions, and the inputs
         *normal(1, (5, 2, 4), (5, 3, 4), (5, 3, 6)),
         MASK,
     ),
+    "self_attention": (ops_nn.self_attention, *normal(1, (3, 2, 4, 5))),
 }
 
 

@@ -216,6 +216,18 @@ def batch_norm(x, gamma, beta, **options):
     return ops_nn.batch_norm(x, gamma, beta, mean=mean, var=var, **options)
 
 
+@given(n=st.integers(2, 4), c=SIDES, seed=SEEDS, eps=EPS)
+def test_batch_norm_and_relu(n, c, seed, eps):
+    def ours(x, gamma, beta):
+        mean, var = ops_nn.batch_statistics(x._data)
+        return ops_nn.batch_norm_relu(x, gamma, beta, mean=mean, var=var, eps=eps)
+
+    def theirs(x, gamma, beta):
+        return F.relu(F.batch_norm(x, None, None, gamma, beta, training=True, eps=eps))
+
+    compare("batch_norm_relu", ours, theirs, *normal(seed, (n, c, 3, 2), (c,), (c,)))
+
+
 @given(
     n=st.integers(2, 4),
     c=SIDES,
@@ -315,6 +327,26 @@ def test_attention(data, leading, seed):
         ),
         *normal(seed, (*leading, queries, d), (*leading, keys, d), (*leading, keys, e)),
     )
+
+
+@given(leading=LEADING, tokens=st.integers(1, 4), width=st.integers(1, 4), seed=SEEDS)
+def test_self_attention(leading, tokens, width, seed):
+    compare(
+        "self_attention",
+        ops_nn.self_attention,
+        lambda qkv: F.scaled_dot_product_attention(*qkv),
+        *normal(seed, (3, *leading, tokens, width)),
+    )
+
+
+def test_gradients_of_self_attention_lie_as_its_input_does():
+    x = to_device(np.ones((2, 4, 3, 1, 5), "float32"))
+    qkv = Tensor(x, requires_grad=True).transpose(2, 0, 3, 1, 4)
+    value = ops_nn.self_attention(qkv)
+    [vjp] = value.node.vjps
+    assert vjp(value.data).strides == qkv._data.strides
+    with pytest.raises(ShapeError, match=r"self_attention: shape \(2, 4\); give q, k, v stacked"):
+        ops_nn.self_attention(np.ones((2, 4)))
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

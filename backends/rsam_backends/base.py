@@ -29,6 +29,9 @@ Kernel = Callable[..., Any]
 """What runs in place of a definition, and is called like it; NotImplemented leaves it to that."""
 
 
+KINDS = "kernels are 'fast' or 'plain' (the definitions alone), or 'onednn' on numpy"
+
+
 class BackendError(RuntimeError):
     """A backend cannot be used on this machine; the message says why and what to install."""
 
@@ -50,6 +53,10 @@ class Missing:
     def activate(self) -> None:
         """Nothing: the first use of anything says what is wrong."""
         pass
+
+    def kernel_set(self, kind: str) -> Mapping[str, Kernel | None]:
+        """None."""
+        return {}
 
     def _fail(self, *_: Any, **__: Any) -> Any:
         raise BackendError(self.reason)
@@ -81,6 +88,16 @@ class Backend(ABC):
 
     def activate(self) -> None:  # noqa: B027 - a hook: most backends need nothing here
         """Called when a thread switches to this backend (to select the device, say)."""
+
+    def kernel_set(self, kind: str) -> Mapping[str, Kernel | None]:
+        """The kernels that `use_backend` takes by this name: "fast", `kernels`, or "plain", none.
+
+        A backend may have more. Raises ValueError for a kind that there is not, `BackendError` for
+        one that cannot work here.
+        """
+        if kind not in ("fast", "plain"):
+            raise ValueError(f"{KINDS}, not {kind!r}")
+        return self.kernels if kind == "fast" else {}
 
     @abstractmethod
     def to_device(self, array: Any, dtype: Any = None) -> Array:
@@ -127,6 +144,12 @@ class Backend(ABC):
             "deterministic; use the numpy backend, or go without"
         )
 
+    def refuse_unordered(self, kernels: str) -> None:  # noqa: B027 - a hook: most have an order
+        """BackendError where numbers of threads decide bits of these kernels, in such a block too.
+
+        ``kernels`` is their name in `kernel_set`.
+        """
+
     def forbid_waiting(self) -> AbstractContextManager[Any]:
         """A block in which an unasked wait for the device is an error, where it can be told."""
         return nullcontext()
@@ -144,6 +167,10 @@ class Backend(ABC):
         Names and plain values, for a person and for a comparison.
         """
         return {"library": self.name}
+
+    def arithmetic_of(self, kernels: str) -> dict[str, Any]:
+        """Likewise, of the kernels of this name in `kernel_set`, beyond what `arithmetic` tells."""
+        return {}
 
     def describe(self) -> dict[str, str]:
         """What ``rsam-ref doctor`` prints: library, version, device."""

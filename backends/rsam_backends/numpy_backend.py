@@ -5,13 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rsam_backends.base import Backend, BackendError
+from rsam_backends.base import Backend, BackendError, Kernel
 from rsam_backends.numpy_kernels import KERNELS
 from rsam_backends.threads import blas_libraries, one_blas_thread
 
@@ -28,6 +29,13 @@ class NumpyBackend(Backend):
         keep_freed_memory()
         if device != 0:
             raise ValueError(f"the numpy backend has one device, 0; device {device} was asked for")
+
+    def kernel_set(self, kind: str) -> Mapping[str, Kernel | None]:
+        if kind == "onednn":
+            from rsam_backends import onednn  # it loads a library of 50 MB
+
+            return onednn.kernels()
+        return super().kernel_set(kind)
 
     def to_device(self, array: Any, dtype: Any = None) -> np.ndarray:
         return np.asarray(array, dtype)
@@ -76,12 +84,31 @@ class NumpyBackend(Backend):
             "BLAS": numpy_blas(),
         }
 
+    def arithmetic_of(self, kernels: str) -> dict[str, Any]:
+        if kernels != "onednn":
+            return {}
+        from rsam_backends.onednn.loading import library
+
+        return {"oneDNN": library().arithmetic()}
+
+    def refuse_unordered(self, kernels: str) -> None:
+        if kernels != "onednn":
+            return
+        from rsam_backends.onednn.loading import library
+
+        if library().has_own_threads:
+            raise BackendError(
+                f"oneDNN {library().version} at {library().path} has threads of its own, whose "
+                "number decides bits: use the wheel onednn-cpu-gomp, or other kernels"
+            )
+
     def describe(self) -> dict[str, str]:
         blas = numpy_blas()
         return {
             "library": f"NumPy {np.__version__}",
             "device": f"CPU, {platform.machine()}, {os.cpu_count()} cores",
             "BLAS": in_words(blas) if blas else "unknown",
+            "kernels onednn": onednn_in_words(),
         }
 
 
@@ -110,6 +137,16 @@ def in_words(blas: dict[str, Any]) -> str:
     built = f" for {blas['architecture']}" if blas["architecture"] else ""
     count = blas["threads"]
     return f"{blas['name']} {blas['version']}{built}, {count} thread{'' if count == 1 else 's'}"
+
+
+def onednn_in_words() -> str:
+    """Which oneDNN is found, and what it runs on; or how to install one."""
+    from rsam_backends.onednn.loading import library
+
+    try:
+        return library().describe()
+    except BackendError as error:
+        return f"not here: {error}"
 
 
 def keep_freed_memory() -> None:

@@ -20,7 +20,6 @@ T = TypeVar("T")
 ENTRY_POINTS = "rsam_ref.backends"
 ENVIRONMENT = "RSAM_REF_BACKEND"
 KERNELS = "RSAM_REF_KERNELS"
-KINDS = ("fast", "plain")
 
 _instances: dict[tuple[str, int], Backend] = {}
 
@@ -66,25 +65,18 @@ class _InForce(threading.local):
     backend: Backend
     kernels: Mapping[str, Kernel | None]
     """By the name of the op or function; without one, or with None, its definition runs."""
+    kind: str
+    """What the kernels are called."""
 
     def __init__(self) -> None:
         # Runs once in every thread that touches it.
         self.choose(*_of_environment())
 
     def choose(self, backend: Backend, kernels: str | None) -> None:
-        kernels = kernels or os.environ.get(KERNELS, "fast")
-        if kernels not in KINDS:
-            raise ValueError(
-                f"kernels are 'fast' or 'plain' (the definitions alone), not {kernels!r}"
-            )
+        kind = kernels or os.environ.get(KERNELS, "fast")
+        chosen = backend.kernel_set(kind)
         backend.activate()
-        self.backend = backend
-        self.kernels = backend.kernels if kernels == "fast" else {}
-
-    @property
-    def kind(self) -> str:
-        """What `choose` takes: fast, or plain where every definition runs."""
-        return "fast" if any(self.kernels.values()) else "plain"
+        self.backend, self.kernels, self.kind = backend, chosen, kind
 
 
 class _Namespace(threading.local):
@@ -114,9 +106,12 @@ def _of_environment() -> tuple[Backend, str]:
     except (BackendError, ValueError) as error:
         told = f"{ENVIRONMENT}={name}: {error}"
     else:
-        if kernels in KINDS:
+        try:
+            backend.kernel_set(kernels)
+        except (BackendError, ValueError) as error:
+            told = f"{KERNELS}={kernels}: {error}"
+        else:
             return backend, kernels
-        told = f"{KERNELS}={kernels}: kernels are 'fast' or 'plain' (the definitions alone)"
     missing = Missing(name, told, vars(get_backend("numpy").namespace))
     return cast(Backend, missing), "plain"
 
@@ -139,7 +134,8 @@ class use_backend:  # noqa: N801 - reads as the function that it also is
     """Switch this thread to the backend ``name``: as a call for good, in a ``with`` for its block.
 
     ``kernels`` "plain" leaves the backend's faster ops out, so that the definitions run as they
-    read; "fast" uses them. It is RSAM_REF_KERNELS, or fast, where it is not given.
+    read; "fast" uses them; "onednn", on the CPU, those of Intel's oneDNN, and the fast ones for
+    what it does not have. It is RSAM_REF_KERNELS, or fast, where it is not given.
 
     Arrays do not move by themselves: what was made under one backend is given to another with
     `to_host` and `to_device`.
@@ -266,6 +262,7 @@ def deterministic() -> AbstractContextManager[Any]:
     >>> with deterministic():
     ...     product = np.ones((2, 3)) @ np.ones((3, 2))  # by one thread
     """
+    in_force.backend.refuse_unordered(in_force.kind)
     return in_force.backend.deterministic()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from rsam_backends import Stream, all_within, erf, replaceable, sliding_windows, xp
 from rsam_backends.base import Array, Result
+from rsam_backends.switch import in_force
 from rsam_backends.windows import Pair, pair
 from rsam_ref.autograd.errors import ShapeError
 from rsam_ref.autograd.op import op
@@ -506,6 +507,21 @@ def batch_norm(
     )
 
 
+def batch_norm_relu(x: Tensor, gamma: Tensor, beta: Tensor, **options: Any) -> Tensor:
+    """relu(batch_norm(x, gamma, beta, ...)): as one op where the backend has a kernel for both."""
+    if in_force.kernels.get(_batch_norm_relu.__name__) is None:
+        return relu(batch_norm(x, gamma, beta, **options))
+    return _batch_norm_relu(x, gamma, beta, **options)
+
+
+@op
+def _batch_norm_relu(x: Array, gamma: Array, beta: Array, **options: Any) -> Result:
+    """The definitions of both, one after the other."""
+    normal, (vjp_x, vjp_gamma, vjp_beta) = batch_norm.__wrapped__(x, gamma, beta, **options)  # type: ignore[attr-defined]
+    value, (vjp_relu,) = relu.__wrapped__(normal)  # type: ignore[attr-defined]
+    return value, lambda g: tuple(vjp(vjp_relu(g)) for vjp in (vjp_x, vjp_gamma, vjp_beta))
+
+
 @op
 def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Result:
     """Every row (the last axis) normalised by its own mean and variance (Ba et al. 2016)."""
@@ -608,6 +624,28 @@ def scaled_dot_product_attention(q: Array, k: Array, v: Array, mask: Array | Non
         )
 
     return p @ v, vjps
+
+
+_attention = replaceable(scaled_dot_product_attention.__wrapped__)  # type: ignore[attr-defined]
+
+
+@op
+def self_attention(qkv: Array) -> Result:
+    """`scaled_dot_product_attention` of queries, keys and values stacked: (3, ..., L, d).
+
+    As one op, so that the three gradients are written to one array, which lies as ``qkv`` does.
+    """
+    if qkv.ndim < 3 or qkv.shape[0] != 3:
+        raise ShapeError(f"self_attention: shape {qkv.shape}; give q, k, v stacked, (3, ..., L, d)")
+    value, vjps = _attention(*qkv)
+
+    def vjp(g: Array) -> Array:
+        back = xp.empty_like(qkv)
+        for i, gradient in enumerate(vjps(g)[:3]):
+            back[i] = gradient
+        return back
+
+    return value, (vjp,)
 
 
 # Compositions

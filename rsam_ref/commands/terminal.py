@@ -32,7 +32,10 @@ Backend = Annotated[
 
 Kernels = Annotated[
     str,
-    typer.Option(help="fast, or plain: the definitions as they read.", envvar="RSAM_REF_KERNELS"),
+    typer.Option(
+        help="fast; plain: the definitions as they read; or onednn: Intel's library, if installed.",
+        envvar="RSAM_REF_KERNELS",
+    ),
 ]
 Threads = Annotated[
     int | None, typer.Option(help="Threads of the fast kernels.  [default: one a core]")

@@ -57,7 +57,7 @@ class BasicBlock(Module):
 
     def __init__(self, inputs: int, width: int, stride: int, shortcut: Module | None) -> None:
         self.conv1 = convolution(inputs, width, 3, stride)
-        self.bn1 = BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width, relu=True)
         self.conv2 = convolution(width, width, 3)
         self.bn2 = BatchNorm2d(width)
         self.downsample = shortcut
@@ -67,7 +67,7 @@ class BasicBlock(Module):
         return self.bn2
 
     def forward(self, x: Tensor) -> Tensor:
-        out = relu(self.bn1(self.conv1(x)))
+        out = self.bn1(self.conv1(x))
         out = self.bn2(self.conv2(out))
         return relu(out + (x if self.downsample is None else self.downsample(x)))
 
@@ -83,9 +83,9 @@ class Bottleneck(Module):
     def __init__(self, inputs: int, width: int, stride: int, shortcut: Module | None) -> None:
         outputs = width * self.expansion
         self.conv1 = convolution(inputs, width, 1)
-        self.bn1 = BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width, relu=True)
         self.conv2 = convolution(width, width, 3, stride)
-        self.bn2 = BatchNorm2d(width)
+        self.bn2 = BatchNorm2d(width, relu=True)
         self.conv3 = convolution(width, outputs, 1)
         self.bn3 = BatchNorm2d(outputs)
         self.downsample = shortcut
@@ -95,8 +95,8 @@ class Bottleneck(Module):
         return self.bn3
 
     def forward(self, x: Tensor) -> Tensor:
-        out = relu(self.bn1(self.conv1(x)))
-        out = relu(self.bn2(self.conv2(out)))
+        out = self.bn1(self.conv1(x))
+        out = self.bn2(self.conv2(out))
         out = self.bn3(self.conv3(out))
         return relu(out + (x if self.downsample is None else self.downsample(x)))
 
@@ -124,7 +124,7 @@ class CifarResNet(Module):
 
     def __init__(self, n: int, classes: int, channels: int) -> None:
         self.conv1 = convolution(channels, 16, 3)
-        self.bn1 = BatchNorm2d(16)
+        self.bn1 = BatchNorm2d(16, relu=True)
         self.layer1 = stage(BasicBlock, n, 16, 16, 1, ZeroPadding)
         self.layer2 = stage(BasicBlock, n, 16, 32, 2, ZeroPadding)
         self.layer3 = stage(BasicBlock, n, 32, 64, 2, ZeroPadding)
@@ -132,7 +132,7 @@ class CifarResNet(Module):
         self.linear = Linear(64, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = relu(self.bn1(self.conv1(x)))
+        x = self.bn1(self.conv1(x))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(self.pool(x))
 
@@ -165,7 +165,7 @@ class ResNet(Module):
     ) -> None:
         self.small = stem == "cifar"
         self.conv1 = convolution(channels, width, *((3, 1) if self.small else (7, 2)))
-        self.bn1 = BatchNorm2d(width)
+        self.bn1 = BatchNorm2d(width, relu=True)
         self.maxpool = MaxPool2d(3, stride=2, padding=1)
         e = block.expansion
         self.layer1 = stage(block, counts[0], width, width, 1, projection)
@@ -176,7 +176,7 @@ class ResNet(Module):
         self.fc = Linear(8 * e * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = relu(self.bn1(self.conv1(x)))
+        x = self.bn1(self.conv1(x))
         if not self.small:
             x = self.maxpool(x)
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))

@@ -12,7 +12,7 @@ from typing import Any
 
 from rsam_ref.autograd import ops
 from rsam_ref.autograd.errors import ShapeError
-from rsam_ref.autograd.ops_nn import scaled_dot_product_attention
+from rsam_ref.autograd.ops_nn import self_attention
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.nn.initializers import constant, truncated_normal
 from rsam_ref.nn.layers import GELU, Conv2d, Dropout, LayerNorm, Linear, Sequential
@@ -50,7 +50,7 @@ class Attention(Module):
         n, tokens, width = x.shape
         qkv = self.qkv(x).reshape(n, tokens, 3, self.heads, width // self.heads)
         qkv = qkv.transpose(2, 0, 3, 1, 4)  # (3, N, heads, L, D / heads)
-        out = scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        out = self_attention(qkv)
         out = out.transpose(0, 2, 1, 3).reshape(n, tokens, width)  # heads side by side again
         return self.dropout(self.proj(out))
 

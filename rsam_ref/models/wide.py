@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from rsam_ref.autograd.ops_nn import relu
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.models.resnet import convolution
 from rsam_ref.nn.layers import BatchNorm2d, Dropout, GlobalAvgPool2d, Linear, Sequential
@@ -21,17 +20,17 @@ class Block(Module):
     """Two 3 x 3 convolutions, dropout between; the first one strides."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, dropout: float) -> None:
-        self.bn1 = BatchNorm2d(inputs)
+        self.bn1 = BatchNorm2d(inputs, relu=True)
         self.conv1 = convolution(inputs, outputs, 3, stride)
-        self.bn2 = BatchNorm2d(outputs)
+        self.bn2 = BatchNorm2d(outputs, relu=True)
         self.dropout = Dropout(dropout)
         self.conv2 = convolution(outputs, outputs, 3)
         changes = inputs != outputs
         self.convShortcut = convolution(inputs, outputs, 1, stride) if changes else None
 
     def forward(self, x: Tensor) -> Tensor:
-        active = relu(self.bn1(x))
-        out = relu(self.bn2(self.conv1(active)))
+        active = self.bn1(x)
+        out = self.bn2(self.conv1(active))
         out = self.conv2(self.dropout(out))
         return out + (x if self.convShortcut is None else self.convShortcut(active))
 
@@ -55,13 +54,13 @@ class WideResNet(Module):
         self.block1 = Stage(n, 16, 16 * width, 1, dropout)
         self.block2 = Stage(n, 16 * width, 32 * width, 2, dropout)
         self.block3 = Stage(n, 32 * width, 64 * width, 2, dropout)
-        self.bn1 = BatchNorm2d(64 * width)
+        self.bn1 = BatchNorm2d(64 * width, relu=True)
         self.pool = GlobalAvgPool2d()
         self.fc = Linear(64 * width, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.block3(self.block2(self.block1(self.conv1(x))))
-        return self.fc(self.pool(relu(self.bn1(x))))
+        return self.fc(self.pool(self.bn1(x)))
 
 
 def wide_resnet(

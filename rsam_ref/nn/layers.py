@@ -85,15 +85,19 @@ class BatchNorm2d(Module):
     In training the batch's own statistics are used, and the running ones follow them:
     running <- (1 - momentum) running + momentum batch, with the unbiased variance, as in PyTorch.
     An `Objective` lets them move in the first pass of a step only. A batch with one value of each
-    channel has no variance and is refused; an empty one moves nothing.
+    channel has no variance and is refused; an empty one moves nothing. With ``relu``, max(., 0) of
+    that.
     """
 
     buffers = ("running_mean", "running_var")
 
-    def __init__(self, channels: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+    def __init__(
+        self, channels: int, eps: float = 1e-5, momentum: float = 0.1, relu: bool = False
+    ) -> None:
         self.weight = Parameter((channels,), constant(1))
         self.bias = Parameter((channels,), constant(0))
         self.channels, self.eps, self.momentum = channels, eps, momentum
+        self.normalised = ops_nn.batch_norm_relu if relu else ops_nn.batch_norm
 
     def reset(self, dtype: Any) -> None:
         self.running_mean = xp.zeros(self.channels, dtype=dtype)
@@ -107,7 +111,7 @@ class BatchNorm2d(Module):
             )
         if self.training and x.size:
             return self._by_the_batch(x)
-        return ops_nn.batch_norm(
+        return self.normalised(
             x,
             self.weight,
             self.bias,
@@ -133,7 +137,7 @@ class BatchNorm2d(Module):
         if here.move_statistics:
             unbiased = n / (n - 1) * var
             self._follow(mean, unbiased)
-        return ops_nn.batch_norm(
+        return self.normalised(
             x, self.weight, self.bias, mean=mean, var=var, eps=self.eps, across=across
         )
 

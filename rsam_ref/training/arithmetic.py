@@ -41,6 +41,7 @@ def told(recipe: Recipe) -> dict[str, Any]:
             "kernels": in_force.kind,
             **current_backend().arithmetic(),
             "normal draws": METHOD,
+            **current_backend().arithmetic_of(in_force.kind),
             "threads": threads(),
             "shards": recipe.shards,
             "deterministic": recipe.deterministic,

@@ -49,6 +49,10 @@ DEFINITIONS: dict[str, Kernel] = {
 """What the ops, and the functions that a backend may replace, mean, by name."""
 
 
+FUSED = {"_batch_norm_relu"}
+"""Ops that run in place of several others, where there is a kernel for them."""
+
+
 @contextmanager
 def intercepted(around: Callable[[Label, Work], Any]) -> Iterator[dict[str, str]]:
     """In this block and thread every op runs as ``around((name, phase), work)``.
@@ -61,6 +65,7 @@ def intercepted(around: Callable[[Label, Work], Any]) -> Iterator[dict[str, str]
     wrapped = {
         name: _wrapped(name, kernels.get(name), definition, around, ran)
         for name, definition in DEFINITIONS.items()
+        if name not in FUSED or kernels.get(name)
     }
     with kernels_replaced(wrapped):
         yield ran
