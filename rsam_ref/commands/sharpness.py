@@ -8,7 +8,7 @@ import itertools
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -345,7 +345,8 @@ def _subject(model: Any, settings: Any, tell: Callable[[], None], known: dict[An
 
 
 def _measure(
-    plan: list[tuple[str, str, Callable[[], tuple[Any, Any]], Callable[[float], None]]], kept: Any
+    plan: Sequence[tuple[str, str, Callable[[], tuple[Any, Any]], Callable[[float], None]]],
+    kept: Any,
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of every (label, measure, model and settings), and why some failed, a line each.
 
