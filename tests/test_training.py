@@ -1,12 +1,14 @@
 """The training loop: it learns, it repeats, and it explains what went wrong and where."""
 
 from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from rsam_ref import RSAM, SAM, SGD, AdamW, models, objective
+from rsam_ref.commands.train import _no_better_than_a_guess
 from rsam_ref.data import digits_split
 from rsam_ref.nn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential
 from rsam_ref.nn.module import Module
@@ -176,3 +178,20 @@ def test_a_prediction_that_is_not_finite_is_wrong():
     model = models.mlp([2, 2], seed=0)
     model.weights.flat[...] = np.nan
     assert evaluate(model, np.ones((4, 2), "float32"), np.zeros(4, int)).accuracy == 0
+
+
+@pytest.mark.parametrize(("accuracy", "told"), [(0.25, True), (0.33, True), (0.45, False)])
+def test_an_accuracy_that_a_guess_has_is_told(accuracy, told):
+    labels = np.repeat(np.arange(4), 25)
+    run = SimpleNamespace(
+        data=SimpleNamespace(watched=SimpleNamespace(labels=labels)),
+        recipe=SimpleNamespace(lr=0.1),
+        steps=6,
+    )
+    line = _no_better_than_a_guess(run, accuracy)
+    assert (line is not None) == told
+    if line:
+        assert f"{100 * accuracy:.1f} %, where the most frequent class has 25.0 %" in line
+        assert "--lr 0.01 (now 0.1)" in line
+    labels[:] = 0  # of one class there is nothing to guess
+    assert _no_better_than_a_guess(run, 1.0) is None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -364,10 +366,12 @@ def _go(run: Any) -> None:
         say(line)
     with progress_bar() as progress:
         task = progress.add_task("steps", total=run.steps, completed=run.step)
+        tested: dict[str, Any] = {}
 
         def show(row: dict[str, Any]) -> None:
             progress.update(task, completed=row["step"], description=f"loss {row['loss']:.3f}")
             if row["test_accuracy"] is not None:
+                tested.update(row)
                 loss = "not finite" if row["test_loss"] is None else f"{row['test_loss']:.4f}"
                 progress.console.print(
                     f"epoch {row['epoch']:6.2f}  training loss {row['loss']:.4f}  "
@@ -393,4 +397,21 @@ def _go(run: Any) -> None:
     say(
         f"Trained for {run.seconds:.0f} s. Wrote metrics.jsonl, metrics.csv, curves.png, "
         f"model.safetensors and checkpoints/ to {run.folder}/"
+    )
+    if tested and (line := _no_better_than_a_guess(run, tested["test_accuracy"])):
+        say(line)
+
+
+def _no_better_than_a_guess(run: Any, accuracy: float) -> str | None:
+    """A line for an accuracy that always naming the most frequent class has, to two deviations."""
+    labels = run.data.watched.labels.tolist()
+    [(_, most)] = Counter(labels).most_common(1)
+    share = most / len(labels)
+    if share == 1 or accuracy > share + 2 * math.sqrt(share * (1 - share) / len(labels)):
+        return None
+    most_often, lr = 100 * share, run.recipe.lr
+    return (
+        f"This is no better than a guess: {100 * accuracy:.1f} %, where the most frequent class "
+        f"has {most_often:.1f} % of the samples. In {run.steps} steps another learning rate may "
+        f"do: try --lr {lr / 10:g} (now {lr:g}), a smaller --batch-size, more --epochs."
     )
