@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ import pytest
 Image = pytest.importorskip("PIL.Image")
 
 from rsam_ref import Tensor, models  # noqa: E402
+from rsam_ref.commands.train import train  # noqa: E402
 from rsam_ref.data import load_dataset  # noqa: E402
 from rsam_ref.nn import Linear, Sequential  # noqa: E402
 from rsam_ref.training import recipe  # noqa: E402
@@ -424,3 +425,15 @@ def test_the_package_gives_its_names_when_asked():
     assert done.stdout.strip() == "module 'rsam_ref' has no attribute 'nothing'", done.stderr
     assert Sequential(Linear(2, 2))  # the layers are public as well
     assert command("--version").stdout.startswith("rsam-ref 0.")
+
+
+def test_the_help_of_train_tells_the_recipes_defaults():
+    options = get_type_hints(train, include_extras=True)
+    for name, field in recipe.Recipe.model_fields.items():
+        value = field.default
+        if name not in options or value in (None, False, {}):
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        shown = " ".join(v if isinstance(v, str) else f"{v:g}" for v in values)
+        [option] = options[name].__metadata__
+        assert option.help.endswith(f"  [default: {shown}]"), name

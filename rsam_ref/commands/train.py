@@ -46,18 +46,25 @@ def train(
     out: Annotated[
         Path | None, Option(metavar="DIR", help="The run's folder.  [default: a new one in runs/]")
     ] = None,
-    data: Annotated[str | None, Option(help='"digits", or a folder with a data set.')] = None,
+    data: Annotated[
+        str | None, Option(help='"digits", or a folder with a data set.  [default: digits]')
+    ] = None,
     image_size: Annotated[
         int | None,
         Option(
             help="Bring pictures to so many pixels.  [default: about their own; of files <= 224]"
         ),
     ] = None,
-    augment: Annotated[str | None, Option(help="none, flip, crop-flip or inception.")] = None,
-    label_noise: Annotated[float | None, Option(help="Share of labels replaced at random.")] = None,
+    augment: Annotated[
+        str | None, Option(help="none, flip, crop-flip or inception.  [default: none]")
+    ] = None,
+    label_noise: Annotated[
+        float | None, Option(help="Share of labels replaced at random.  [default: 0]")
+    ] = None,
     limit: Annotated[int | None, Option(help="Train on so many samples only.")] = None,
     validation: Annotated[
-        float | None, Option(help="Hold out this share of the training samples, and test on it.")
+        float | None,
+        Option(help="Hold out this share of the training samples, and test on it.  [default: 0]"),
     ] = None,
     bits: Annotated[int | None, Option(help="Bits in use in pictures of 16-bit grey.")] = None,
     skip_damaged: Annotated[
@@ -66,7 +73,10 @@ def train(
     ] = None,
     model: Annotated[
         str | None,
-        Option(help="cnn, mlp, resnet20, vit_tiny, ...: see rsam-ref models; or FILE.py:NAME."),
+        Option(
+            help="cnn, mlp, resnet20, vit_tiny, ...: see rsam-ref models; or FILE.py:NAME.  "
+            "[default: cnn]"
+        ),
     ] = None,
     model_option: Annotated[
         list[str] | None,
@@ -81,7 +91,10 @@ def train(
     ] = None,
     optimizer: Annotated[
         str | None,
-        Option(help="sgd, adamw, sam, asam, rsam, noise, or one of SAM's relatives, such as gsam."),
+        Option(
+            help="sgd, adamw, sam, asam, rsam, noise, or one of SAM's relatives, such as gsam.  "
+            "[default: rsam]"
+        ),
     ] = None,
     optimizer_option: Annotated[
         list[str] | None,
@@ -89,13 +102,17 @@ def train(
     ] = None,
     base: Annotated[
         str | None,
-        Option(help="What moves the weights: sgd or adamw."),
+        Option(help="What moves the weights: sgd or adamw.  [default: sgd]"),
     ] = None,
-    lr: Annotated[float | None, Option(help="At its peak.")] = None,
-    momentum: Annotated[float | None, Option(help="Of sgd.")] = None,
+    lr: Annotated[float | None, Option(help="At its peak.  [default: 0.1]")] = None,
+    momentum: Annotated[float | None, Option(help="Of sgd.  [default: 0.9]")] = None,
     nesterov: Annotated[bool | None, Option("--nesterov", help="Nesterov's, of sgd.")] = None,
-    betas: Annotated[tuple[float, float] | None, Option(help="Of adamw.")] = None,
-    weight_decay: Annotated[float | None, Option(help="Of the base optimizer.")] = None,
+    betas: Annotated[
+        tuple[float, float] | None, Option(help="Of adamw.  [default: 0.9 0.999]")
+    ] = None,
+    weight_decay: Annotated[
+        float | None, Option(help="Of the base optimizer.  [default: 0.0005]")
+    ] = None,
     clip_norm: Annotated[float | None, Option(help="Shorten longer gradients to this.")] = None,
     rho: Annotated[
         float | None,
@@ -105,26 +122,31 @@ def train(
         float | None,
         Option(help="The radius follows the learning rate between this and rho."),
     ] = None,
-    ascent_steps: Annotated[int | None, Option(help="Steps of sam's ascent.")] = None,
-    eta: Annotated[float | None, Option(help="Of asam.")] = None,
-    sigma: Annotated[float | None, Option(help="The noise scale at the start.")] = None,
+    ascent_steps: Annotated[int | None, Option(help="Steps of sam's ascent.  [default: 1]")] = None,
+    eta: Annotated[float | None, Option(help="Of asam.  [default: 0.01]")] = None,
+    sigma: Annotated[
+        float | None, Option(help="The noise scale at the start.  [default: 0.0005]")
+    ] = None,
     sigma_rise: Annotated[
         float | None,
-        Option(help="The noise scale at the end, in units of that at the start."),
+        Option(help="The noise scale at the end, in units of that at the start.  [default: 5]"),
     ] = None,
     lam: Annotated[
         float | None,
-        Option(help="R-SAM's weight of the gradient against the draw."),
+        Option(help="R-SAM's weight of the gradient against the draw.  [default: 2]"),
     ] = None,
     variant: Annotated[
         str | None,
-        Option(help="Readings of R-SAM: rsam, stacked, gradient, ball."),
+        Option(help="Readings of R-SAM: rsam, stacked, gradient, ball.  [default: rsam]"),
     ] = None,
     loss: Annotated[
-        str | None, Option(help="cross-entropy, sigmoid, or your own as FILE.py:NAME.")
+        str | None,
+        Option(
+            help="cross-entropy, sigmoid, or your own as FILE.py:NAME.  [default: cross-entropy]"
+        ),
     ] = None,
-    epochs: Annotated[int | None, Option(help="Passes over the data.")] = None,
-    batch_size: Annotated[int | None, Option(help="Samples a step.")] = None,
+    epochs: Annotated[int | None, Option(help="Passes over the data.  [default: 10]")] = None,
+    batch_size: Annotated[int | None, Option(help="Samples a step.  [default: 128]")] = None,
     shards: Annotated[
         int | None,
         Option(
@@ -134,7 +156,10 @@ def train(
     ] = None,
     perturbation: Annotated[
         str | None,
-        Option(help="global: one ascent a step; worker: each shard its own (m-sharpness)."),
+        Option(
+            help="global: one ascent a step; worker: each shard its own (m-sharpness).  "
+            "[default: global]"
+        ),
     ] = None,
     m: Annotated[
         int | None, Option("--m", help="Samples of a worker.  [default: those of its shard]")
@@ -146,13 +171,23 @@ def train(
     recompute: Annotated[
         bool | None, Option("--recompute", help="Compute blocks twice, to save memory.")
     ] = None,
-    accumulate: Annotated[int | None, Option(help="Compute a batch in so many parts.")] = None,
-    schedule: Annotated[str | None, Option(help="cosine, linear or constant.")] = None,
-    warmup_steps: Annotated[int | None, Option(help="The learning rate rises over them.")] = None,
-    label_smoothing: Annotated[float | None, Option(help="A share, 0 to 1.")] = None,
-    seed: Annotated[int | None, Option(help="Decides weights, order and noise.")] = None,
-    dtype: Annotated[str | None, Option(help="float32 or float64.")] = None,
-    log_every: Annotated[int | None, Option(help="Steps between rows of the metrics.")] = None,
+    accumulate: Annotated[
+        int | None, Option(help="Compute a batch in so many parts.  [default: 1]")
+    ] = None,
+    schedule: Annotated[
+        str | None, Option(help="cosine, linear or constant.  [default: cosine]")
+    ] = None,
+    warmup_steps: Annotated[
+        int | None, Option(help="The learning rate rises over them.  [default: 0]")
+    ] = None,
+    label_smoothing: Annotated[float | None, Option(help="A share, 0 to 1.  [default: 0]")] = None,
+    seed: Annotated[
+        int | None, Option(help="Decides weights, order and noise.  [default: 0]")
+    ] = None,
+    dtype: Annotated[str | None, Option(help="float32 or float64.  [default: float32]")] = None,
+    log_every: Annotated[
+        int | None, Option(help="Steps between rows of the metrics.  [default: 50]")
+    ] = None,
     evaluate_every: Annotated[
         float | None,
         Option(
