@@ -436,4 +436,4 @@ def test_the_help_of_train_tells_the_recipes_defaults():
         values = value if isinstance(value, tuple) else (value,)
         shown = " ".join(v if isinstance(v, str) else f"{v:g}" for v in values)
         [option] = options[name].__metadata__
-        assert option.help.endswith(f"  [default: {shown}]"), name
+        assert f"  [default: {shown}" in option.help, name
