@@ -98,13 +98,16 @@ def test_the_command_compares_on_any_data(folder, tmp_path):
     arguments += ["--method", "sgd", "--method", "rsam", "--rho", "0.1", "--seeds", "2"]
     done = called(*arguments, "--epochs", "1", "--jobs", "1", "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "4 runs of cnn on" in done.stdout.replace("\n", " ")
+    told = done.stdout.replace("\n", " ")
+    assert "4 runs of cnn on" in told
+    assert "with 0 % of the labels replaced" in told
     results = json.loads((tmp_path / "results.json").read_text())
     assert len(results["runs"]) == 4
     assert results["settings"]["problem"]["model_options"] == {"width": 2}
     (record,) = [r for r in results["runs"] if r["method"] == "sgd" and r["seed"] == 1]
     experiment = comparison.Experiment(
         epochs=1,
+        label_noise=0.0,  # one's own labels stay, unless it is asked for
         problem=problem_on(folder, model="cnn", model_options={"width": 2}),
     )
     trial = comparison.Trial("sgd", record["value"], 1)

@@ -63,8 +63,12 @@ def compare(
         int | None, Option(help="Epochs of every run.  [default: 60; quick: 40]")
     ] = None,
     label_noise: Annotated[
-        float, Option(help="Share of training labels replaced at random, 0 to 1.")
-    ] = 0.4,
+        float | None,
+        Option(
+            help="Share of training labels replaced at random, 0 to 1.  [default: 0.4 of the "
+            "digits', none of your data's]"
+        ),
+    ] = None,
     lr: Annotated[float, Option(help="Of all methods but sgd, whose it is to be tuned.")] = 0.1,
     batch_size: Annotated[int, Option(help="Samples a step.")] = 64,
     sigma: Annotated[float, Option(help="R-SAM's noise scale at the start of a run.")] = 1e-3,
@@ -95,6 +99,8 @@ def compare(
     from rsam_ref.training.problem import problem_on
     from rsam_ref.training.trials import Store, Trial
 
+    if label_noise is None:
+        label_noise = 0.4 if data == "digits" else 0.0
     with usage_errors():
         choose(backend)
         check_address(cluster)
