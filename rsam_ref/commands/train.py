@@ -433,8 +433,8 @@ def _go(run: Any) -> None:
         f"Trained for {run.seconds:.0f} s. Wrote metrics.jsonl, metrics.csv, curves.png, "
         f"model.safetensors and checkpoints/ to {run.folder}/"
     )
-    if tested and (line := _no_better_than_a_guess(run, tested["test_accuracy"])):
-        say(line)
+    if tested and (hint := _no_better_than_a_guess(run, tested["test_accuracy"])):
+        say(hint)
 
 
 def _no_better_than_a_guess(run: Any, accuracy: float) -> str | None:
