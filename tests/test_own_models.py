@@ -393,7 +393,9 @@ def test_two_presses_say_what_is_lost(tmp_path, monkeypatch):
 
 def test_ctrl_c_at_the_last_writes_leaves_a_run_that_can_be_finished(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "_finish", lambda self: signal.raise_signal(signal.SIGINT))
+        patched.setattr(
+            Run, "_finish", lambda self: signal.default_int_handler(signal.SIGINT, None)
+        )
         done = called("train", "--model", "mlp", "--epochs", 1, "--out", tmp_path / "run")
     assert done.returncode == 130
     assert "step-" in done.stderr or "checkpoints" in done.stderr

@@ -20,13 +20,14 @@ ROOMS = {
     "rsam_backends": "",
     "files": "",
     "loading": "",
+    "launched": "",
     "figures": "files",
     "data": "rsam_backends files",
     "algorithms": "rsam_backends",
     "autograd": "rsam_backends",
     "nn": "rsam_backends autograd rsam_ref.algorithms.protocol",
     "models": "rsam_backends autograd nn loading",
-    "training": "rsam_backends data algorithms autograd nn models files figures loading",
+    "training": "rsam_backends data algorithms autograd nn models files figures loading launched",
     "sharpness": "rsam_backends data algorithms autograd nn models training files figures",
     "conformance": "rsam_backends algorithms autograd nn files figures loading",
     "teaching": "rsam_backends data algorithms autograd nn models training files figures"
@@ -35,7 +36,7 @@ ROOMS = {
     "vectors": "rsam_backends algorithms files",
     "jax": "rsam_backends algorithms data sharpness",
     "commands": "rsam_backends data algorithms autograd nn models training files figures"
-    " sharpness conformance teaching pytorch jax vectors loading",
+    " sharpness conformance teaching pytorch jax vectors loading launched",
     "rsam_ref": "rsam_backends algorithms autograd nn models",  # the door: the public names
     "__main__": "commands",
 }

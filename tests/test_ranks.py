@@ -24,6 +24,7 @@ from rsam_ref.algorithms.noise import filter_noise
 from rsam_ref.algorithms.workers import PerWorker
 from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.data import feed
+from rsam_ref.launched import launched_as
 from rsam_ref.nn.batch_parts import Sharded
 from rsam_ref.nn.mpi import MPIGroup
 from rsam_ref.nn.shards import bounds
@@ -31,7 +32,7 @@ from rsam_ref.nn.workers import Workers
 from rsam_ref.training import ranks as ranks_module
 from rsam_ref.training import recipe
 from rsam_ref.training.loop import DivergedError
-from rsam_ref.training.ranks import Ranks, RanksError, launched_as, started
+from rsam_ref.training.ranks import Ranks, RanksError, started
 from rsam_ref.training.run import Run, RunError
 from tests.helpers.ranks import NCCL, on_ranks
 from tests.helpers.steps_on_ranks import MODELS, OPTIMIZERS, WAYS, bits, group_of, mini_batch, train

@@ -45,7 +45,7 @@ class HostExchange:
     def all_gather(self, array: Array) -> Array:
         """The arrays of all ranks, of one shape, as rows of (ranks, ...)."""
         mine = np.ascontiguousarray(to_host(array))
-        everything = np.empty((self.communicator.size, *mine.shape), mine.dtype)
+        everything = np.empty((self.communicator.size, *mine.shape), dtype=mine.dtype)
         self._wait(self.communicator.Iallgather(mine, everything))
         self.received += everything.nbytes - mine.nbytes
         return to_device(everything)
@@ -80,7 +80,7 @@ class NCCLExchange:
 
     def all_gather(self, array: Array) -> Array:
         """As of a `HostExchange`."""
-        everything = xp.empty((self.ranks, *array.shape), array.dtype)
+        everything = xp.empty((self.ranks, *array.shape), dtype=array.dtype)
         self.nccl.all_gather(array, everything, array.size)
         self.received += everything.nbytes - array.nbytes
         return everything

@@ -637,12 +637,12 @@ def self_attention(qkv: Array) -> Result:
     """
     if qkv.ndim < 3 or qkv.shape[0] != 3:
         raise ShapeError(f"self_attention: shape {qkv.shape}; give q, k, v stacked, (3, ..., L, d)")
-    value, vjps = _attention(*qkv)
+    value, vjps = _attention(*(qkv[i, ...] for i in range(3)))
 
     def vjp(g: Array) -> Array:
         back = xp.empty_like(qkv)
         for i, gradient in enumerate(vjps(g)[:3]):
-            back[i] = gradient
+            back[i, ...] = gradient
         return back
 
     return value, (vjp,)

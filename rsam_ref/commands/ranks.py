@@ -32,14 +32,14 @@ class _Ended:
 
 def launched() -> bool:
     """Whether a launcher of MPI has started this process."""
-    from rsam_ref.training.ranks import launched_as
+    from rsam_ref.launched import launched_as
 
     return launched_as() is not None
 
 
 def refuse_ranks(command: str | None) -> None:
     """End a command that mpiexec would only start several times over."""
-    from rsam_ref.training.ranks import OFF, SIZE, launched_as
+    from rsam_ref.launched import OFF, SIZE, launched_as
 
     size = launched_as(SIZE) if launched() else None
     if command not in SHARED and (size or 1) > 1:
@@ -67,7 +67,7 @@ def end_together() -> None:
 
 def as_a_rank(command: Callable[[], None]) -> None:
     """Run a command as the rank that this process is."""
-    from rsam_ref.training.ranks import launched_as
+    from rsam_ref.launched import launched_as
 
     rank = launched_as()
     os.environ.setdefault("MPIR_CVAR_SUPPRESS_ABORT_MESSAGE", "1")  # ours is told already

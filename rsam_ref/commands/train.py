@@ -10,8 +10,6 @@ from typing import Annotated, Any
 
 import typer
 
-from rsam_backends import current_backend
-from rsam_backends.threads import threads
 from rsam_ref.commands.ranks import end_together, together
 from rsam_ref.commands.terminal import (
     Backend,
@@ -255,6 +253,7 @@ def _start(
     ranks: Any,
 ) -> Any:
     """A new run, with what it is printed. Raises ValueError for settings that make no sense."""
+    from rsam_backends import current_backend
     from rsam_ref.algorithms.relatives import RELATIVES
     from rsam_ref.training import recipe
     from rsam_ref.training.given import whole
@@ -355,6 +354,8 @@ def _other_arithmetic(run: Any) -> str:
 
 def _workers_lines(run: Any) -> list[str]:
     """What is told of ranks, and of whose ascent a step has where there are several workers."""
+    from rsam_backends.threads import threads
+
     recipe, ranks = run.recipe, run.ranks
     lines = []
     if ranks.size > 1:

@@ -69,7 +69,7 @@ class MPIGroup(Group):
         self.sums += 1
         ranks, n = self.communicator.size, own[0].size
         length = -(-(n + 1) // ranks)  # of the part that a rank adds up
-        tail = xp.zeros(ranks * length - n, own[0].dtype)
+        tail = xp.zeros(ranks * length - n, dtype=own[0].dtype)
         tail[0] = self._wish
         no_wish = xp.zeros_like(tail)
         laid = [

@@ -39,8 +39,13 @@ def started(*arguments, **options) -> subprocess.Popen[str]:
 def called(*arguments, cwd=None, **environment) -> CompletedProcess[str]:
     """The same without the second or so that a process takes to start: for the many cases of one
     kind, of which one at least goes through `command`."""
+    from rsam_ref.commands import terminal  # its consoles know the width that they were made with
+
     output, errors, code = io.StringIO(), io.StringIO(), 0
+    width = int(environment.get("COLUMNS", "100"))
     with (
+        mock.patch.object(terminal.console, "_width", width),
+        mock.patch.object(terminal.errors, "_width", width),
         mock.patch.dict(os.environ, {"COLUMNS": "100", **environment}),
         mock.patch.object(sys, "argv", ["rsam-ref", *map(str, arguments)]),
         contextlib.chdir(cwd or "."),
