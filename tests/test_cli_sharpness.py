@@ -771,7 +771,7 @@ def test_what_is_wrong_with_a_network_is_one_line(network, wrong):
     options, code, says = WRONG[wrong]
     torch.save({"1.weight": torch.ones(16, 64)}, network / "own.pt")
     np.savez(network / "other.npz", weight=np.ones(3))
-    done = command("sharpness", *options, *QUICKER, cwd=network)
+    done = called("sharpness", *options, *QUICKER, cwd=network)
     assert done.returncode == code, done.stdout + done.stderr
     assert says in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr

@@ -19,7 +19,7 @@ from benchmarks.ranks_model import (
 from rsam_backends import forbid_waiting, to_device, to_host, use_backend
 from rsam_backends.random import Stream
 from rsam_backends.ranks import NCCLExchange
-from rsam_ref import RSAM, SAM, SGD, models, nn, objective
+from rsam_ref import RSAM, SAM, SGD, launched, models, nn, objective
 from rsam_ref.algorithms.noise import filter_noise
 from rsam_ref.algorithms.workers import PerWorker
 from rsam_ref.autograd.ops_nn import cross_entropy
@@ -249,7 +249,7 @@ LAUNCHERS = {
 
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_a_launcher_is_known_by_what_it_sets(launcher, monkeypatch):
-    for name in (*ranks_module.RANK, *ranks_module.SIZE):
+    for name in (*launched.RANK, *launched.SIZE):
         monkeypatch.delenv(name, raising=False)
     assert launched_as() is None
     for name, value in LAUNCHERS[launcher].items():
