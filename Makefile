@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 CUDA   ?= 13
 BIN     = $(VENV)/bin
+APART   = strangers or frameworks or browser or cluster or mpi or intel or onednn
 INTEL   = $(addprefix tests/test_,$(addsuffix .py,ops ops_nn finite_differences device portable sharpness intel))
 CURVLINOPS = curvlinops-for-pytorch backpack-for-pytorch einops unfoldNd tqdm einconv linear_operator jaxtyping wadler_lindig
 
@@ -59,7 +60,7 @@ demo: $(VENV)/base  ## set up, then compare SGD, SAM and R-SAM on real digits (a
 	@echo 'To use rsam-ref in this shell: . $(BIN)/activate'
 
 test: $(VENV)/test  ## set up, then run all tests
-	$(BIN)/python -m pytest -m "not strangers and not frameworks and not onednn" -n auto --dist worksteal $(COVERAGE)
+	$(BIN)/python -m pytest -m "not ($(APART))" -n auto --dist worksteal $(COVERAGE)
 
 coverage: COVERAGE = --cov --cov-report=term
 coverage: test   ## run all tests and show which lines and branches they reach (takes 1.6 times as long)
