@@ -22,8 +22,8 @@ from rsam_backends.cupy_kernels import make_kernels
 from tests.device.double import COUNTS, DoubleBackend
 from tests.device.emulator import Emulator
 
-derandomize = bool(os.environ.get("CI"))
-settings.register_profile("all", deadline=None, max_examples=50, derandomize=derandomize)
+in_ci = bool(os.environ.get("CI"))
+settings.register_profile("all", deadline=None, max_examples=25 if in_ci else 50, derandomize=in_ci)
 settings.register_profile("quick", deadline=None, max_examples=5, derandomize=True)
 torch.set_num_threads(1)
 threadpool_limits(1, user_api="blas")  # from now on

@@ -30,7 +30,7 @@ NETWORKS = {
     "shards": {"model": "mlp", "model_options": {"hidden": [512, 512]}, "shards": 2},
     "shards with batch norm": {"model": "resnet20", "batch_size": 64, "limit": 64, "shards": 2},
 }
-COUNTS = [(1, 1), (1, 3), (2, 1), (2, 2), (3, 1), (3, 2)]
+COUNTS = [(1, 1), (1, 3), (2, 2), (3, 1)]
 """Threads of BLAS, and of our kernels."""
 
 
