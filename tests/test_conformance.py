@@ -26,7 +26,7 @@ FUNCTIONS = {
 
 
 def any_problem(examples):
-    """Random problems: 80 in all; `python -m tests.conformance.seeds` tries as many as one likes."""
+    """Random problems: 80 in all; `python -m tests.conformance.seeds` has more."""
     return settings(
         max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None
     )
