@@ -41,8 +41,14 @@ def test_help_and_version():
         (
             ["explain", "--algorithm", "gsam", "--interactive", "x.html"],
             2,
-            "--stages, --handout and --interactive are of rsam and sam",
+            "--stages and --interactive take rsam, sam and asam, --handout rsam and sam",
         ),
+        (
+            ["explain", "--surface", "digits", "--interactive", "x.html"],
+            2,
+            "choose it there, or open the page with #surface=digits at the end of its address",
+        ),
+        (["explain", "--algorithm", "stacked"], 2, "open the page with #method=stacked"),
         (["explain", "--algorithm", "adam"], 2, "unknown algorithm 'adam'; there are rsam, sam"),
         (
             ["explain", "--algorithm", "asam", "--ascent-steps", "2"],

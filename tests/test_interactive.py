@@ -120,6 +120,7 @@ def test_the_steps_know_no_page():
         ("surface=digits&method=asam", "no ASAM on digits"),
         ("rho=3", "rho is a number from 0 to 2 on the page, not 3"),
         ("w=1", "w is two numbers from -100 to 100"),
+        ("surface=digits&w=3,0", "w is two numbers from -2 to 2 on the page, not 3,0"),
         ("seed=1.5", "seed is a number from 0 to 199"),
         ("lock=yes", "lock is 0 or 1"),
         ("speed=3", "the page has no 'speed'"),
@@ -153,6 +154,16 @@ def test_explain_writes_the_page_that_starts_with_its_step(options, start, tmp_p
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("Wrote move.html\n")
     assert (tmp_path / "move.html").read_text(encoding="utf-8") == page.page(start)
+
+
+def test_without_a_draw_no_draw_is_higher():
+    """R-SAM's step is then SAM's, but for rounding."""
+    steps = [two_weights(sigma=0), two_weights(algorithm="sam")]
+    told = against.verdict(steps)
+    assert "climbs higher than SAM in 0, " in told
+    assert "lands lower in 0, " in told
+    losses = np.array([1 + 1e-15, 1 + 1e-9, 0.9])
+    assert against.count_higher(losses, 1.0) == 1
 
 
 def test_the_lecture_tells_the_numbers_of_its_three_pictures():

@@ -61,7 +61,10 @@ def explain(
     ] = None,
     surface: Annotated[
         str,
-        typer.Option(help="The loss of two weights: ripples, narrow, wide, ridge or saddle."),
+        typer.Option(
+            help="The loss of two weights: ripples, narrow, wide, ridge or saddle. The page of "
+            "--interactive has more, to be chosen there."
+        ),
     ] = "ripples",
     at: Annotated[
         str,
@@ -98,6 +101,7 @@ def explain(
         choose(backend)
         for name in names:
             if name not in ALGORITHMS and name not in RELATIVES:
+                _check_own("method", name)
                 there_are = ", ".join([*ALGORITHMS, *RELATIVES])
                 raise ValueError(f"unknown algorithm {name!r}; there are {there_are}")
         for option in given:
@@ -106,7 +110,8 @@ def explain(
                 raise ValueError(f"--{called} means nothing to {' and '.join(names)}")
         if algorithm in RELATIVES and (stages or handout or interactive):
             raise ValueError(
-                "--stages, --handout and --interactive are of rsam and sam; --save draws any step"
+                f"--algorithm {algorithm}: --stages and --interactive take rsam, sam and asam, "
+                "--handout rsam and sam; --save draws any step"
             )
         if against and (RELATIVES.keys() & set(names) or against == algorithm):
             raise ValueError(f"--against takes another of {', '.join(ALGORITHMS)}")
@@ -119,6 +124,7 @@ def explain(
         ):
             if path is not None and path.suffix.lower() not in kinds:
                 raise ValueError(f"--{told} {path}: give a file ending in {', '.join(kinds)}")
+        _check_own("surface", surface)
         where: dict[str, Any] = {"rho": rho, "lr": lr, "surface": surface, "at": _place(at)}
         transparent = background == "transparent"
         if algorithm in RELATIVES:
@@ -157,6 +163,21 @@ def _place(text: str) -> tuple[float, float]:
     except ValueError:
         raise ValueError(f"--at is two numbers, as in --at 0.3,0.8, not {text!r}") from None
     return x, y
+
+
+def _check_own(kind: str, name: str) -> None:
+    """Raise ValueError for a surface or a method that the page has and this command has not."""
+    from rsam_ref.teaching.interactive.grounds import OWN
+    from rsam_ref.teaching.interactive.state import METHODS
+    from rsam_ref.teaching.step import ALGORITHMS
+
+    own = OWN if kind == "surface" else [m for m in METHODS if m not in ALGORITHMS]
+    if name in own:
+        option = "surface" if kind == "surface" else "algorithm"
+        raise ValueError(
+            f"--{option} {name}: only the page of --interactive has it; choose it there, or open "
+            f"the page with #{kind}={name} at the end of its address"
+        )
 
 
 def _address(step: Any) -> str:

@@ -86,6 +86,14 @@ def draws_of(step: WorkedStep) -> Draws:
     return Draws(*(xp.array([losses[at] for losses in found]) for at in ("w + eps", "w'")))
 
 
+def count_higher(losses: Any, other: float) -> int:
+    """How many are higher than the other one, by more than rounding.
+
+    Without a draw R-SAM's step is SAM's, but for the last digits.
+    """
+    return int((losses - other > 1e-12 * max(1.0, abs(other))).sum())
+
+
 def verdict(steps: Sequence[WorkedStep]) -> str:
     """Which of two steps climbs higher, in one line; with R-SAM, over many draws."""
     one, other = steps
@@ -95,7 +103,7 @@ def verdict(steps: Sequence[WorkedStep]) -> str:
     random, plain = (one, other) if one.algorithm == "rsam" else (other, one)
     draws, name = draws_of(random), name_of(plain)
     reached, landed = losses_of(plain)["w + eps"], losses_of(plain)["w'"]
-    above, below = int((draws.reached > reached).sum()), int((draws.landed < landed).sum())
+    above, below = count_higher(draws.reached, reached), count_higher(-draws.landed, -landed)
     most = "" if plain.algorithm == "asam" else f" (the most within rho: {highest(plain):.3f})"
     return (
         f"Of {DRAWS} draws R-SAM climbs higher than {name} in {above}, on the mean to "

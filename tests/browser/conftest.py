@@ -14,7 +14,12 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SIZES = {"wide": (1366, 768), "narrow": (390, 844)}
+SIZES = {
+    "wide": (1366, 768),
+    "narrow": (390, 844),
+    "projector": (1280, 720),
+    "large": (2560, 1440),
+}
 
 
 def chromium() -> str | None:

@@ -3,12 +3,14 @@
 import json
 import math
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from rsam_ref.teaching import against
 from rsam_ref.teaching.interactive.grounds import NAMES
+from rsam_ref.teaching.interactive.state import METHODS
 from rsam_ref.teaching.step import two_weights
 from tests.helpers import steps
 from tests.helpers.documents import state_links
@@ -61,6 +63,16 @@ def test_draws_are_counted_as_in_the_reference(opened):
     assert f"to {reached.mean():.3f}," in told
 
 
+@pytest.mark.parametrize("method", ["rsam", "ball"])
+def test_what_is_equal_but_for_rounding_is_not_higher(opened, method):
+    page = opened(f"surface=ripples&method={method}&draws=1&sigma=0")
+    assert "climbs higher than SAM in 0;" in page.locator("#cloud").inner_text()
+    page = opened("surface=ripples&draws=1&rho=0")
+    told = page.locator("#cloud").inner_text()
+    assert "in 0;" in told
+    assert "not a number" not in told
+
+
 @pytest.mark.parametrize(("size", "scheme"), LOOKS)
 def test_nothing_is_inaccessible_and_nothing_runs_over(opened, size, scheme):
     told = "axe-playwright-python is not installed: make test-browser does so"
@@ -92,6 +104,45 @@ def test_every_method_is_drawn_on_every_surface_and_labels_stay_inside(opened, s
         )
         assert outside == [], radio.get_attribute("value")
         assert page.locator("#arrows .label").count() >= 2
+
+
+@pytest.mark.parametrize("size", ["projector", "wide", "large", "narrow"])
+def test_every_vector_of_the_first_picture_has_its_label_and_none_lies_on_another(opened, size):
+    page = opened("", size)
+    page.wait_for_function("!pending")
+    told = page.locator("#arrows .label").all_text_contents()
+    vectors = {"D", "λ g₀", "a", "ε", "\N{MINUS SIGN}lr g"}
+    assert {"w", "w + D", "w + ε", "w\N{PRIME}", "max", *vectors} == set(told)
+    over = page.evaluate(
+        """() => {
+          const boxes = [...document.querySelectorAll("#arrows .label")].map((label) => {
+            const { x, y, width, height } = label.getBBox();
+            return { text: label.textContent, x, y: y + 0.2 * height, width, height: 0.6 * height };
+          });
+          const meet = (a, b) => a.x < b.x + b.width && b.x < a.x + a.width
+            && a.y < b.y + b.height && b.y < a.y + a.height;
+          return boxes.flatMap((a, i) => boxes.slice(i + 1).filter((b) => meet(a, b))
+            .map((b) => [a.text, b.text]));
+        }"""
+    )
+    assert over == []
+
+
+@pytest.mark.parametrize("surface", ["ripples", "batches"])
+@pytest.mark.parametrize("method", ["rsam", "stacked", "gradient", "ball"])
+def test_a_projector_shows_the_buttons_in_a_row_and_the_last_line(opened, surface, method):
+    page = opened(f"surface={surface}&method={method}&draws=1&lock=1&seed=100", "projector")
+    page.wait_for_function("!pending && at('cloud').textContent !== ''")
+    tops = page.evaluate(
+        """() => [...document.querySelectorAll(".buttons > :not(.gap), .losses > :not([hidden])")]
+          .map((e) => { const b = e.getBoundingClientRect(); return (b.top + b.bottom) / 2; })"""
+    )
+    middles = sorted({round(top / 4) for top in tops})
+    assert middles[-1] - middles[0] > 50
+    assert len([a for a, b in pairwise(middles) if b - a > 1]) == 1, middles
+    lowest = "e => e.getBoundingClientRect().bottom <= innerHeight"
+    assert page.locator("#cloud").evaluate(lowest)
+    assert page.locator(".buttons").evaluate(lowest)
 
 
 def test_a_mouse_drags_w_and_everything_follows(opened, record_property):
@@ -155,7 +206,7 @@ def test_a_keyboard_moves_w_and_the_sliders(opened):
     page.locator("#handle").focus()
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Shift+ArrowUp")
-    unit = page.evaluate("rounded(state.view[2] / 50, 1)")
+    unit = page.evaluate("rounded(state.view[2] / 50, state.view[2])")
     assert weights(page) == pytest.approx([0.3 + unit, 0.8 + 5 * unit])
     ring = page.locator("#arrows .ring")
     before = float(ring.get_attribute("rx"))
@@ -169,6 +220,68 @@ def test_a_keyboard_moves_w_and_the_sliders(opened):
         page.locator(f"[id='slide-{name}']").focus()
         page.keyboard.press("ArrowRight")
         assert page.evaluate(f"valueOf('{name}')") > was, name
+
+
+def test_a_keyboard_keeps_w_where_it_leaves_the_picture(opened):
+    page = opened("surface=ripples&w=0.3,2.5")
+    page.locator("#handle").focus()
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowUp")
+    page.wait_for_function("!pending")
+    assert weights(page)[1] > 2.6
+    assert page.evaluate("document.activeElement.id") == "handle"
+    assert page.locator("#handle").is_visible()
+    assert middle(page, "#handle")[1] == pytest.approx(
+        page.locator("#ground").bounding_box()["y"], abs=3
+    )
+    assert "Fit shows it" in page.locator("#told").inner_text()
+    assert "outside" in page.locator("#handle").get_attribute("aria-valuetext")
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowDown")
+    page.wait_for_function("!pending")
+    assert weights(page) == [0.3, 2.5]
+    assert page.locator("#told").inner_text() == ""
+
+
+def test_a_keyboard_moves_w_however_near_one_looks(opened):
+    page = opened("surface=ripples&w=0.3,0.8&view=0.3,0.8,0.02")
+    page.locator("#handle").focus()
+    page.keyboard.press("ArrowRight")
+    assert 0.3 < weights(page)[0] < 0.301
+
+
+def test_w_stays_in_the_slice(opened):
+    page = opened("surface=digits&w=1.9,0&view=2,0,1")
+    page.locator("#handle").focus()
+    for _ in range(3):
+        page.keyboard.press("Shift+ArrowRight")
+    assert weights(page) == [2, 0]
+    page.mouse.click(*middle(page, "#ground"))
+    box = page.locator("[data-name='w₁'] input[type=number]")
+    box.fill("3")
+    box.press("Enter")
+    assert page.locator("#told").inner_text() == "first weight: a number from \N{MINUS SIGN}2 to 2"
+    assert weights(page)[0] == pytest.approx(2, abs=0.02)
+    page.evaluate("location.hash = '#surface=digits&w=9,9&rho=0.3'")
+    page.wait_for_function("state.rho === 0.3")
+    told = page.locator("#told").inner_text()
+    assert told.endswith("left out: w=9,9 (two numbers, each from \N{MINUS SIGN}2 to 2)")
+    assert weights(page) == [0, 0]
+
+
+@pytest.mark.parametrize("surface", NAMES)
+def test_no_state_breaks_the_page(opened, surface):
+    """The fixture fails on anything that the page raises or says."""
+    page = opened(f"surface={surface}")
+    edge = 2 if surface == "digits" else 100
+    for method in METHODS:
+        for w in ("0,0", f"{edge},{edge}", f"-{edge},{edge}", f"{edge},0", "-1e-9,1e-9"):
+            for more in ("rho=0&sigma=0", "rho=2&sigma=1&lam=10&lr=1&k=10", "view=50,-50,0.01"):
+                state = f"surface={surface}&method={method}&w={w}&ends=1&draws=1&{more}"
+                page.evaluate("hash => { follow(hash); draw(); takeSteps(); }", f"#{state}")
+                page.evaluate("fit(); zoom(0.5); draw()")
+                again = "readAddress(writeAddress(state), firstState('ripples'))[1]"
+                assert page.evaluate(again) == [], state
 
 
 def test_a_number_is_typed_and_a_wrong_one_is_told(opened):
@@ -243,7 +356,9 @@ def test_what_leaves_the_picture_is_told_and_stops(opened):
     page = opened("surface=digits&method=sam&lr=1&w=1.2,1.2")
     page.locator("#run").click()
     page.wait_for_function("at('told').textContent !== ''")
-    assert "SAM has left what the picture knows" in page.locator("#told").inner_text()
+    told = page.locator("#told").inner_text()
+    assert told.startswith("SAM has left what the picture knows: Back ")
+    assert "Fit " in told
     assert page.evaluate("running") is None
 
 
@@ -298,17 +413,35 @@ def test_a_link_opens_exactly_the_picture_it_was_made_of(opened):
     page.wait_for_function("state.surface === 'wide' && state.method === 'sgd'")
 
 
+def test_a_link_keeps_every_digit(opened):
+    page = opened("surface=ripples&w=0.123456789,0.1&rho=0.1234567", reduced_motion="reduce")
+    for button in ("#step", "#step", "#zoom-in", "#fit"):
+        page.locator(button).click()
+        page.wait_for_function("!pending")
+    page.locator("#copy").click()
+    kept = "[state.w, state.rho, state.seed, state.view]"
+    numbers = "[at('equations').innerHTML, at('rim').innerHTML]"
+    address, state, shown = (
+        page.evaluate(what) for what in ("location.hash.slice(1)", kept, numbers)
+    )
+    assert len(str(state[0][0])) > 10
+    again = opened(address)
+    assert again.evaluate(kept) == state
+    assert again.evaluate(numbers) == shown
+
+
 @pytest.mark.parametrize(
     "bad",
     [
         *("surface=hill", "surface=digits&method=asam", "method=toString", "view=0,0,0"),
-        *("rho=9", "rho=x", "w=1", "seed=200", "batch=1", "lock=2", "speed=3"),
+        *("surface=digits&w=9,9", "surface=digits&w=2.01,0"),
+        *("rho=9", "rho=x", "w=1", "w=101,0", "seed=200", "batch=1", "lock=2", "speed=3"),
     ],
 )
 def test_a_bad_state_is_told_and_left_out(opened, bad):
     page = opened(f"{bad}&lr=0.33")
     told = page.locator("#told").inner_text()
-    assert told.endswith(f"left out: {bad.rpartition('&')[2]}")
+    assert told.partition(" (")[0].endswith(f"left out: {bad.rpartition('&')[2]}")
     assert page.evaluate("state.lr") == 0.33
     assert page.evaluate("state.method") == "rsam"
 

@@ -45,7 +45,7 @@ function listen() {
     const way = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
     if (!way[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
-    const unit = rounded(state.view[2] / 50, 1) * (event.shiftKey ? 5 : 1);
+    const unit = rounded(state.view[2] / 50, state.view[2]) * (event.shiftKey ? 5 : 1);
     moveTo(plus(state.w, times(unit, way[event.key])).map((v) => Number(v.toFixed(4))));
     redraw();
   });

@@ -4,7 +4,7 @@ const at = (id) => document.getElementById(id);
 const FIRST = DATA.start || "surface=ripples";
 const STEP_TIME = 400; // milliseconds between steps that run
 const GLIDE = 250;
-const OUTSIDE = "w is outside of the picture; Fit brings it back.";
+const OUTSIDE = "w is outside of the picture: Fit shows it, Back returns to where it began.";
 
 let state = firstState("ripples");
 let paths = {}; // of every method: where it has been, the last one is its w
@@ -103,41 +103,56 @@ function lookNow() {
 
 function otherEnds(steps) {
   return Object.entries(steps)
-    .filter(([method, { eps }]) => eps && method !== state.method)
+    .filter(([method, { eps }]) => eps?.every(Number.isFinite) && method !== state.method)
     .map(([method, { eps }]) => [method, plus(state.w, eps)]);
 }
 
 function cloudOf() {
-  return DATA.draws.map((_, seed) => plus(state.w, stepOf(state.method, state.w, seed).eps));
+  const ends = DATA.draws.map((_, seed) => plus(state.w, stepOf(state.method, state.w, seed).eps));
+  return ends.filter((end) => end.every(Number.isFinite));
 }
 
 function placeHandle({ lossAtW }) {
-  const [x, y] = scaleOf(state.view, size).to(state.w);
+  const place = scaleOf(state.view, size).to(state.w);
+  const edge = [EDGE.left, EDGE.top];
+  const [x, y] = place.map((v, i) => edge[i] + clamp(v - edge[i], size)); // at the rim, if outside
   const handle = at("handle");
   handle.style.transform = `translate(${x}px, ${y}px)`;
-  const outside = x < EDGE.left || y < EDGE.top || x > EDGE.left + size || y > EDGE.top + size;
-  handle.style.visibility = outside ? "hidden" : "visible";
+  const outside = Math.abs(x - place[0]) + Math.abs(y - place[1]) > 0.5;
+  handle.classList.toggle("outside", outside);
   const told = at("told").textContent;
   if (outside && !told) tell(OUTSIDE);
   if (!outside && told === OUTSIDE) tell("");
   handle.setAttribute("aria-valuenow", short(state.w[0]));
-  handle.setAttribute("aria-valuetext", `w = ${pair(state.w)}, loss ${signed(lossAtW, 3)}`);
+  const where = outside ? ", outside of the picture" : "";
+  handle.setAttribute("aria-valuetext", `w = ${pair(state.w)}, loss ${signed(lossAtW, 3)}${where}`);
 }
 
 // How the 200 draws fare against SAM, in a line.
 function tellDraws({ steps, step, top, lossAtW }) {
   at("cloud").textContent = "";
   if (!state.draws || !step.D) return;
-  const reached = DATA.draws.map((_, seed) => stepOf(state.method, state.w, seed).adversarialLoss);
+  const all = DATA.draws.map((_, seed) => stepOf(state.method, state.w, seed).adversarialLoss);
+  const reached = all.filter(Number.isFinite);
   const sam = steps.sam.adversarialLoss;
-  const above = reached.filter((loss) => loss > sam).length;
+  const name = nameOf(state.method, state.k);
+  if (!reached.length || !Number.isFinite(sam)) {
+    at("cloud").textContent = `What ${name} and SAM reach is not known here.`;
+    return;
+  }
+  const above = reached.filter((loss) => isHigher(loss, sam)).length;
   const mean = reached.reduce((a, b) => a + b, 0) / reached.length;
-  const share = (loss) => signed((100 * (loss - lossAtW)) / (top.loss - lossAtW), 0);
+  const rise = top.loss - lossAtW;
+  const share = (loss, of) => (rise > 1e-12 ? `, ${signed((100 * (loss - lossAtW)) / rise, 0)} %${of}` : "");
+  const known = reached.length < all.length ? " whose end is known" : "";
   at("cloud").textContent =
-    `Of ${reached.length} draws ${nameOf(state.method, state.k)} climbs higher than SAM in ${above}; ` +
-    `on the mean to ${signed(mean, 3)}, ${share(mean)} % of the largest rise, ` +
-    `SAM to ${signed(sam, 3)}, ${share(sam)} %.`;
+    `Of ${reached.length} draws${known} ${name} climbs higher than SAM in ${above}; ` +
+    `on the mean to ${signed(mean, 3)}${share(mean, " of the largest rise")}, ` +
+    `SAM to ${signed(sam, 3)}${share(sam, "")}.`;
 }
+
+// By more than rounding: without a draw R-SAM's step is SAM's, but for the last digits.
+const isHigher = (loss, other) => loss - other > 1e-12 * Math.max(1, Math.abs(other));
 
 const timers = {};
 function later(name, wait, act) {
@@ -153,8 +168,9 @@ function start(w) {
 }
 
 function moveTo(w) {
+  const [low, high] = rangeOfW(state.surface);
   halt();
-  start(w);
+  start(w.map((v) => Math.min(Math.max(v, low), high)));
 }
 
 function show(next) {
@@ -195,7 +211,8 @@ function takeSteps() {
     const after = stepOf(method, w)?.after;
     if (isKnown(after)) paths[method].push(after);
     else if (method === state.method) {
-      tell(`${nameOf(method, state.k)} has left what the picture knows; move w back.`);
+      const name = nameOf(method, state.k);
+      tell(`${name} has left what the picture knows: Back returns to where it began, Fit shows w.`);
       halt();
     }
   }
@@ -205,7 +222,8 @@ function takeSteps() {
 
 // Whether a loss is known there, and the address can say it.
 function isKnown(w) {
-  const near = w?.every((v) => Math.abs(v) <= RANGES.w[1]);
+  const [low, high] = rangeOfW(state.surface);
+  const near = w?.every((v) => v >= low && v <= high);
   return near && Number.isFinite(surfaceNow().loss(...w, state.batch));
 }
 
@@ -257,7 +275,13 @@ function zoom(by) {
   const inner = Math.min(100, Math.max(0.02, half * by));
   const keep = 1 - inner / half; // of the way to w, so that w stays where it is
   const [wx, wy] = state.w;
-  state.view = [x + keep * (wx - x), y + keep * (wy - y), inner].map((v) => Number(v.toFixed(4)));
+  showSquare([x + keep * (wx - x), y + keep * (wy - y), inner], 4);
+}
+
+// At this square, as far as an address can say it.
+function showSquare(view, digits) {
+  const [low, high] = RANGES.w;
+  state.view = view.map((v) => Number(Math.min(Math.max(v, low), high).toFixed(digits)));
   redraw();
 }
 
@@ -275,8 +299,7 @@ function fit() {
   });
   const half = 0.6 * Math.max(...spans.map(([low, high]) => high - low), 0.1);
   const middle = spans.map(([low, high]) => (low + high) / 2);
-  state.view = [...middle, half].map((v) => Number(v.toFixed(3)));
-  redraw();
+  showSquare([...middle, half], 3);
 }
 
 function light(q) {

@@ -133,7 +133,9 @@ function written({ step, state, size, top, labels }, dots, arrows, scale, part) 
   }
   for (const { from, to, ...arrow } of arrows) {
     const seen = clipped(offset(from), offset(to), inside);
-    if (seen) items.push({ ...arrow, from: seen[0], to: seen[1] });
+    const same = items.find(({ q, ways }) => ways && q === arrow.q && arrow.q === "g");
+    if (seen && same) same.ways.push(seen); // the same arrow at another place
+    else if (seen) items.push({ ...arrow, text: arrow.text || (arrow.q === "g" ? "−lr g" : ""), ways: [seen] });
   }
   const named = new Map(items.map((item) => [item.id, item]));
   const obstacles = items.filter(({ text }) => text);

@@ -33,11 +33,12 @@ function buildSettings() {
     });
     number.addEventListener("blur", redraw);
     number.addEventListener("change", () => {
-      const [low, high] = RANGES[name.startsWith("w") ? "w" : name];
+      const range = name.startsWith("w") ? rangeOfW(state.surface) : RANGES[name];
+      const [low, high] = range;
       const value = name === "k" ? Math.round(number.value) : Number(number.value);
       const right = number.value.trim() !== "" && value >= low && value <= high;
       if (right) set(name, value);
-      else tell(`${told[name]}: a number from ${signed(low, 0)} to ${signed(high, 0)}`);
+      else tell(`${told[name]}: a number ${fromTo(range)}`);
       redraw();
     });
   }

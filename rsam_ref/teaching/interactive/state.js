@@ -4,13 +4,16 @@
 const ETA = 0.01;
 const RANGES = DATA.ranges;
 
+// Where w may be: a slice knows nothing outside of itself.
+const rangeOfW = (name) => SURFACES[name].within ?? RANGES.w;
+
 function firstState(name) {
   const { start, view } = SURFACES[name];
   return { surface: name, method: "rsam", lam: 2, k: 3, seed: 14, batch: 0, ...start, view };
 }
 
 const READERS = {
-  w: (text) => numbers(text, 2, RANGES.w),
+  w: (text, { surface }) => numbers(text, 2, rangeOfW(surface)),
   view: (text) => {
     const [x, y, half] = numbers(text, 3, RANGES.w) ?? [];
     return half >= 0.01 ? [x, y, half] : null;
@@ -42,11 +45,22 @@ function readAddress(hash, begin) {
   for (const [name, text] of given) {
     if (name === "surface") continue;
     const value = Object.hasOwn(READERS, name) ? READERS[name](text, state) : null;
-    if (value === null) wrong.push(`${name}=${text}`);
+    if (value === null) wrong.push(`${name}=${text}${wanted(name, state)}`);
     else state[name] = value;
   }
   return [state, wrong];
 }
+
+// Of a number, what it may be.
+function wanted(name, { surface }) {
+  const range = name === "w" ? rangeOfW(surface) : Object.hasOwn(RANGES, name) ? RANGES[name] : null;
+  if (!range || (name === "batch" && !SURFACES[surface].batches)) return "";
+  return ` (${name === "w" ? "two numbers, each" : "a number"} ${fromTo(range)})`;
+}
+
+const fromTo = ([low, high]) => `from ${signed(low, 0)} to ${signed(high, 0)}`;
+
+// Of the digits that a number has, as few as lead back to it: a link is to exactly this picture.
 
 function writeAddress(state) {
   const usual = firstState(state.surface);
@@ -54,13 +68,13 @@ function writeAddress(state) {
   for (const name of Object.keys(READERS)) {
     const value = state[name];
     if (name === "method" || value === undefined || value === false) continue;
-    const text = [value].flat().map((v) => (v === true ? 1 : short(v))).join(",");
+    const text = [value].flat().map((v) => (v === true ? 1 : v)).join(",");
     if (String(usual[name]) !== text || name === "w") parts.push(`${name}=${text}`);
   }
   return `#${parts.join("&")}`;
 }
 
-const short = (value) => String(Number(value.toFixed(4)));
+const short = (value) => String(Number(value.toFixed(4))); // to be read
 
 function number(text, [low, high]) {
   const value = /^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : NaN;

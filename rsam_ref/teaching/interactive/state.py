@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from urllib.parse import parse_qsl
 
-from rsam_ref.teaching.interactive.grounds import BATCH, NAMES, SAMPLES
+from rsam_ref.teaching.interactive.grounds import BATCH, NAMES, SAMPLES, digits_slice
 
 METHODS = ("sgd", "sam", "k-step", "asam", "rsam", "stacked", "gradient", "ball")
 DRAWS = 200
@@ -46,13 +46,15 @@ def check_state(address: str) -> None:
             if text not in ("0", "1"):
                 raise ValueError(f"{name} is 0 or 1 on the page, not {text!r}")
         elif name not in ("surface", "method"):
-            _check_numbers(name, text.split(","))
+            _check_numbers(name, text.split(","), surface)
 
 
-def _check_numbers(name: str, texts: Sequence[str]) -> None:
+def _check_numbers(name: str, texts: Sequence[str], surface: str) -> None:
     low, high = RANGES["w" if name == "view" else name] if name in (*RANGES, "view") else (1, 0)
     if high < low:
         raise ValueError(f"the page has no {name!r}")
+    if (name, surface) == ("w", "digits"):  # nothing is known outside of the slice
+        low, high = -digits_slice()["reach"], digits_slice()["reach"]
     try:
         values = [int(text) if name in WHOLE else float(text) for text in texts]
     except ValueError:

@@ -2,7 +2,7 @@
 //
 // loss(x, y, batch) and gradient(x, y, batch); the batch means something to one of them alone.
 // `start` is the state in which a surface is first shown, `view` the middle and half of the side of
-// the square that is drawn.
+// the square that is drawn; `within`: from where to where both weights may be, if not anywhere.
 
 const straight = (x) => 0.15 * (x - 1) ** 2; // the floor of a straight valley
 const alongStraight = (x) => 0.3 * (x - 1);
@@ -98,6 +98,7 @@ const SURFACES = {
     start: { w: [0, 0], rho: 0.4, sigma: 0.2, lr: 0.3, seed: 99 },
     view: [0, 0, 1.2],
     scale: DATA.digits.scale,
+    within: [-DATA.digits.reach, DATA.digits.reach],
     axes: ["along the gradient at (0, 0)", "towards the inner maximum there"],
     without: { asam: "two coordinates in a plane are no weights, so |w| says nothing" },
     loss: (x, y) => spline(x, y, rises, rises),
