@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from rsam_ref.data import digits
 from rsam_ref.figures import save
@@ -92,6 +93,19 @@ def test_a_method_may_have_values_of_its_own():
         *("sgd, lr 0.01", "sgd, lr 0.02"),
         *("sam, rho 0.1, lr 0.3", "sam, rho 0.2, lr 0.3"),
     ]
+
+
+def test_an_option_is_varied_for_the_methods_that_have_it():
+    texts = "optimizer=sam,gsam", "optimizer_options.alpha=0.1,0.4"
+    assert labels(plan_of(*texts)) == [
+        "sam",
+        "gsam, optimizer_options.alpha 0.1",
+        "gsam, optimizer_options.alpha 0.4",
+    ]
+    with pytest.raises(ValueError, match="alpha is no option of sam"):
+        plan_of("optimizer=sam,rsam", "optimizer_options.alpha=0.1,0.4")
+    with pytest.raises(ValueError, match="alpha is no option of sam"):
+        plan_of("optimizer=sam,gsam", "sam:optimizer_options.alpha=0.1,0.4")
 
 
 def test_one_value_overrides_the_recipe():
@@ -267,6 +281,17 @@ def test_its_runs_are_ordinary_ones(swept, tmp_path):
     run = folder / "rsam-rho0.05-seed1"
     summary = called("summary", folder, "--save", tmp_path / "runs.csv")
     assert "validation accuracy (%)" in summary.stdout
+    assert "Lower the learning rate" in summary.stdout
+    assert summary.stdout.count("diverged (step") == 2
+    assert "not finished" not in summary.stdout
+    (row,) = [
+        row
+        for row in csv.DictReader((tmp_path / "runs.csv").read_text().splitlines())
+        if Path(row["run"]).name == run.name
+    ]
+    figures = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert float(row["validation_accuracy"]) == figures["test_accuracy"]
+    assert "test_accuracy" not in row
     assert (summary.returncode, "rho" in summary.stdout) == (0, True)
     evaluated = called("evaluate", run, "--out", tmp_path / "e")
     tested = json.loads((run / "tested.json").read_text())
@@ -333,8 +358,6 @@ def test_data_that_changed_under_a_sweep_are_told(tmp_path):
 
 
 def test_a_sweep_at_work_is_not_disturbed(swept):
-    from filelock import FileLock
-
     arguments, _, folder = swept
     with FileLock(folder / ".lock"):
         done = called(*arguments)
@@ -384,6 +407,9 @@ def test_a_run_that_fails_does_not_stop_the_others(recipe, tmp_path):
     assert "1 of 6 runs failed; the same command tries them again" in done.stderr
     assert "2 of 3" in done.stdout  # seeds of the setting that is not whole
     assert "Chosen" not in done.stdout
+    told = " ".join(done.stdout.split())
+    assert "Nothing is chosen of rsam: 1 of its 6 runs failed (width" in told
+    assert "no such width tonight); all are needed." in told
     assert len(rows(tmp_path / "s")) == 5
     (tmp_path / "mine.py").write_text(OWN.replace("== 9", "== 99"))
     done = called(*arguments, "--out", tmp_path / "s")
@@ -391,22 +417,98 @@ def test_a_run_that_fails_does_not_stop_the_others(recipe, tmp_path):
     assert "mine.py is another than when" in done.stderr
 
 
+def test_damaged_folders_are_told_and_the_others_go_on(recipe, tmp_path):
+    arguments = ["sweep", recipe, "--set", "rho=0.05,0.1", "--set", "epochs=1", "--seeds", "1"]
+    arguments += ["--jobs", "1", "--out", tmp_path / "s"]
+    assert called(*arguments).returncode == 0
+    (tmp_path / "s" / "other").mkdir()
+    (tmp_path / "s" / "other" / "recipe.toml").write_text("rho = = 1")
+    metrics = tmp_path / "s" / "rho0.05-seed0" / "metrics.jsonl"
+    metrics.write_text("[1]\n")
+    done = called(*[str(a).replace("0.05,0.1", "0.05,0.1,0.2") for a in arguments])
+    assert done.returncode == 1
+    assert "other is left alone, its recipe cannot be read: " in done.stdout
+    assert "metrics.jsonl: is damaged: line 1 is no row of metrics" in done.stderr
+    assert "1 of 3 runs failed" in done.stderr
+    assert {row["run"] for row in rows(tmp_path / "s")} == {"rho0.1-seed0", "rho0.2-seed0"}
+    summary = called("summary", tmp_path / "s")
+    assert (summary.returncode, summary.stderr.count("does not count")) == (0, 2)
+    assert "rho0.2-seed0" in summary.stdout
+
+
+def test_from_one_setting_to_two_a_line_says_why_runs_are_done_again(recipe, tmp_path):
+    first = ["sweep", recipe, "--seeds", "1", "--jobs", "1", "--out", tmp_path / "s"]
+    done = called(*first)
+    assert (done.returncode, "again" in done.stdout) == (0, False)
+    more = called(*first, "--set", "rho=0.05,0.1", "--dry-run")
+    told = "1 of the 2 runs are in {} with no samples held out; now it is a share of 0.2 of the"
+    assert told.format(tmp_path / "s") in more.stdout
+    assert "they are trained again, and the old ones stay" in more.stdout
+
+
+def test_a_dry_run_tells_what_is_done_and_what_goes_on(swept, recipe, tmp_path):
+    arguments, _, _folder = swept
+    done = called(*arguments, "--dry-run")
+    states = [line.split("  ")[1] for line in done.stdout.splitlines() if "-seed" in line]
+    assert sorted(states) == ["diverged"] * 2 + ["finished"] * 6
+    assert "8 of 8 runs are finished and would be kept." in done.stdout
+    half = tmp_path / "s" / "rsam-seed0"
+    source = called("sweep", recipe, "--seeds", "1", "--jobs", "1", "--out", tmp_path / "s")
+    assert source.returncode == 0, source.stderr
+    (half / "model.safetensors").unlink()
+    again = "sweep", recipe, "--seeds", "1", "--jobs", "1", "--out", tmp_path / "s"
+    assert f"{half}  goes on from step 12" in called(*again, "--dry-run").stdout
+    done = called(*again)
+    assert "1 run was begun before and goes on from the last checkpoint." in done.stdout
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_table_fits_a_narrow_terminal(swept):
+    arguments, _, _ = swept
+    narrow = called(*arguments, COLUMNS="60").stdout.splitlines()
+    at = next(i for i, line in enumerate(narrow) if "setting" in line and "seeds" in line)
+    table = narrow[at : at + 9]
+    assert max(map(len, table)) <= 60
+    assert sum(line.rstrip().endswith(" s") for line in table) == 4
+    assert "sgd, lr" in "".join(table)
+
+
 COMMAND = ["--set", "rho=0.05,0.1", "--set", "epochs=100", "--set", "checkpoint_every=100000"]
 COMMAND += ["--set", "evaluate_every=100", "--set", "batch_size=64", "--seeds", "1", "--jobs", "2"]
+
+
+def under_way(arguments, folder):
+    """A sweep that has begun to train: its process."""
+    outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = started(*arguments, **outputs, start_new_session=True)
+    deadline = time.monotonic() + 300
+    rows_of = folder / "rho0.05-seed0" / "metrics.jsonl"
+    while process.poll() is None and time.monotonic() < deadline:
+        if rows_of.exists() and rows_of.stat().st_size:
+            break
+        time.sleep(0.02)
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda n: n.name)
+def test_workers_end_with_the_sweep(recipe, tmp_path, number):
+    endless = [str(a).replace("epochs=100", "epochs=100000") for a in COMMAND]
+    process = under_way(["sweep", recipe, *endless, "--out", tmp_path / "s"], tmp_path / "s")
+    os.kill(process.pid, number)
+    _, errors = process.communicate()  # ends when the workers have let go of their outputs
+    if number == signal.SIGTERM:
+        assert (process.returncode, "run the same command to go on" in errors) == (130, True)
+    assert "Traceback" not in errors
+    with FileLock(tmp_path / "s" / "rho0.05-seed0" / ".sweep.lock", timeout=300):
+        kept = list((tmp_path / "s" / "rho0.05-seed0" / "checkpoints").iterdir())
+    assert kept  # written when it was asked to stop: none was due
 
 
 def test_ctrl_c_keeps_the_runs_under_way_and_the_same_command_ends_with_the_same_bits(
     recipe, tmp_path
 ):
     arguments = ["sweep", recipe, *COMMAND, "--out", tmp_path / "s"]
-    outputs = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = started(*arguments, **outputs, start_new_session=True)
-    deadline = time.monotonic() + 300
-    rows_of = tmp_path / "s" / "rho0.05-seed0" / "metrics.jsonl"
-    while process.poll() is None and time.monotonic() < deadline:
-        if rows_of.exists() and rows_of.stat().st_size:
-            break
-        time.sleep(0.02)
+    process = under_way(arguments, tmp_path / "s")
     os.killpg(process.pid, signal.SIGINT)
     output, errors = process.communicate()
     assert process.returncode == 130, errors
@@ -507,3 +609,6 @@ def test_every_kind_of_sweep_has_its_figure(swept, tmp_path, texts):
     save(figure, tmp_path / "sweep.png")
     assert len(figure.axes) == min(3, max(1, sum("." in t for t in texts))) + 1 or not texts
     assert figure.description.startswith("chosen: ")
+    assert "95 %" not in figure.get_suptitle() + figure.axes[-1].get_title()  # a range is drawn
+    assert "band from the lowest to the highest seed" in figure.axes[-1].get_title()
+    assert figure.axes[0].get_title() == "mean and 95 % interval over seeds"

@@ -17,6 +17,7 @@ from rsam_ref.autograd.ops_nn import sigmoid, softmax  # noqa: E402
 from rsam_ref.data import DataError, Inputs, digits, load_dataset  # noqa: E402
 from rsam_ref.models.outline import outline  # noqa: E402
 from rsam_ref.training.evaluation import Evaluation, evaluate_on, samples_for  # noqa: E402
+from rsam_ref.training.figures import summary_figure  # noqa: E402
 from rsam_ref.training.memory import memory_of_a_step  # noqa: E402
 from rsam_ref.training.predictor import load_predictor  # noqa: E402
 from rsam_ref.training.profiling import random_batch  # noqa: E402
@@ -379,6 +380,41 @@ def test_the_summary_is_written(several, tmp_path):
     assert (row["optimizer"], row["rho"]) == ("sam", "0.2")
     assert float(row["test_accuracy"]) == accuracy(several / "sam-1")
     assert picture.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_summary_says_of_what_samples_its_figures_are(several, tmp_path):
+    trained(tmp_path / "held", "--optimizer", "sgd", "--validation", "0.2")
+    table = tmp_path / "s.csv"
+    done = called("summary", tmp_path / "held", several, "--save", table, COLUMNS="200")
+    heading, first, *_ = done.stdout.splitlines()
+    assert "samples seeds accuracy (%)" in " ".join(heading.split())
+    assert first.startswith("held")
+    assert " validation " in first
+    with table.open(newline="") as file:
+        rows = {Path(row["run"]).name: row for row in csv.DictReader(file)}
+    assert float(rows["held"]["validation_accuracy"]) == accuracy(tmp_path / "held")
+    assert rows["held"]["test_accuracy"] == rows["sgd-0"]["validation_accuracy"] == ""
+    held, other = (groups_of(runs_in([folder])) for folder in (tmp_path / "held", several))
+    label = {
+        name: [axes.get_ylabel() for axes in summary_figure(groups).axes]
+        for name, groups in (("held", held), ("other", other), ("both", held + other))
+    }
+    assert label == {
+        "held": ["validation loss", "validation accuracy (%)"],
+        "other": ["test loss", "test accuracy (%)"],
+        "both": ["loss", "accuracy (%)"],
+    }
+    assert summary_figure(held).get_suptitle() == ""  # one seed has no band
+    assert summary_figure(other).get_suptitle().endswith("from the lowest to the highest seed")
+
+
+def test_a_run_that_diverged_is_told_as_a_result_that_does_not_count(tmp_path):
+    run = tmp_path / "r"
+    done = called("train", "--model", "mlp", "--epochs", "2", "--lr", "1e30", "--out", run)
+    assert done.returncode == 1
+    told = called("summary", run).stdout
+    assert re.search(r"r diverged \(step \d+ of epoch 1: .*\): a result, but one without", told)
+    assert "not finished" not in told
 
 
 @pytest.mark.parametrize(

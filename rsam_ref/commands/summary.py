@@ -9,7 +9,7 @@ import typer
 from rich.measure import Measurement
 from rich.table import Table
 
-from rsam_ref.commands.terminal import console, say, usage_errors
+from rsam_ref.commands.terminal import console, fail, say, usage_errors
 
 Option = typer.Option
 PICTURES = (".png", ".svg", ".pdf")
@@ -28,7 +28,8 @@ def summary(
     """Compare runs: the settings they differ in, and mean and interval of the test over seeds.
 
     Runs that differ in their seed alone are one row, with Student's 95 % interval for the mean.
-    The test is that at the end of a run; runs that are not finished are told and do not count.
+    The test is that at the end of a run, on the samples held out where there are some; runs that
+    diverged, and runs that are not finished, are told and do not count.
     """
     from rsam_ref.training.summary import groups_of, runs_in
 
@@ -36,12 +37,17 @@ def summary(
         for path in save or []:
             if path.suffix.lower() not in (".csv", *PICTURES):
                 raise ValueError(f"--save {path}: name it *.csv, *.png, *.svg or *.pdf")
-    found = runs_in(runs)
-    groups = groups_of([run for run in found if run.finished])
+    found = runs_in(runs, fail)
+    groups = groups_of([run for run in found if run.finished and not run.diverged])
     if groups:
         _show(groups)
     for run in found:
-        if not run.finished:
+        if run.diverged:
+            say(
+                f"{run.folder} diverged ({run.diverged}): a result, but one without a figure, so "
+                "no row counts it."
+            )
+        elif not run.finished:
             of = f" of {run.steps}" if run.steps else ""
             say(f"{run.folder} is not finished (step {run.step}{of}) and does not count.")
     for group in groups:
@@ -88,13 +94,16 @@ def _table(headings: list[str], rows: list[list[str]], groups: list[Any]) -> Tab
     table = Table("runs", box=None, pad_edge=False)
     for name in headings:
         table.add_column(name, no_wrap=True)
-    held_out = all(run.recipe.validation for group in groups for run in group.runs)
-    part = "validation" if held_out else "test"
-    for name in ("seeds", f"{part} accuracy (%)", f"{part} loss", "time"):
+    parts = {group.part for group in groups}
+    of = f"{parts.pop()} " if len(parts) == 1 else ""
+    if not of:
+        table.add_column("samples", no_wrap=True)
+    for name in ("seeds", f"{of}accuracy (%)", f"{of}loss", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for group, row in zip(groups, rows):
         figures = _figures(group) if group.done else ["-", "-", "-"]
-        table.add_row(_label(group), *row, str(len(group.done)), *figures)
+        samples = [] if of else [group.part]
+        table.add_row(_label(group), *row, *samples, str(len(group.done)), *figures)
     return table
 
 
@@ -112,15 +121,23 @@ def _save(path: Path, groups: list[Any]) -> None:
         save(summary_figure(groups), path)
         return
     names = list(dict.fromkeys(name for group in groups for name in group.differs))
-    results = ["test_accuracy", "test_loss", "seconds"]
+    parts = [part for part in ("validation", "test") if any(g.part == part for g in groups)]
+    columns = [f"{part}_{name}" for part in parts for name in ("accuracy", "loss")]
     rows = (
         [
             run.folder,
             *(group.differs.get(name) for name in names),
             run.recipe.seed,
-            *(run.tests[-1][name] for name in results),
+            *_cells(group.part, run.tests[-1], columns),
+            run.tests[-1]["seconds"],
         ]
         for group in groups
         for run in group.done
     )
-    write_table(path, ["run", *names, "seed", *results], rows)
+    write_table(path, ["run", *names, "seed", *columns, "seconds"], rows)
+
+
+def _cells(part: str, test: dict[str, Any], columns: list[str]) -> list[Any]:
+    """A test in the columns of its part; the others are left empty."""
+    own = {f"{part}_{name}": test[f"test_{name}"] for name in ("accuracy", "loss")}
+    return [own.get(column) for column in columns]

@@ -73,7 +73,7 @@ def sweep(
     Every combination is trained with every seed, or --random N of them. For every optimizer that
     is named, the setting with the best mean accuracy on the samples held out is chosen, and it
     alone meets the test samples. All runs are ordinary ones, each in a folder. Ctrl-C keeps them,
-    those under way as well; the same command goes on.
+    those under way as well, and so does SIGTERM; the same command goes on.
     """
     from rsam_ref.training import recipe
     from rsam_ref.training.engines import check_address, engine
@@ -100,16 +100,31 @@ def sweep(
         )
         folder = out or Path("runs") / f"sweep-{file.stem if file else preset or 'default'}"
         seen = beforehand.look(plan)
-        plan = beforehand.located(plan, folder, seen)
-    announce(plan, list(seen.values()))
+        plan, notes = beforehand.located(plan, folder, seen)
+    announce(plan, list(seen.values()), notes)
     if dry_run:
-        for run in plan.runs:
-            say(str(folder / run.name))
+        _tell_runs(plan, folder)
         return
     most = 1 if backend != "numpy" else max(1, (os.cpu_count() or 1) // threads)
     with engine(cluster, jobs or most, threads, say) as carry_out, _alone_in(folder):
         place = Place.make(folder, backend, kernels, threads)
         _Sweep(plan, folder, place, carry_out, on_cluster=cluster is not None).go()
+
+
+def _tell_runs(plan: Any, folder: Path) -> None:
+    """The folder of every run, and how far it is."""
+    from rsam_ref.training.sweeps.runs import Folders, Place, begun
+
+    done = Folders(Place(str(folder)), plan.runs).finished
+    for run in plan.runs:
+        state = ""
+        if run in done:
+            state = "  diverged" if done[run]["diverged"] else "  finished"
+        elif step := begun(folder / run.name):
+            state = f"  goes on from step {step:,}"
+        say(f"{folder / run.name}{state}")
+    if done:
+        say(f"{len(done):,} of {len(plan.runs):,} runs are finished and would be kept.")
 
 
 @contextmanager
@@ -151,7 +166,7 @@ class _Sweep:
         """All of it. Raises typer.Exit after Ctrl-C, and where runs failed."""
         self._train()
         rows, chosen = self._judge()
-        show(self.plan, rows, chosen)
+        show(self.plan, rows, chosen, self.done.failed)
         if rows:
             self._write(rows, chosen)
         failed = [*self.done.failed.values(), *self.tests.failed.values()]
@@ -163,11 +178,19 @@ class _Sweep:
             raise typer.Exit(1)
 
     def _train(self) -> None:
-        from rsam_ref.training.sweeps.runs import execute
+        from rsam_ref.training.sweeps.runs import begun, execute
 
         runs = self.plan.runs
         if before := len(self.done.finished):
             say(f"{before:,} of {len(runs):,} runs were finished before and are kept.")
+        left = [run for run in runs if run not in self.done.finished]
+        if under_way := sum(begun(self.folder / run.name) is not None for run in left):
+            which = (
+                "run was begun before and goes"
+                if under_way == 1
+                else "runs were begun before and go"
+            )
+            say(f"{under_way:,} {which} on from the last checkpoint.")
         self._carry_out(execute, runs, self.done, "training", line_of)
 
     def _judge(self) -> tuple[list[Any], list[Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from rich.measure import Measurement
 from rich.table import Table
 
 from rsam_ref.commands.terminal import console, note_line, say
@@ -13,7 +14,7 @@ SHOWN = 30
 """Settings in the table; results.csv has all."""
 
 
-def announce(plan: Any, seen: list[Any]) -> None:
+def announce(plan: Any, seen: list[Any], notes: list[str]) -> None:
     """What will be done, in a few lines."""
     from rsam_ref.loading import name_in
 
@@ -29,6 +30,8 @@ def announce(plan: Any, seen: list[Any]) -> None:
             say(note_line(note))
     if not plan.validation:
         say("There is nothing to choose, so no samples are held out and every run is tested.")
+    for note in notes:
+        say(note)
     sizes = {group[0].method: len(group) for group in plan.groups}
     if len(set(sizes.values())) > 1:
         told = ", ".join(f"{method} {n}" for method, n in sizes.items())
@@ -58,34 +61,76 @@ def _figure(interval: tuple[float, float | None] | None, factor: float, form: st
     return f"{factor * centre:{form}}" + ("" if half is None else f" ± {factor * half:{form}}")
 
 
-def show(plan: Any, rows: list[Any], chosen: list[Any]) -> None:
-    """The settings in a table, then what was chosen, and the methods side by side."""
-    from rsam_ref.training.sweeps.names import in_words
+def show(plan: Any, rows: list[Any], chosen: list[Any], failed: dict[Any, str]) -> None:
+    """The settings in a table, then what was chosen, and the methods side by side.
 
-    part = "validation" if plan.validation else "test"
-    names = list(dict.fromkeys(name for s in plan.settings for name in s.values))
-    table = Table(box=None, pad_edge=False)
-    table.add_column("", no_wrap=True)
-    for name in names:
-        table.add_column(name, overflow="fold", min_width=min(len(name), 12))
-    for name in ("seeds", f"{part} accuracy (%)", f"{part} loss", "time"):
-        table.add_column(name, justify="right", no_wrap=True)
-    best = [c.row for c in chosen]
-    shown = rows if len(rows) <= SHOWN else _foremost(rows, best)
-    for row in shown:
-        values = row.setting.values
-        table.add_row(
-            "*" if plan.validation and any(row is b for b in best) else "",
-            *(in_words(values[name]) if name in values else "-" for name in names),
-            _seeds(plan, row),
-            _figure(row.interval("accuracy"), 100, ".2f"),
-            _figure(row.interval("loss"), 1, ".4f"),
-            f"{row.seconds:.0f} s",
-        )
+    ``failed`` tells why runs did.
+    """
+    from rsam_ref.training.sweeps.outcome import not_chosen
+
+    best = [c.row for c in chosen] if plan.validation else []
+    shown = rows if len(rows) <= SHOWN else _foremost(rows, [c.row for c in chosen])
+    table = _wide(plan, shown, best)
+    if (
+        Measurement.get(console, console.options.update(width=10_000), table).maximum
+        > console.width
+    ):
+        table = _narrow(plan, shown, best)
     console.print(table, markup=False, highlight=False)
     if len(shown) < len(rows):
         say(f"... and {len(rows) - len(shown):,} settings that were worse; results.csv has all.")
     _show_chosen(plan, chosen)
+    if plan.validation or len(plan.groups) > 1:
+        for name, why in not_chosen(plan, rows, failed).items():
+            without = "Nothing is chosen of" if plan.validation else "There is no comparison with"
+            say(f"{without} {name}: {why}.")
+
+
+def _wide(plan: Any, rows: list[Any], best: list[Any]) -> Table:
+    """A column for every setting."""
+    from rsam_ref.training.sweeps.names import in_words
+
+    names = list(dict.fromkeys(name for s in plan.settings for name in s.values))
+    table = Table("", *names, box=None, pad_edge=False)
+    part = _part(plan)
+    for name in ("seeds", f"{part} accuracy (%)", f"{part} loss", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        values = row.setting.values
+        told = (in_words(values[name]) if name in values else "-" for name in names)
+        table.add_row(_star(row, best), *told, *_results(plan, row))
+    return table
+
+
+def _narrow(plan: Any, rows: list[Any], best: list[Any]) -> Table:
+    """A setting's values in one column, broken into lines, and headings of two lines."""
+    table = Table("", box=None, pad_edge=False)
+    table.add_column("setting", overflow="fold", min_width=10)
+    part = _part(plan)
+    table.add_column("seeds", justify="right")
+    for name in (f"{part}\naccuracy (%)", f"{part}\nloss", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(_star(row, best), row.setting.label, *_results(plan, row))
+    return table
+
+
+def _part(plan: Any) -> str:
+    return "validation" if plan.validation else "test"
+
+
+def _star(row: Any, best: list[Any]) -> str:
+    return "*" if any(row is b for b in best) else ""
+
+
+def _results(plan: Any, row: Any) -> list[str]:
+    """Seeds, accuracy, loss and time."""
+    return [
+        _seeds(plan, row),
+        _figure(row.interval("accuracy"), 100, ".2f"),
+        _figure(row.interval("loss"), 1, ".4f"),
+        f"{row.seconds:.0f} s",
+    ]
 
 
 def _seeds(plan: Any, row: Any) -> str:
@@ -110,6 +155,8 @@ def _show_chosen(plan: Any, chosen: list[Any]) -> None:
                 f"Chosen: {c.row.setting.label}: test accuracy {_figure(accuracy, 100, '.2f')} %, "
                 f"loss {_figure(loss, 1, '.4f')}"
             )
+        else:
+            say(f"Chosen: {c.row.setting.label}; its test failed.")
         for name, end in c.at_the_edge.items():
             say(f"  Its {name} is the {end} that was tried: the best may lie beyond.")
     for difference in differences(chosen):

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from rsam_ref.training import processes
+from rsam_ref.training.interruption import terminated_as_by_ctrl_c
 
 CarryOut = Callable[..., None]
 """As `processes.carry_out`, without the numbers of jobs and threads."""
@@ -37,14 +38,15 @@ def engine(
 ) -> Iterator[CarryOut]:
     """What carries out trials inside the block; ``tell`` is given a line on the cluster.
 
-    Raises as `cluster.connected` does.
+    In the block SIGTERM is as Ctrl-C. Raises as `cluster.connected` does.
     """
     if cluster is None:
-        yield partial(processes.carry_out, jobs=jobs, threads=threads)
+        with terminated_as_by_ctrl_c():
+            yield partial(processes.carry_out, jobs=jobs, threads=threads)
         return
     from rsam_ref.training.cluster import connected
 
-    with connected(cluster, jobs, threads) as found:
+    with terminated_as_by_ctrl_c(), connected(cluster, jobs, threads) as found:
         tell(found.described)
 
         def carry_out(work: Any, experiment: Any, *arguments: Any, **options: Any) -> None:

@@ -15,6 +15,8 @@ from rsam_ref.training.profiling import Profile
 from rsam_ref.training.summary import Group
 
 LINES = (*COLOURS.values(), *OTHERS)
+BAND = "from the lowest to the highest seed"
+"""What is drawn around a mean of `Group.curve`."""
 
 
 def compare_figure(results: dict[str, Any]) -> Figure:
@@ -84,15 +86,18 @@ def _course(
     axes.plot(xp.arange(1, length + 1), curve, marker, color=colour, label=label, lw=1.4)
 
 
-def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:
-    """A training run: its losses and its test accuracy over the epochs, from its metrics."""
+def curves_figure(rows: list[dict[str, Any]], title: str, part: str = "test") -> Figure:
+    """A training run: its losses and its test accuracy over the epochs, from its metrics.
+
+    ``part`` says of which samples the tests are: test, or validation where some were held out.
+    """
     with matplotlib.rc_context(STYLE), use_backend("numpy"):
         figure = Figure(figsize=(10, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
         lines = (
             ("loss", "training (first pass)", GRADIENT, ""),
             ("adversarial_loss", "training, at the perturbed weights", EPS, ""),
-            ("test_loss", "test", "black", "o"),
+            ("test_loss", part, "black", "o"),
         )
         for name, label, colour, marker in lines:
             points = [(r["epoch"], r[name]) for r in rows if r[name] is not None]
@@ -106,21 +111,26 @@ def curves_figure(rows: list[dict[str, Any]], title: str) -> Figure:
         epochs = [r["epoch"] for r in tests]
         right.plot(epochs, [100 * r["test_accuracy"] for r in tests], "o-", color="black", ms=3)
         last = f"; at the end {100 * tests[-1]['test_accuracy']:.1f} %" if tests else ""
-        right.set(xlabel="epoch", ylabel="test accuracy (%)", title=f"test{last}")
+        right.set(xlabel="epoch", ylabel=f"{part} accuracy (%)", title=f"{part}{last}")
         right.set_ylim(0, 101)
         return figure
 
 
 def summary_figure(groups: list[Group]) -> Figure:
-    """Groups of runs over one another: test loss and accuracy, mean and range over seeds."""
-    names = [group.name for group in groups]
+    """Groups of runs over one another: loss and accuracy, mean and range over seeds.
+
+    They are of the test samples, or of those held out for validation, as the axes say.
+    """
+    parts = {group.part for group in groups}
+    of = f"{parts.pop()} " if len(parts) == 1 else ""
+    names = [group.name if of else f"{group.name} ({group.part})" for group in groups]
     columns = 3 if max(map(len, names)) < 30 else 1
     height = 3.8 + 0.25 * len(names) / columns
     with matplotlib.rc_context(STYLE), use_backend("numpy"):
         figure = Figure(figsize=(10, height), layout="constrained")
         for axes, (name, factor, label) in zip(
             figure.subplots(1, 2),
-            (("test_loss", 1, "test loss"), ("test_accuracy", 100, "test accuracy (%)")),
+            (("test_loss", 1, f"{of}loss"), ("test_accuracy", 100, f"{of}accuracy (%)")),
         ):
             for i, group in enumerate(groups):
                 curve = group.curve(name)
@@ -131,6 +141,8 @@ def summary_figure(groups: list[Group]) -> Figure:
                 axes.plot(epochs, middle, dashes, color=colour, label=names[i], lw=1.4)
                 axes.fill_between(epochs, low, high, color=colour, alpha=0.15, lw=0)
             axes.set(xlabel="epoch", ylabel=label)
+        if any(len(group.done) > 1 for group in groups):
+            figure.suptitle(f"mean over seeds; the band is {BAND}")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)
         return figure
 

@@ -15,6 +15,9 @@ from rsam_ref.files import write_whole
 Row = dict[str, Any]
 """Of the metrics: step, epoch, losses, learning rate, radius, test results, seconds."""
 
+DIVERGED = "diverged.json"
+"""In the folder of a run: where it diverged, if it did."""
+
 
 def read_rows(path: Path) -> Iterator[Row]:
     """The rows in a run's metrics.jsonl; none where there is no such file."""

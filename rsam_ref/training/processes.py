@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -13,6 +14,26 @@ from contextlib import contextmanager
 from typing import Any
 
 from rsam_ref.training.trials import K, Keeps
+
+BETWEEN = 1.0
+"""Seconds after which a worker without its parent is told again to end."""
+
+
+def end_with_parent() -> None:
+    """In a worker: end when the process that started it is gone, however that ended.
+
+    A run under way is asked to, so it keeps what it has.
+    """
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        while True:  # a run that was at its end has met the first, and the next one must not begin
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(BETWEEN)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
@@ -54,11 +75,13 @@ def carry_out(
     ``work(experiment, trial)`` gives a trial's record. It is done in other processes with so many
     ``threads`` each, so a trial's numbers do not depend on the number of jobs. When this is
     interrupted the processes are asked to end, and waited for; by a second Ctrl-C they are ended.
+    If this process is killed, they end by themselves.
     """
     todo = [trial for trial in trials if trial not in store.finished]
     if not todo:
         return
-    pool = ProcessPoolExecutor(min(jobs, len(todo)), multiprocessing.get_context("spawn"))
+    spawn = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(jobs, len(todo)), spawn, initializer=end_with_parent)
     waiting: dict[Future[dict[str, Any]], K] = {}
     try:
         with workers_environment(threads):

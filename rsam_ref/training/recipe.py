@@ -221,6 +221,12 @@ def unused(recipe: Recipe) -> set[str]:
     return UNUSED[recipe.optimizer] | of_base
 
 
+def options_of(optimizer: str) -> list[str]:
+    """The names that a method takes in ``optimizer_options``."""
+    relative = RELATIVES.get(optimizer)
+    return [name for name in relative.settings if name != "rho"] if relative else []
+
+
 def check(settings: dict[str, Any], source: str) -> Recipe:
     """The recipe of these settings. ``source`` says in the errors where they come from."""
     try:
@@ -241,8 +247,7 @@ def check(settings: dict[str, Any], source: str) -> Recipe:
         raise RecipeError(f"{source}: {name} = {first['input']!r}: {message}") from None
     if own := sorted(recipe.model_options.keys() & {"name", "shape", "classes", "seed", "dtype"}):
         raise RecipeError(f"{source}: {own[0]} is no option of a model: it is decided elsewhere")
-    relative = RELATIVES.get(recipe.optimizer)
-    options = [name for name in relative.settings if name != "rho"] if relative else []
+    options = options_of(recipe.optimizer)
     if strange := sorted(recipe.optimizer_options.keys() - set(options)):
         there_are = ", ".join(options) or "none"
         raise RecipeError(
@@ -257,7 +262,7 @@ def check(settings: dict[str, Any], source: str) -> Recipe:
     _check_workers(recipe, source)
     if recipe.accumulate > 1 and recipe.shards > 1:
         raise RecipeError(f"{source}: accumulate and shards both share out a mini-batch: give one")
-    if relative:
+    if recipe.optimizer in RELATIVES:
         try:
             optimizer(recipe, recipe.warmup_steps + 1)  # its settings and what it asks of a base
         except RecipeError as error:

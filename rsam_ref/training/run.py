@@ -9,6 +9,7 @@ The folder holds:
     run.json         seed, data, and for every start and resume the versions, device, BLAS, threads
     damaged.json     with ``skip_damaged`` the pictures that are left out, and why
     metrics.jsonl    a row every ``log_every`` steps and at every test; metrics.csv is the same
+    diverged.json    of one that diverged: where, and why
     checkpoints/     the newest two, or as many as the recipe says
     curves.png, model.safetensors      at the end: the picture and the trained model
 
@@ -49,8 +50,8 @@ from rsam_ref.nn.workers import Workers
 from rsam_ref.training import arithmetic, checkpoint, left_out, recipe
 from rsam_ref.training.exchange import load_weights
 from rsam_ref.training.interruption import Interruption
-from rsam_ref.training.loop import Score, added_up, batch_scores, mix, run_steps
-from rsam_ref.training.metrics import Metrics, Row
+from rsam_ref.training.loop import DivergedError, Score, added_up, batch_scores, mix, run_steps
+from rsam_ref.training.metrics import DIVERGED, Metrics, Row
 from rsam_ref.training.ranks import ALONE, Ranks
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.trained import inputs_of_a_run
@@ -329,6 +330,8 @@ class Run:
         saves = settings.checkpoint_every or self.per_epoch
         self.model.train()
         try:
+            if self.ranks.first:
+                (self.folder / DIVERGED).unlink(missing_ok=True)
             with arithmetic.as_asked(settings), Interruption() as stop:
                 while self.step < self.steps and not self.ranks.stopping(stop.asked):
                     began = time.perf_counter()
@@ -336,7 +339,11 @@ class Run:
                         _after(self.step, every) for every in (settings.log_every, tests, saves)
                     ]
                     goal = min(*goals, self.steps)
-                    self._advance(goal, stop, on_step)
+                    try:
+                        self._advance(goal, stop, on_step)
+                    except DivergedError as error:
+                        self._keep(error)
+                        raise
                     self.seconds += time.perf_counter() - began
                     end = self.step == self.steps
                     test = end or self.step % tests == 0
@@ -361,6 +368,13 @@ class Run:
                 board.close()
             self.close()
         return self.step == self.steps
+
+    def _keep(self, fault: DivergedError) -> None:
+        """Write diverged.json."""
+        if self.ranks.first:
+            told = {"diverged": str(fault), "seconds": round(self.seconds, 3)}
+            text = json.dumps(told, indent=2) + "\n"
+            write_whole(self.folder / DIVERGED, text.encode())
 
     def close(self) -> None:
         """Let others into the folder. `go` does so at its end."""
@@ -519,7 +533,8 @@ class Run:
         self.metrics.write_csv()
         model = name_in(self.recipe.model)
         title = f"{model} on {self.data.name}, {self.recipe.optimizer}"
-        save(curves_figure(self.metrics.rows, title), self.folder / "curves.png")
+        part = "validation" if self.data.validation else "test"
+        save(curves_figure(self.metrics.rows, title, part), self.folder / "curves.png")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from rsam_ref.data.errors import DataError
 from rsam_ref.training import recipe
 from rsam_ref.training.checkpoint import newest_first
-from rsam_ref.training.metrics import read_rows
+from rsam_ref.training.metrics import DIVERGED, read_rows
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.statistics import interval_of, mean
 
@@ -25,6 +26,10 @@ ASIDE = {
     "keep_checkpoints",
 }
 """Settings in which runs of one group may differ: the seed, and what decides no number."""
+
+
+OF_A_ROW = {"step", "epoch", "test_loss", "test_accuracy", "seconds"}
+"""What a row of the metrics has, whatever else."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,15 @@ class Past:
     def finished(self) -> bool:
         """Whether it has trained to its end."""
         return (self.folder / "model.safetensors").is_file()
+
+    @property
+    def diverged(self) -> str:
+        """Where its training broke down, and why; empty where it did not."""
+        try:
+            told = json.loads((self.folder / DIVERGED).read_text(encoding="utf-8"))
+            return str(told["diverged"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
 
     @property
     def step(self) -> int:
@@ -67,18 +81,31 @@ def read_run(folder: Path) -> Past:
     """What a run's folder tells. Raises DataError where it holds no run, or a damaged one."""
     if not (folder / "recipe.toml").is_file():
         raise DataError(folder, "has no recipe.toml, so it is no run of rsam-ref train")
-    rows = list(read_rows(folder / "metrics.jsonl"))
+    settings, rows = recipe.of_run(folder), _rows(folder / "metrics.jsonl")
     try:
         steps = json.loads((folder / "run.json").read_text(encoding="utf-8"))["steps"]
     except (OSError, ValueError, KeyError, TypeError):
         steps = None
-    return Past(folder, recipe.of_run(folder), rows, steps)
+    return Past(folder, settings, rows, steps)
 
 
-def runs_in(paths: list[Path]) -> list[Past]:
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of the metrics. Raises DataError for what are none."""
+    try:
+        rows = list(read_rows(path))
+    except UnicodeDecodeError as error:
+        raise DataError(path, f"is damaged ({error})") from None
+    for i, row in enumerate(rows):
+        if not isinstance(row, dict) or not row.keys() >= OF_A_ROW:
+            raise DataError(path, f"is damaged: line {i + 1} is no row of metrics")
+    return rows
+
+
+def runs_in(paths: list[Path], tell: Callable[[str], Any] | None = None) -> list[Past]:
     """The runs in these folders, each a run or a folder of runs; a run that is told twice once.
 
-    Raises DataError for a folder that is neither.
+    Raises DataError for a folder that is neither, and for a damaged run; one in a folder of runs is
+    left out where ``tell`` is given, which is told of it.
     """
     found: dict[Path, Past] = {}
     for path in paths:
@@ -91,7 +118,14 @@ def runs_in(paths: list[Path]) -> list[Past]:
         if not below:
             raise DataError(path, "is no run of rsam-ref train, and no folder of runs")
         for folder in below:
-            found.setdefault(folder.resolve(), read_run(folder))
+            if folder.resolve() in found:
+                continue
+            try:
+                found[folder.resolve()] = read_run(folder)
+            except (OSError, ValueError) as error:
+                if tell is None or folder == path:
+                    raise
+                tell(f"{error}; {folder} does not count.")
     return list(found.values())
 
 
@@ -105,6 +139,11 @@ class Group:
 
     differs: dict[str, Any]
     runs: list[Past]
+
+    @property
+    def part(self) -> str:
+        """Of what samples the tests are while it trains: validation where some are held out."""
+        return "validation" if self.runs[0].recipe.validation else "test"
 
     @property
     def name(self) -> str:

@@ -74,17 +74,16 @@ def _of_data(settings: Recipe) -> str:
     return json.dumps({name: settings.settings.get(name) for name in OF_DATA})
 
 
-def located(plan: Plan, folder: Path, seen: dict[str, Seen]) -> Plan:
+def located(plan: Plan, folder: Path, seen: dict[str, Seen]) -> tuple[Plan, list[str]]:
     """The plan with the names of runs that are in the folder already, whatever they are called.
 
-    A run is known by its settings; one of other settings that has a name of the plan keeps it.
-    Raises ValueError where code of one's own, or the data of a run with the first seed, are others
-    than when it began.
+    And what is to be told of the folder: what in it cannot be read, and runs that differ in what
+    they hold out alone. A run is known by its settings; one of other settings that has a name of
+    the plan keeps it. Raises ValueError where code of one's own, or the data of a run with the
+    first seed, are others than when it began.
     """
-    there = {
-        numbers(recipe.of_run(file.parent)): file.parent.name
-        for file in sorted(folder.glob("*/recipe.toml"))
-    }
+    found, notes = _recipes(folder, {run.name for run in plan.runs})
+    there = {numbers(settings): name for name, settings in found.items()}
     taken, names = set(there.values()), {}
     for run in plan.runs:
         key = numbers(run.recipe)
@@ -98,7 +97,49 @@ def located(plan: Plan, folder: Path, seen: dict[str, Seen]) -> Plan:
                 )
         elif run.name in taken:
             names[run.name] = f"{run.name}-{mark(key)}"
-    return replace(plan, names=names)
+    notes += _held_out_otherwise(plan, folder, there, list(found.values()))
+    return replace(plan, names=names), notes
+
+
+def _recipes(folder: Path, planned: set[str]) -> tuple[dict[str, Recipe], list[str]]:
+    """The recipes of the runs in a folder by their names, and a line on each that is unreadable.
+
+    A ``planned`` run says so itself, when it fails.
+    """
+    found, notes = {}, []
+    for file in sorted(folder.glob("*/recipe.toml")):
+        try:
+            found[file.parent.name] = recipe.of_run(file.parent)
+        except (OSError, ValueError) as error:
+            if file.parent.name not in planned:
+                told = " ".join(str(error).split())
+                notes.append(f"{file.parent} is left alone, its recipe cannot be read: {told}")
+    return found, notes
+
+
+def _held_out_otherwise(
+    plan: Plan, folder: Path, there: dict[str, str], found: list[Recipe]
+) -> list[str]:
+    """A line on runs that are there, but with another share held out, and are trained again."""
+    anew = {key for run in plan.runs if (key := numbers(run.recipe)) not in there}
+    shares, runs = set(), set()
+    for settings in found:
+        key = numbers(settings.model_copy(update={"validation": plan.validation}))
+        if key in anew:
+            runs.add(key)
+            shares.add(settings.validation)
+    if not runs:
+        return []
+    before = " or ".join(_share(share) for share in sorted(shares))
+    why = " to choose by, which are not trained on" if plan.validation and 0 in shares else ""
+    return [
+        f"{len(runs):,} of the {len(plan.runs):,} runs are in {folder} with {before} held out; now "
+        f"it is {_share(plan.validation)}{why}: they are trained again, and the old ones stay."
+    ]
+
+
+def _share(validation: float) -> str:
+    return f"a share of {validation:g} of the samples" if validation else "no samples"
 
 
 def _changed(folder: Path, settings: Recipe, data: Seen | None) -> str | None:
@@ -107,7 +148,7 @@ def _changed(folder: Path, settings: Recipe, data: Seen | None) -> str | None:
         described: dict[str, Any] = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         code = described["sessions"][-1].get("code", {})
         before = described["data"]["fingerprint"]
-    except (OSError, ValueError, KeyError, IndexError):
+    except (OSError, ValueError, KeyError, IndexError, TypeError):
         return None  # nothing to compare with
     if data is not None and data.fingerprint != before:
         return settings.data

@@ -17,6 +17,7 @@ from typing import Any
 
 from rsam_ref.files import write_table, write_whole
 from rsam_ref.training.statistics import Interval, interval_of, mean, paired_interval
+from rsam_ref.training.sweeps.names import told
 from rsam_ref.training.sweeps.plan import Plan, Planned, Setting
 
 Records = Mapping[Planned, dict[str, Any]]
@@ -111,6 +112,31 @@ def choose(plan: Plan, rows: list[Row]) -> list[Row]:
     return chosen
 
 
+def not_chosen(plan: Plan, rows: list[Row], failed: Mapping[Planned, str]) -> dict[str, str]:
+    """Why nothing is chosen of a method on a problem, by their names in words.
+
+    ``failed`` tells why runs did.
+    """
+    chosen = choose(plan, rows)
+    done = {run for row in rows for run in row.runs}
+    why = {}
+    for group in plan.groups:
+        if any(row.setting in group for row in chosen):
+            continue
+        name = told({"optimizer": group[0].method, **group[0].posed})
+        runs = [run for setting in group for run in plan.runs_of(setting)]
+        missing = [run for run in runs if run not in done]
+        first = next((failed[run] for run in missing if run in failed), "")
+        if missing:
+            told_first = f" ({first})" if first else ""
+            why[name] = f"{len(missing)} of its {len(runs)} runs failed{told_first}; all are needed"
+        elif len(group) == 1:
+            why[name] = "it diverged"
+        else:
+            why[name] = f"each of its {len(group)} settings diverged, with one seed at least"
+    return why
+
+
 def _merit(row: Row) -> tuple[float, float]:
     accuracy, loss = row.interval("accuracy"), row.interval("loss")
     assert accuracy is not None
@@ -124,10 +150,10 @@ def tested(plan: Plan, rows: list[Row], tests: Records) -> list[Chosen]:
     for row in choose(plan, rows):
         group = next(g for g in plan.groups if row.setting in g)
         if plan.validation == 0:
-            told = [{name: r[name] for name in ("accuracy", "loss")} for r in row.records]
+            own = [{name: r[name] for name in ("accuracy", "loss")} for r in row.records]
         else:
-            told = [tests[run] for run in row.runs if run in tests]
-        whole = told if len(told) == len(row.runs) else []
+            own = [tests[run] for run in row.runs if run in tests]
+        whole = own if len(own) == len(row.runs) else []
         found.append(Chosen(row, len(group), _edges(row.setting, group), whole))
     return found
 

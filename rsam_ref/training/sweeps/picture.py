@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 
 from rsam_backends import use_backend
 from rsam_ref.figures import COLOURS, OTHERS, STYLE, Figure, colour_of
+from rsam_ref.training.figures import BAND
 from rsam_ref.training.summary import Group, read_run
 from rsam_ref.training.sweeps.names import told
 from rsam_ref.training.sweeps.outcome import Chosen, Row
@@ -32,7 +33,8 @@ Point = tuple[float, float, float, Row]
 def sweep_figure(plan: Plan, rows: list[Row], chosen: list[Chosen], folder: Path) -> Figure:
     """Accuracy (mean and 95 % interval over seeds) against what was varied.
 
-    What was chosen is ringed; to the right its course, which is read from the runs in ``folder``.
+    What was chosen is ringed; to the right its course, the mean and the range over seeds, which is
+    read from the runs in ``folder``.
     Without numbers that were varied the settings lie side by side.
     """
     names = _numeric(plan.settings)[:PANELS]
@@ -49,9 +51,13 @@ def sweep_figure(plan: Plan, rows: list[Row], chosen: list[Chosen], folder: Path
         panels[0].set_ylabel(f"{part} accuracy (%)")
         _courses(last, chosen, folder)
         last.set(xlabel="epoch", ylabel=f"{part} accuracy (%)")
-        last.set_title("the course of what was chosen" if plan.validation else "the course")
+        course = "the course of what was chosen" if plan.validation else "the course"
         seeds = f"{len(plan.seeds)} seed{'s' if len(plan.seeds) > 1 else ''}"
-        figure.suptitle(f"{_title(plan)}; mean and 95 % interval over {seeds}")
+        if len(plan.seeds) > 1:
+            course += f": mean, and\nband {BAND}"
+            panels[0].set_title("mean and 95 % interval over seeds")
+        last.set_title(course)
+        figure.suptitle(f"{_title(plan)}, {seeds}{' each' if len(plan.settings) > 1 else ''}")
         handles, labels = (panels[0] if names and named else last).get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=min(4, len(labels) or 1))
         figure.title = f"A sweep of {len(plan.settings)} settings, {seeds} each"

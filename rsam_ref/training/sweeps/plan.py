@@ -142,6 +142,9 @@ def make(
         own = {one.name: one for one in varied if one.method in (None, method)}
         own |= {one.name: one for one in varied if one.method == method}
         own.pop("optimizer", None)
+        for one in list(own.values()):
+            if one.method is None and _is_anothers(one.name, method, methods):
+                del own[one.name]
         if random is None and (n := math.prod(len(one.values) for one in own.values())) > MOST:
             raise ValueError(f"these are {n:,} combinations: draw some of them with --random N")
         chosen = {"optimizer": method} if named else {}
@@ -151,6 +154,16 @@ def make(
     _check_meaning(varied, list(found.values()))
     plan = Plan(_apart(list(found.values())), tuple(range(base.seed, base.seed + seeds)))
     return _held_out(plan, validation)
+
+
+def _is_anothers(name: str, method: str, methods: list[str]) -> bool:
+    """Whether it is an option that this method does not have, and another of the sweep has."""
+    table, _, option = name.partition(".")
+    return (
+        table == "optimizer_options"
+        and option not in recipe.options_of(method)
+        and any(option in recipe.options_of(other) for other in methods)
+    )
 
 
 def _check_ways(varied: list[Varied], random: int | None) -> None:

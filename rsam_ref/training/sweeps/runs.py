@@ -20,14 +20,16 @@ from rsam_backends import use_backend
 from rsam_backends.threads import set_threads
 from rsam_ref.data.errors import DataError
 from rsam_ref.files import write_whole
+from rsam_ref.training.checkpoint import newest_first
 from rsam_ref.training.evaluation import evaluate_on, samples_for
 from rsam_ref.training.loop import DivergedError
+from rsam_ref.training.metrics import DIVERGED
 from rsam_ref.training.predictor import load_predictor
 from rsam_ref.training.run import Run
 from rsam_ref.training.summary import read_run
 from rsam_ref.training.sweeps.plan import Planned
 
-DIVERGED, TESTED, MARK = "diverged.json", "tested.json", ".mark"
+TESTED, MARK = "tested.json", ".mark"
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,8 @@ def _train(folder: Path, planned: Planned) -> None:
     run = Run.resume(folder) if began else Run.start(folder, planned.recipe)
     try:
         done = run.go()
-    except DivergedError as error:
-        told = {"diverged": str(error), "seconds": round(run.seconds, 3)}
-        write_whole(folder / DIVERGED, (json.dumps(told, indent=2) + "\n").encode())
-        return
+    except DivergedError:
+        return  # diverged.json tells
     if not done:  # this process was asked to end; what it did is kept
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.raise_signal(signal.SIGTERM)
@@ -131,6 +131,14 @@ def finished(folder: Path) -> dict[str, Any] | None:
         "seconds": last["seconds"],
         "diverged": "",
     }
+
+
+def begun(folder: Path) -> int | None:
+    """The step from which the run in a folder goes on; None where it has none, or is done."""
+    if (folder / DIVERGED).is_file() or (folder / "model.safetensors").is_file():
+        return None
+    kept = newest_first(folder / "checkpoints")
+    return int(kept[0].stem.rpartition("-")[2]) if kept else None
 
 
 def test(place: Place, run: Planned) -> dict[str, Any]:
@@ -171,7 +179,11 @@ class Folders:
         self.finished: dict[Planned, dict[str, Any]] = {}
         self.failed: dict[Planned, str] = {}
         for run in runs:
-            if (record := read(place.of(run))) is not None:
+            try:
+                record = read(place.of(run))
+            except (OSError, ValueError):
+                continue  # damaged: it is tried, and fails with that
+            if record is not None:
                 self.finished[run] = record
 
     def add(self, run: Planned, record: dict[str, Any]) -> None:
