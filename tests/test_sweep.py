@@ -1,5 +1,6 @@
 """Sweeps: what is typed becomes a plan, runs are ordinary ones, and validation alone chooses."""
 
+import contextlib
 import csv
 import json
 import os
@@ -408,7 +409,7 @@ def test_a_run_that_fails_does_not_stop_the_others(recipe, tmp_path):
     assert "2 of 3" in done.stdout  # seeds of the setting that is not whole
     assert "Chosen" not in done.stdout
     told = " ".join(done.stdout.split())
-    assert "Nothing is chosen of rsam: 1 of its 6 runs failed (width" in told
+    assert "Nothing is chosen of rsam: 1 of its 6 runs failed (model_options.width9-seed1: " in told
     assert "no such width tonight); all are needed." in told
     assert len(rows(tmp_path / "s")) == 5
     (tmp_path / "mine.py").write_text(OWN.replace("== 9", "== 99"))
@@ -495,7 +496,13 @@ def test_workers_end_with_the_sweep(recipe, tmp_path, number):
     endless = [str(a).replace("epochs=100", "epochs=100000") for a in COMMAND]
     process = under_way(["sweep", recipe, *endless, "--out", tmp_path / "s"], tmp_path / "s")
     os.kill(process.pid, number)
-    _, errors = process.communicate()  # ends when the workers have let go of their outputs
+    try:
+        _, errors = process.communicate(
+            timeout=300
+        )  # when the workers have let go of their outputs
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     if number == signal.SIGTERM:
         assert (process.returncode, "run the same command to go on" in errors) == (130, True)
     assert "Traceback" not in errors
