@@ -466,12 +466,14 @@ def test_a_dry_run_tells_what_is_done_and_what_goes_on(swept, recipe, tmp_path):
 
 def test_the_table_fits_a_narrow_terminal(swept):
     arguments, _, _ = swept
-    narrow = called(*arguments, COLUMNS="60").stdout.splitlines()
-    at = next(i for i, line in enumerate(narrow) if "setting" in line and "seeds" in line)
-    table = narrow[at : at + 9]
-    assert max(map(len, table)) <= 60
-    assert sum(line.rstrip().endswith(" s") for line in table) == 4
-    assert "sgd, lr" in "".join(table)
+    for width in (80, 60):
+        narrow = called(*arguments, COLUMNS=str(width)).stdout.splitlines()
+        at = next(i for i, line in enumerate(narrow) if "setting" in line and "seeds" in line)
+        end = next(i for i, line in enumerate(narrow) if line.startswith("Chosen"))
+        table = narrow[at:end]
+        assert max(map(len, table)) <= width
+        assert sum(line.rstrip().endswith(" s") for line in table) == 4
+        assert "sgd, lr" in "".join(table)
 
 
 COMMAND = ["--set", "rho=0.05,0.1", "--set", "epochs=100", "--set", "checkpoint_every=100000"]

@@ -104,8 +104,8 @@ def _wide(plan: Any, rows: list[Any], best: list[Any]) -> Table:
 
 def _narrow(plan: Any, rows: list[Any], best: list[Any]) -> Table:
     """A setting's values in one column, broken into lines, and headings of two lines."""
-    table = Table("", box=None, pad_edge=False)
-    table.add_column("setting", overflow="fold", min_width=10)
+    table = Table("", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("setting", overflow="fold")
     part = _part(plan)
     table.add_column("seeds", justify="right")
     for name in (f"{part}\naccuracy (%)", f"{part}\nloss", "time"):
