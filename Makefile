@@ -5,6 +5,7 @@ CUDA   ?= 13
 BIN     = $(VENV)/bin
 APART   = strangers or frameworks or browser or cluster or mpi or intel or onednn
 INTEL   = $(addprefix tests/test_,$(addsuffix .py,ops ops_nn finite_differences device portable sharpness intel))
+ONEDNN  = $(addprefix tests/test_,$(addsuffix .py,ops ops_nn finite_differences device sharpness numpy_kernels onednn))
 CURVLINOPS = curvlinops-for-pytorch backpack-for-pytorch einops unfoldNd tqdm einconv linear_operator jaxtyping wadler_lindig
 
 .PHONY: help demo test coverage quick strangers frameworks test-browser test-cluster test-mpi test-intel test-onednn survey test-gpu gpu check format bench bench-gpu bench-intel figures tutorials docs wheel clean
@@ -86,7 +87,7 @@ test-mpi: $(VENV)/mpi ## training on ranks of MPI, here on two (on others: RSAM_
 	$(BIN)/python -m pytest -m mpi -q
 
 test-onednn: $(VENV)/onednn ## the ops and training with oneDNN's kernels (x86-64 Linux)
-	$(BIN)/python -m pytest -m onednn -n auto --dist worksteal -q
+	$(BIN)/python -m pytest -m onednn -n auto --dist worksteal -q $(ONEDNN)
 
 survey: $(VENV)/strangers ## released packages by the checker and by hand, relatives by their authors' code, flatness packages, the rules on other libraries' vectors (an hour)
 	$(BIN)/python -m benchmarks.survey

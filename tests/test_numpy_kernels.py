@@ -285,6 +285,7 @@ def fork_and_step(pipe):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX's, where it is loaded
 def test_a_forked_child_has_threads_of_its_own(kernels):
     if kernels == "onednn" and loading.library().has_own_threads:
         pytest.skip("this oneDNN's own threads are not in a forked child")
