@@ -6,13 +6,16 @@ class has two, the other one is judged for itself.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.observe.forms import Maker
-from rsam_ref.conformance.observe.function_form import LISTS, VECTOR, Way
+from rsam_ref.conformance.observe.frameworks import is_numpy_alone
+from rsam_ref.conformance.observe.function_form import DICT, LISTS, VECTOR, Way
 from rsam_ref.conformance.observe.guesses import in_words, other_guesses
 from rsam_ref.conformance.observe.names import SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, Step, watch
@@ -92,6 +95,15 @@ class Driving:
         self.rsam = maker.algorithm == "rsam"
 
     def carry_out(self) -> Driven:
+        try:
+            return self._carried_out()
+        except BrokenError as error:
+            of_arrays = self.maker.form in ("optimizer", "loop", "lightning")
+            if not of_arrays or not is_numpy_alone(self.maker.subject):
+                raise
+            raise type(error)(for_arrays(str(error))) from error
+
+    def _carried_out(self) -> Driven:
         ways, trials = self._ways()
         if not trials and self._runs_in_float32(ways):
             ways, trials = self._ways()
@@ -138,7 +150,7 @@ class Driving:
 
     def _ways(self) -> tuple[list[Any], dict[Any, list[Step]]]:
         """The ways that there are, and two steps of each that works."""
-        trial = self.maker(self.problem, self.hyper)
+        trial = self._trial()
         if self.maker.form != "optimizer":
             return self._first_of(getattr(trial, "ways", [None]))
         from rsam_ref.conformance.observe import ways as of
@@ -166,6 +178,20 @@ class Driving:
                 self._try(way, trials)
             ways.append(way)
         return ways, trials
+
+    def _trial(self) -> Any:
+        """A subject to ask for its ways; of arrays in the first layout with which it is made."""
+        if self.maker.form != "function":
+            return self.maker(self.problem, self.hyper)
+        failed: list[BrokenError] = []
+        layouts = (LISTS, VECTOR, DICT)
+        for base, layout in itertools.product((False, True), layouts):
+            try:
+                way = Way(layout, other_base=base)
+                return self.maker(self.problem, self.hyper, way=way)
+            except BrokenError as error:
+                failed.append(error)
+        raise failed[0]
 
     def _first_of(self, ways: list[Any]) -> tuple[list[Any], dict[Any, list[Step]]]:
         """The first that works; one that takes two gradients, if there is one."""
@@ -481,6 +507,19 @@ def no_way(optimizer: Any, said: str) -> str:
         f"backward pass before each, goes up and comes back to the weights{said}; write "
         "train_step(model, optimizer, loss_fn, batch, hyper) that calls them as they are meant"
     )
+
+
+def for_arrays(said: str) -> str:
+    """What is told of a file that knows no framework but NumPy: what else to give is for arrays."""
+    said = said.replace(", with a backward pass before each,", "")
+    said = re.split(r"; (?:give a function make\(|write train_step\()", said)[0]
+    return f"{said}; {OF_ARRAYS}"
+
+
+OF_ARRAYS = (
+    "its file names NumPy alone: write train_step(weights, loss_and_grad, state, hyper), which "
+    "returns the new weights and the state"
+)
 
 
 def _alike(one: Step, other: Step) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .right_arrays import Drawn, Flat, Holds, InPlaceLists, OverBase, gradient, length, total
+from .right_handed import HoldsBoth, HoldsDict, OverGrads
 
 
 class NotRestored(Flat):
@@ -65,6 +66,34 @@ class HeldAbove(Holds):
         self.w = self.w + self.rho / length(g) * g
         self.w = self.w - self.lr * loss_and_grad(self.w)[1]
         return loss
+
+
+class NesterovOfDict(HoldsDict):
+    def direction(self, d, v):
+        return d + self.momentum * v
+
+
+class GoesUp(HoldsBoth):
+    sign = 1.0
+
+
+class BaseAbove(OverGrads):
+    """The base steps from where the gradient was taken."""
+
+    def step(self, params, loss_and_grad):
+        loss, grads = loss_and_grad(params)
+        scale = self.rho / total(grads)
+        for p, g in zip(params, grads):
+            p += scale * g
+        self.base.step(params, loss_and_grad(params)[1])
+        return loss
+
+
+def velocity_unused(w, grad_fn, velocity=None, *, lr, rho, momentum):
+    """It is returned, and never looked at."""
+    g = grad_fn(w)
+    velocity = grad_fn(w + rho * g / length(g))
+    return w - lr * velocity, velocity
 
 
 def by_tensor(params, loss_and_grad, lr, rho):
@@ -150,6 +179,10 @@ ROWS = [
     ("arrays-forgets", "sam", Forgets, "resume.momentum-lost"),
     ("arrays-steps-twice", "sam", StepsTwice, "update.two-steps"),
     ("arrays-held-above", "sam", HeldAbove, "restore.not-undone"),
+    ("arrays-holds-nesterov", "asam", NesterovOfDict, "update.nesterov"),
+    ("arrays-goes-up", "sam", GoesUp, "update.ascends"),
+    ("arrays-base-above", "sam", BaseAbove, "restore.not-undone"),
+    ("arrays-velocity-unused", "sam", velocity_unused, "update.momentum-missing"),
     ("arrays-by-tensor", "sam", by_tensor, "ascent.norm-per-tensor"),
     ("arrays-left-above", "sam", left_above, "restore.not-undone"),
     ("arrays-twice-the-radius", "sam", makes_twice, "ascent.wrong-radius"),

@@ -434,10 +434,10 @@ NOTED = [
     ),
 ]
 
-from . import right_arrays  # noqa: E402  (after Right)
+from . import right_arrays, right_handed  # noqa: E402  (after Right)
 from .plants import plants_misread, plants_more  # noqa: E402  (on the plants' right step)
 
-RIGHT += [Right(*row) for row in right_arrays.RIGHT]
+RIGHT += [Right(*row) for row in (*right_arrays.RIGHT, *right_handed.RIGHT)]
 RIGHT += [Right(*row) for row in plants_misread.RIGHT_MISREAD]
 NOTED += [Right(*row) for row in plants_more.NOTED_MORE]
 

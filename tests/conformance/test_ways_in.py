@@ -219,6 +219,23 @@ def test_what_a_class_or_a_step_lacks_is_said():
         check(later, "sam")
 
 
+def test_what_a_class_of_numpy_alone_lacks_is_said_of_arrays(tmp_path):
+    path = tmp_path / "halves.py"
+    path.write_text(
+        "import numpy as np\n"
+        "class SAM:\n"
+        "    def __init__(self, lr=0.1, rho=0.05):\n"
+        "        self.lr, self.rho = lr, rho\n"
+        "    def ascent(self, w, g):\n"
+        "        return w + self.rho * g / np.linalg.norm(g)\n"
+        "    def descent(self, w, g):\n"
+        "        return w - self.lr * g\n"
+    )
+    with pytest.raises(BrokenError, match=r"NumPy alone: write train_step\(weights, loss_and") as e:
+        check(f"{path}:SAM", "sam")
+    assert "train_step(model" not in str(e.value)
+
+
 # PyTorch
 
 torch = pytest.importorskip("torch")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
@@ -31,7 +32,12 @@ from rsam_ref.conformance.observe.array_roles import (
     maker_assignment,
     takes_base_settings,
 )
-from rsam_ref.conformance.observe.frameworks import framework_of, names_of
+from rsam_ref.conformance.observe.frameworks import (
+    FRAMEWORKS,
+    framework_of,
+    is_numpy_alone,
+    names_of,
+)
 from rsam_ref.conformance.observe.names import (
     BASES,
     BATCHES,
@@ -62,9 +68,13 @@ METHODS = (
     "iterate",
     "fit_step",
     "one_step",
+    "train_one",
+    "train_batch",
 )
 """What the step of a class is called; else it is its only method that takes a gradient."""
 CLASSES = ("cls", "class", "factory", "fn", "type")
+ARRAYS = ("grad", "grads", "gradient", "gradients")
+"""What a base optimizer calls the gradient itself."""
 BASE_WORDS = ("sgd", "momentum", "gradientdescent", "heavyball")
 
 
@@ -85,10 +95,11 @@ class Made:
     """What its maker calls the function of the loss and its gradient, where it takes that."""
 
 
-def step_method(thing: Any, *, has_function: bool = False) -> str:
+def step_method(thing: Any, *, has_function: bool = False, has_both: bool = False) -> str:
     """The method of a class or an object that is a step on arrays; "" where it has none.
 
     ``has_function``: it was made with the function of the loss; its step takes weights alone.
+    ``has_both``: it was made with the weights too; its step takes nothing, or settings.
     """
     # Of the class, where no property is asked; so each method has its self.
     own = {
@@ -102,7 +113,12 @@ def step_method(thing: Any, *, has_function: bool = False) -> str:
         )
     }
     found = [name for name, value in own.items() if _takes(value, GRADIENTS)]
-    if not found:
+    if not found and has_both:
+        alone = [name for name, value in own.items() if _takes_settings_alone(value)]
+        public = [name for name in alone if name != "__call__"]
+        usual = [name for name in public if name in METHODS or "step" in name]
+        found = usual or (public if len(public) == 1 else [n for n in alone if n not in public])
+    elif not found:
         known = WEIGHTS if has_function else FUNCTIONS
         least = 1 if has_function else 2
         found = [
@@ -133,7 +149,8 @@ def _is_array_class(made: type) -> bool:
     if framework_of(made) not in (None, "torch"):
         return False
     of_torch = any((parent.__module__ or "").startswith("torch.") for parent in made.__mro__)
-    name = "" if of_torch else step_method(made, has_function=_is_made_with_function(made))
+    function, both = _is_made_with_function(made), _is_made_with_both(made)
+    name = "" if of_torch else step_method(made, has_function=function, has_both=both)
     if not name or framework_of(made) is None:
         return bool(name)
     return any(is_called(n, WEIGHTS) for n in parameters_of(getattr(made, name)))
@@ -154,17 +171,32 @@ def _names_function_and_weights(function: Any) -> bool:
 
 
 def makes_array_step(subject: Any) -> bool:
-    """Whether a function, called with settings, returns a step on NumPy arrays."""
+    """Whether a function, called with settings, returns a step on NumPy arrays.
+
+    In a file of NumPy's alone it may be called with weights as well.
+    """
     if inspect.isclass(subject) or framework_of(subject) in ("jax", "keras", "mlx"):
         return False
     assignment, unknown = maker_assignment(subject, SETTINGS)
-    if unknown or not assignment or {"weights", "gradient"} & set(assignment.values()):
+    if unknown or not assignment or "gradient" in assignment.values():
         return False
-    try:
-        made = _called(subject, assignment, Hyper(), {}, False)
-    except Exception:  # it makes something else, of something else
-        return False
-    return _is_step(made) or bool(not inspect.isclass(made) and step_method(made))
+    tried: list[dict[str, Any]] = [{}]
+    if "weights" in assignment.values():
+        tried = [{"weights": w} for w in _small_weights()] if is_numpy_alone(subject) else []
+    for given in tried:
+        try:
+            made = _called(subject, assignment, Hyper(), given, False)
+        except Exception:  # it makes something else, of something else
+            continue
+        if _is_step(made) or (not inspect.isclass(made) and step_method(made)):
+            return True
+    return False
+
+
+def _small_weights() -> list[Any]:
+    """Weights as each layout has them, to see whether something can be made of them."""
+    parts = [np.ones((2, 3)), np.ones(2)]
+    return [parts, np.ones(8), dict(zip(("weight", "bias"), parts))]
 
 
 def _gives_step(subject: Any) -> bool:
@@ -202,6 +234,22 @@ def _is_made_with_function(subject: Any) -> bool:
     return not unknown and "gradient" in roles and "weights" not in roles
 
 
+def _is_made_with_both(subject: Any) -> bool:
+    """Whether a constructor is given the weights and the function."""
+    assignment, unknown = maker_assignment(subject, SETTINGS)
+    return not unknown and {"gradient", "weights"} <= set(assignment.values())
+
+
+def _takes_settings_alone(function: Any) -> bool:
+    """Whether a method takes nothing that is required beside itself and settings."""
+    try:
+        taken = parameters_of(function)
+    except (TypeError, ValueError):
+        return False
+    required = [name for name, p in taken.items() if is_required(p)]
+    return required[:1] == ["self"] and all(setting_of(name) for name in required[1:])
+
+
 class ArrayMaker:
     """Makes a run's step as often as one is needed."""
 
@@ -231,8 +279,24 @@ class ArrayMaker:
         default = type(of).__name__ if self.kind == "instance" else "train_step"
         return getattr(of, "__name__", default)
 
-    def make(self, hyper: Hyper, asked: Collection[str], given: dict[str, Any]) -> Made:
-        """One that has made no step. ``given`` holds what else a constructor may be given."""
+    def takes_base(self, asked: Collection[str]) -> bool:
+        """Whether what makes it is given a base optimizer."""
+        if self.kind in ("function", "instance"):
+            return False
+        return "base" in maker_assignment(self.subject, asked)[0].values()
+
+    def make(
+        self,
+        hyper: Hyper,
+        asked: Collection[str],
+        given: dict[str, Any],
+        *,
+        other_base: bool = False,
+    ) -> Made:
+        """One that has made no step. ``given`` holds what else a constructor may be given.
+
+        ``other_base``: see `Way`.
+        """
         if self.kind == "function":
             return Made(self.subject)
         if self.kind == "instance":
@@ -245,9 +309,8 @@ class ArrayMaker:
             )
         more = takes_base_settings(self.subject) and "base" in assignment.values()
         try:
-            made = _called(
-                self.subject, assignment, hyper, {**given, "adaptive": self.adaptive}, more
-            )
+            values = {**given, "adaptive": self.adaptive}
+            made = _called(self.subject, assignment, hyper, values, more, other_base)
         except BrokenError:
             raise
         except Exception as error:
@@ -257,7 +320,7 @@ class ArrayMaker:
             ) from error
         passed = set(assignment.values()) & set(SETTINGS)
         if "base" in assignment.values():
-            passed |= set(BASE_SETTINGS)
+            passed |= _base_settings(_base_class(self.subject, assignment))
         return self._of(made, assignment, tuple(passed))
 
     def _of(self, made: Any, assignment: Assignment, passed: tuple[str, ...]) -> Made:
@@ -265,7 +328,8 @@ class ArrayMaker:
         function = next((n for n, role in assignment.items() if role == "gradient"), "")
         if inspect.isroutine(made):
             return Made(made, None, passed, "hyper" in roles, False, function)
-        name = self.method or step_method(made, has_function=bool(function))
+        both = {"weights", "gradient"} <= roles
+        name = self.method or step_method(made, has_function=bool(function), has_both=both)
         if not name:
             raise BrokenError(
                 f"{self.by} has no method that takes loss_and_grad; give it a "
@@ -277,7 +341,12 @@ class ArrayMaker:
 
 
 def _called(
-    make: Any, assignment: Assignment, hyper: Hyper, given: dict[str, Any], more: bool
+    make: Any,
+    assignment: Assignment,
+    hyper: Hyper,
+    given: dict[str, Any],
+    more: bool,
+    other_base: bool = False,
 ) -> Any:
     """What it makes, with the values of its parameters' roles."""
     taken = parameters_of(make)
@@ -286,34 +355,84 @@ def _called(
         if role == "hyper":
             values["hyper"] = config_of(taken[name], make, hyper)
         elif role == "base":
-            values["base"] = _base(make, name, taken[name], hyper)
+            values["base"] = _base(make, taken[name], hyper, given.get("weights"), other_base)
+    base = values.get("base")
+    is_class = inspect.isclass(base)
     settings = {s: getattr(hyper, s) for s in BASE_SETTINGS if s not in assignment.values()}
-    is_class = inspect.isclass(values.get("base"))
+    if is_class and (names := _names_of_settings(base)):
+        settings = {n: settings[s] for n, s in names.items() if s in settings}
     return called(make, assignment, values, more=settings if more and is_class else None)
 
 
-def _base(make: Any, name: str, parameter: inspect.Parameter, hyper: Hyper) -> Any:
-    """A base optimizer: SGD as its file has it, else this project's; the class where it asks so."""
-    own = [
-        value
-        for value in names_of(make).values()
-        if inspect.isclass(value)
-        and value is not make
-        and any(word in value.__name__.lower().replace("_", "") for word in BASE_WORDS)
-        and _is_base(value)
-    ]
-    own.sort(key=lambda value: value.__module__ != getattr(make, "__module__", ""))
-    made = own[0] if own else SGD
+def _base(make: Any, parameter: inspect.Parameter, hyper: Hyper, weights: Any, other: bool) -> Any:
+    """A base optimizer, or where the name asks for it its class; ``other``: the other of the two.
+
+    One that is made with the weights is given them.
+    """
+    made = _own_base(make, parameter)
     as_class = (
-        name.lower().split("_")[-1] in CLASSES or "type[" in str(parameter.annotation).lower()
+        parameter.name.lower().split("_")[-1] in CLASSES
+        or "type[" in str(parameter.annotation).lower()
+        or (inspect.isclass(parameter.default) and not is_required(parameter))
     )
-    if as_class:
+    if as_class != other:
         return made
-    taken = {n: s for n in parameters_of(made) if (s := setting_of(n)) in BASE_SETTINGS}
-    return made(**{n: getattr(hyper, s) for n, s in taken.items()})
+    assignment, _ = maker_assignment(made, BASE_SETTINGS)
+    values: dict[str, Any] = {**vars(hyper), "weights": weights}
+    kept = {n: role for n, role in assignment.items() if role in (*BASE_SETTINGS, "weights")}
+    return made(**{n: values[role] for n, role in kept.items()})
+
+
+def _base_class(make: Any, assignment: Assignment) -> Any:
+    """The class of the base optimizer that a maker is given."""
+    name = next(n for n, role in assignment.items() if role == "base")
+    return _own_base(make, parameters_of(make)[name])
+
+
+def _own_base(make: Any, parameter: inspect.Parameter) -> Any:
+    """SGD as the file has it, else this project's. What an annotation or a default names is it."""
+    default = parameter.default
+    if inspect.isclass(default) and not is_required(parameter):
+        return default
+    plain = make.func if isinstance(make, functools.partial) else make
+    of = inspect.getmro(plain)[:-1] if inspect.isclass(plain) else (plain,)
+    names = [v for part in of for v in names_of(part).values()]
+    own = [v for v in names if inspect.isclass(v) and v not in of]
+    own = [v for v in dict.fromkeys(own) if v.__module__.split(".")[0] not in FRAMEWORKS]
+    own = [v for v in own if _is_base(v)]
+    told = parameter.annotation
+    text = told if isinstance(told, str) else f"{getattr(told, '__name__', '')} {told}"
+    words = re.findall(r"\w+", text)
+    named = [v for v in own if v.__name__ in words]
+    own = [v for v in own if not _takes_function(v) and "sam" not in v.__name__.lower()]
+    usual = [
+        v for v in own if any(word in v.__name__.lower().replace("_", "") for word in BASE_WORDS)
+    ]
+    here = getattr(plain, "__module__", "")
+    usual.sort(key=lambda v: v.__module__ != here)
+    only = [v for v in own if v.__module__ == here and "momentum" in _base_settings(v)]
+    return next(iter([*named, *usual, *(only if len(only) == 1 else [])]), SGD)
 
 
 def _is_base(made: type) -> bool:
-    """Whether a class can be made with a learning rate, and takes no function of the loss."""
-    assignment, unknown = maker_assignment(made, BASE_SETTINGS)
-    return not unknown and "lr" in assignment.values() and not step_method(made)
+    """Whether a class can be made with a learning rate, and makes no ascent."""
+    assignment, unknown = maker_assignment(made, SETTINGS)
+    roles = set(assignment.values())
+    return not unknown and "lr" in roles and not roles & {"rho", "base", "gradient"}
+
+
+def _takes_function(made: type) -> bool:
+    """Whether its step is given a function of the loss, and not a gradient."""
+    name = step_method(made)
+    taken = parameters_of(getattr(made, name)) if name else {}
+    return bool(name) and not any(is_called(n, ARRAYS) for n in taken)
+
+
+def _names_of_settings(base: type) -> dict[str, str]:
+    """The settings that a base optimizer takes, by its own names for them."""
+    taken = parameters_of(base)
+    return {n: s for n in taken if (s := setting_of(n)) in BASE_SETTINGS}
+
+
+def _base_settings(base: type) -> set[str]:
+    return set(_names_of_settings(base).values())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+import textwrap
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -36,8 +38,30 @@ SEEDS = ("seed", "random_state", "random_seed", "rng_seed")
 SHAPES = ("shapes", "param_shapes", "layer_shapes")
 NOISES = ("noise", "draw", "z", "d", "perturbation", "delta")
 
-VELOCITIES = ("v", "velocity", "vel", "velocities", "buf", "buffer", "momentum_buffer", "v_prev")
+VELOCITIES = [
+    "v",
+    "velocity",
+    "vel",
+    "vels",
+    "velocities",
+    "buf",
+    "bufs",
+    "buffer",
+    "momentum_buffer",
+    "momentum_buffers",
+    "momentum_buf",
+    "mom_buf",
+    "v_prev",
+]
 """A state that is an array for each of the weights, 0 at first."""
+MEMORIES = [*names.STATES, *VELOCITIES, "m", "mem", "vs", "ms", "u", "prev", "cache", "aux"]
+"""What an optional argument is called to which what is returned beside the weights is given."""
+
+OF_ONE_STEP = (
+    *("noise", "draw", "eps", "pert", "delta", "adv", "grad", "loss", "norm", "dir", "mask"),
+    *("rng", "key", "seed", "gen", "batch", "out", "info", "metric", "log", "scale"),
+)
+"""What the names of what belongs to one step have in them."""
 
 STEP_ROLES = {
     "weights": WEIGHTS,
@@ -87,6 +111,8 @@ def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list
         called = next((n for n in required if is_called(n, names.LOSSES) and n not in found), None)
         if called is not None:
             found[called] = "loss"
+    if "state" not in found.values() and (kept := _memory(function, taken, found)):
+        found[kept] = "state"
     unknown = [name for name in required if name not in found]
     left = [role for role in ORDER if role not in found.values()]
     chosen = [found | dict(zip(unknown, left))]
@@ -94,6 +120,50 @@ def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list
         swapped = dict(zip(unknown, ("gradient", "weights", *left[2:])))
         chosen.append(found | swapped)
     return [{n: a[n] for n in taken if n in a} for a in chosen]
+
+
+def _memory(
+    function: Callable[..., Any], taken: dict[str, inspect.Parameter], found: Assignment
+) -> str:
+    """The optional argument that is to be given what an earlier step returned; "" for none.
+
+    It is called so, or the function returns it by its name: but not a draw, a gradient or the like,
+    which would be another's in the next step. A number other than 0 is a setting.
+    """
+    free = [n for n, p in taken.items() if n not in found and not is_required(p)]
+    free = [n for n in free if setting_of(n) is None and _may_be_memory(taken[n].default)]
+    returned = _returned(function)
+    called = [n for n in free if is_called(n, MEMORIES)]
+    sure = [n for n in called if n in returned]
+    others = [n for n in free if n in returned and taken[n].default is None]
+    others = [n for n in others if not any(word in n.lower() for word in OF_ONE_STEP)]
+    others = [n for n in others if len(n) > 1 and not is_called(n, NOISES)]
+    called = [n for n in called if taken[n].default is None or is_called(n, VELOCITIES)]
+    return next(iter([*sure, *others, *called]), "")
+
+
+def _may_be_memory(default: Any) -> bool:
+    if isinstance(default, bool | str) or callable(default):
+        return False
+    return not isinstance(default, int | float) or default == 0
+
+
+def _returned(function: Callable[..., Any]) -> set[str]:
+    """The names that a function returns beside something else."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return set()
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        value = node.value if isinstance(node, ast.Return) else None
+        items: list[Any] = []
+        if isinstance(value, ast.Tuple):
+            items = value.elts
+        elif isinstance(value, ast.Dict):
+            items = value.values
+        found |= {item.id for item in items if isinstance(item, ast.Name)}
+    return found
 
 
 def maker_assignment(make: Callable[..., Any], asked: Collection[str]) -> tuple[Assignment, str]:
@@ -108,7 +178,9 @@ def maker_assignment(make: Callable[..., Any], asked: Collection[str]) -> tuple[
     _second(found, [n for n, p in taken.items() if _may_be_number(p)], asked)
     rate = "lr" in found.values() or "hyper" in found.values()
     for name in [n for n, role in found.items() if role == "base"]:
-        if not is_required(taken[name]) and (rate or taken[name].default is not None):
+        default = taken[name].default
+        hands_on = inspect.isclass(default) and takes_base_settings(make)
+        if not is_required(taken[name]) and (rate or (default is not None and not hands_on)):
             del found[name]  # it has one of its own
     unknown = [name for name, p in taken.items() if is_required(p) and name not in found]
     found = {
@@ -138,7 +210,7 @@ def _named(
             None,
         )
         if is_called(name, VELOCITIES) and not is_required(parameter):
-            continue
+            continue  # see _memory
         if role is not None and (is_required(parameter) or setting_of(name) or role in given):
             found[name] = role
     for name in [n for n, role in found.items() if role == "hyper"]:

@@ -22,6 +22,10 @@ class Way:
     alone: bool | None = None
     """Whether it is given gradients without the loss; None: as the name says."""
     back: GivenBack | None = None
+    other_base: bool = False
+    """Whether a base is given as a class where its name says an object, or the reverse."""
+    zeros: bool = False
+    """Whether an optional velocity is zeros at first: nothing beside the weights comes back."""
 
     def __str__(self) -> str:
         return self.layout

@@ -61,7 +61,7 @@ def form_of(subject: Any) -> str:
         return "function"
     required = [name for name, p in taken.items() if is_required(p)]
     roles = {role_of(p) for p in taken.values()}
-    if any(is_called(name, names.GRADIENTS) for name in required[:3]) and "model" not in roles:
+    if _takes_gradient(required, framework) and "model" not in roles:
         return "function"
     if "model" in roles:
         gives_data = {"batch", "inputs", "loader"} & roles
@@ -77,6 +77,18 @@ def form_of(subject: Any) -> str:
     if len(required) >= 5:
         return "loop"
     raise BrokenError(f"cannot tell what a function of ({', '.join(required)}) is. {EXPLAINED}")
+
+
+def _takes_gradient(required: list[str], framework: str | None) -> bool:
+    """Whether a function of the gradient is among what must be given; what is only called grads
+    may be arrays of a framework.
+    """
+    functions = [name for name in required if is_called(name, names.GRADIENTS)]
+    arrays = ("grad", "grads", "gradient", "gradients")
+    return any(
+        framework is None or not is_called(name, arrays) or name in required[:3]
+        for name in functions
+    )
 
 
 def _is_mlx_step(subject: Any) -> bool:

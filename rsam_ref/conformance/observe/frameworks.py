@@ -32,6 +32,12 @@ def framework_of(subject: Any) -> str | None:
     return found.pop() if len(found) == 1 else None
 
 
+def is_numpy_alone(subject: Any) -> bool:
+    """Whether its module names NumPy, and no framework."""
+    roots = _named(plain_of(subject))
+    return "numpy" in roots and not roots & set(FRAMEWORKS)
+
+
 def plain_of(subject: Any) -> Any:
     """The function or class under partials, jit and other wrappers."""
     while True:

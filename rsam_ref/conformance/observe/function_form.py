@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -33,10 +34,17 @@ from rsam_ref.conformance.observe.arguments import (
     asked_alone,
     called,
     config_of,
+    is_required,
+    parameters_of,
 )
 from rsam_ref.conformance.observe.array_layouts import DICT, LISTS, VECTOR, Layout
 from rsam_ref.conformance.observe.array_maker import ArrayMaker
-from rsam_ref.conformance.observe.array_roles import ORDER, VELOCITIES, assignments_of
+from rsam_ref.conformance.observe.array_roles import (
+    MEMORIES,
+    ORDER,
+    VELOCITIES,
+    assignments_of,
+)
 from rsam_ref.conformance.observe.array_settings import (
     find_named_places,
     find_places,
@@ -102,10 +110,19 @@ class FunctionSubject:
         self.rng = np.random.default_rng(0)
         self._make(self.hyper)
         roles = set(self.assignment.values())
-        self.takes_all = "hyper" in roles or not roles or self.made.has_all
-        self.keeps_state = "state" in roles or not roles
-        if any(r == "state" and is_called(n, VELOCITIES) for n, r in self.assignment.items()):
+        unread = not roles and self.maker.kind == "function"
+        self.takes_all = "hyper" in roles or unread or self.made.has_all
+        self.keeps_state = "state" in roles or unread
+        kept = next((n for n, role in self.assignment.items() if role == "state"), "")
+        parameter = parameters_of(self.made.step)[kept] if kept else None
+        self.may_be_kept = parameter is not None and not is_required(parameter)
+        velocity = is_called(kept, VELOCITIES)
+        self.may_be_zeros = self.may_be_kept and velocity and not self.way.zeros
+        if self.may_be_kept and parameter is not None and not self.way.zeros:
+            self.state = copy.deepcopy(parameter.default)
+        elif velocity:
             self.state = self.layout.given(self.layout.split(np.zeros_like(problem.start)))
+        self.kept_by = kept
         self.first_state = copy.deepcopy(self.state)
         self.takes_nothing = roles == {"weights", "gradient"} and self.maker.kind == "function"
 
@@ -113,7 +130,8 @@ class FunctionSubject:
         """The run's own object, if there is one."""
         self.given = self.layout.given([part.copy() for part in self.parts])
         given = {"weights": self.given, "gradient": self.oracle, "shapes": self.problem.shapes}
-        self.made = self.maker.make(hyper, self.asked, given)
+        other = self.way.other_base
+        self.made = self.maker.make(hyper, self.asked, given, other_base=other)
         self.orders = assignments_of(self.made.step, self.asked)
         chosen = self.orders[min(self.way.order, len(self.orders) - 1)]
         self.assignment = asked_alone(self.made.step, chosen, self.asked)
@@ -128,10 +146,11 @@ class FunctionSubject:
     def ways(self) -> Iterator[Way]:
         """How it may be called: what the names do not tell is tried."""
         alone = (None,) if self.name_tells else (None, not self.gradients_alone)
-        for order in range(len(self.orders)):
-            for given in alone:
-                for layout in (LISTS, VECTOR, DICT):
-                    yield Way(layout, order, given)
+        bases = (False, True) if self.maker.takes_base(self.asked) else (False,)
+        orders = range(len(self.orders))
+        for base, order, given in itertools.product(bases, orders, alone):
+            for layout in (LISTS, VECTOR, DICT):
+                yield Way(layout, order, given, other_base=base)
 
     @property
     def by(self) -> str:
@@ -292,7 +311,7 @@ class FunctionSubject:
             self.made.instance,
             hyper,
             frozenset(self.takes) if self.maker.kind != "instance" else frozenset(),
-            self.keeps_state,
+            self.keeps_state and not (self.may_be_kept and not is_called(self.kept_by, STATES)),
         )
         back = self.back or found_out(outcome)
         if back is None:
@@ -300,7 +319,10 @@ class FunctionSubject:
         if self.back is None:
             self.way = replace(self.way, back=back)
         if self.keeps_state:
-            self.state = self._state_in(result, back)
+            before_it, self.state = self.state, self._state_in(result, back)
+            if self.may_be_zeros and self.state is None and before_it is None:
+                self.way = replace(self.way, zeros=True)
+            self.may_be_zeros = False
         if back.what != "weights":
             self.parts = self._base_step(given, result, back, hyper, doing)
         elif back.held:
@@ -340,18 +362,33 @@ class FunctionSubject:
     def _state_in(self, result: Any, back: GivenBack) -> Any:
         """The state in what was returned: beside the weights, and no number."""
         if back.path is None and not isinstance(result, tuple):
-            return result if isinstance(result, type(self.state)) else self.state
+            alike = isinstance(result, type(self.state)) or self._may_be_state(result)
+            return result if alike else self.state
         if isinstance(result, tuple) and back.path != ():
             place = back.path[0] if back.path else None
             others = [v for key, v in inside(result).items() if key != place]
-            others = [v for v in others if not isinstance(v, float | np.floating)] or others
+            whole = [v for v in others if not isinstance(v, float | np.floating)]
+            others = [v for v in whole if self._may_be_state(v)] or (
+                [] if self.may_be_kept else whole or others
+            )
             return others[0] if others else self.state
-        named = [v for key, v in inside(result).items() if is_called(str(key), STATES)]
+        named = [v for key, v in inside(result).items() if self._names_state(str(key))]
         if back.path and not isinstance(result, list):
             return named[0] if named else self.state
+        if self.may_be_kept:
+            return self.state
         raise BrokenError(
             f"train_step must return (weights, state); it returned {_in_words(result)}"
         )
+
+    def _may_be_state(self, value: Any) -> bool:
+        """Whether an optional argument may be given this: it is no number and no loss."""
+        number = isinstance(value, bool | int | float | np.number | str) or value is None
+        number = number or (isinstance(value, np.ndarray) and not value.shape)
+        return self.may_be_kept and not number
+
+    def _names_state(self, key: str) -> bool:
+        return key == self.kept_by or is_called(key, MEMORIES)
 
     def _base_step(
         self, given: Any, result: Any, back: GivenBack, hyper: Hyper, doing: str
@@ -415,4 +452,4 @@ def _in_words(result: Any) -> str:
     return type(result).__name__
 
 
-__all__ = ["LISTS", "VECTOR", "FunctionSubject", "Way"]
+__all__ = ["DICT", "LISTS", "VECTOR", "FunctionSubject", "Way"]
