@@ -359,7 +359,7 @@ def _called(
     base = values.get("base")
     is_class = inspect.isclass(base)
     settings = {s: getattr(hyper, s) for s in BASE_SETTINGS if s not in assignment.values()}
-    if is_class and (names := _names_of_settings(base)):
+    if inspect.isclass(base) and (names := _names_of_settings(base)):
         settings = {n: settings[s] for n, s in names.items() if s in settings}
     return called(make, assignment, values, more=settings if more and is_class else None)
 
