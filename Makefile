@@ -23,8 +23,9 @@ $(VENV)/test: $(VENV)/base
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,torch,dev]"
 	@touch $@
 
-$(VENV)/strangers: $(VENV)/test
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[strangers]"
+EXTRAS = $(addprefix $(VENV)/,strangers browser cluster intel onednn)
+$(EXTRAS): $(VENV)/%: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$*]"
 	@touch $@
 
 $(VENV)/frameworks: $(VENV)/test
@@ -32,24 +33,8 @@ $(VENV)/frameworks: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps --upgrade --target $(VENV)/elsewhere timm torchvision $(CURVLINOPS)
 	@touch $@
 
-$(VENV)/browser: $(VENV)/test
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
-	@touch $@
-
-$(VENV)/cluster: $(VENV)/test
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cluster]"
-	@touch $@
-
-$(VENV)/intel: $(VENV)/test
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[intel]"
-	@touch $@
-
 $(VENV)/mpi: $(VENV)/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[mpi]" mpich
-	@touch $@
-
-$(VENV)/onednn: $(VENV)/test
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onednn]"
 	@touch $@
 
 $(VENV)/docs: $(VENV)/base

@@ -21,6 +21,7 @@ ROOMS = {
     "files": "",
     "loading": "",
     "launched": "",
+    "batched": "",
     "figures": "files",
     "data": "rsam_backends files",
     "algorithms": "rsam_backends",
@@ -32,9 +33,10 @@ ROOMS = {
     "conformance": "rsam_backends algorithms autograd nn files figures loading",
     "teaching": "rsam_backends data algorithms autograd nn models training files figures"
     " rsam_ref.conformance",  # its door, for the catalogue of findings
-    "pytorch": "rsam_backends algorithms data training nn models autograd files figures sharpness",
+    "pytorch": "rsam_backends algorithms data training nn models autograd files figures sharpness"
+    " batched",
     "vectors": "rsam_backends algorithms files",
-    "jax": "rsam_backends algorithms data sharpness",
+    "jax": "rsam_backends algorithms data sharpness batched",
     "commands": "rsam_backends data algorithms autograd nn models training files figures"
     " sharpness conformance teaching pytorch jax vectors loading launched",
     "rsam_ref": "rsam_backends algorithms autograd nn models",  # the door: the public names
@@ -76,7 +78,7 @@ for stem in TORCH:
     ALONE[f"rsam_ref.pytorch.{stem}"] = (
         "rsam_backends rsam_ref.algorithms.noise rsam_ref.algorithms.sam"
         " rsam_ref.algorithms.schedules rsam_ref.algorithms.settings"
-        " rsam_ref.algorithms.variants "
+        " rsam_ref.algorithms.variants rsam_ref.batched "
         + " ".join(f"rsam_ref.pytorch.{other}" for other in sorted(TORCH))
     )
 
@@ -86,8 +88,8 @@ TREES |= {"objectives", "optimizers", "parts", "settings", "vectors"}
 for stem in TREES:
     ALONE[f"rsam_ref.jax.{stem}"] = (
         "rsam_ref.algorithms rsam_ref.algorithms.noise rsam_ref.algorithms.sam"
-        " rsam_ref.algorithms.schedules rsam_ref.algorithms.settings rsam_ref.algorithms.variants "
-        + " ".join(f"rsam_ref.jax.{other}" for other in sorted(TREES))
+        " rsam_ref.algorithms.schedules rsam_ref.algorithms.settings rsam_ref.algorithms.variants"
+        " rsam_ref.batched " + " ".join(f"rsam_ref.jax.{other}" for other in sorted(TREES))
     )
 
 # A rule of one of SAM's relatives knows its form, and no array library unless it stands here.

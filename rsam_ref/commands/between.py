@@ -14,6 +14,11 @@ from rich.table import Column, Table
 from rsam_ref.commands.terminal import (
     Backend,
     Kernels,
+    NetworkBatchSize,
+    NetworkData,
+    NetworkForward,
+    NetworkLoss,
+    NetworkWeights,
     Threads,
     choose,
     console,
@@ -53,14 +58,8 @@ def between(
     ] = 0.25,
     seed: Annotated[int, Option(help="Decides samples, and in which order units are matched.")] = 0,
     dtype: Annotated[str, Option(help="float64 or float32.")] = "float64",
-    weights: Annotated[
-        list[Path] | None,
-        Option(metavar="FILE", help="A network's weights, safetensors or npz; repeatable."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        Option(metavar="DIR", help="A network's data, digits or a folder, as train takes them."),
-    ] = None,
+    weights: NetworkWeights = None,
+    data: NetworkData = None,
     batch_source: Annotated[
         str | None,
         Option("--batches-from", metavar="FILE.py:NAME", help="Or its own training batches."),
@@ -69,21 +68,9 @@ def between(
         str | None,
         Option("--test-batches-from", metavar="FILE.py:NAME", help="And its test batches."),
     ] = None,
-    loss: Annotated[
-        str | None,
-        Option(
-            metavar="FILE.py:NAME",
-            help="A network's loss, of output and target, the mean.  [default: cross-entropy]",
-        ),
-    ] = None,
-    forward: Annotated[
-        str | None,
-        Option(
-            metavar="FILE.py:NAME",
-            help="A function of model and batch: output and target.  [default: model(x), y]",
-        ),
-    ] = None,
-    batch_size: Annotated[int, Option(help="Samples at a time, of a network on --data.")] = 128,
+    loss: NetworkLoss = None,
+    forward: NetworkForward = None,
+    batch_size: NetworkBatchSize = 128,
     out: Annotated[Path, Option(metavar="DIR", help="Where the results go.")] = Path(
         "runs/between"
     ),

@@ -9,9 +9,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 TARGET = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
+
+
+T = TypeVar("T")
 
 
 class NetworkError(Exception):
@@ -86,6 +89,7 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
     try:
         from rsam_ref.pytorch import given
         from rsam_ref.pytorch.network import Network
+        from rsam_ref.sharpness.given import GivenError
     except ImportError as error:
         raise NetworkError(
             f"a network FILE.py:NAME needs PyTorch ({error}): pip install 'rsam-ref[torch]'"
@@ -95,21 +99,13 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
     try:
         loss = given.loss(None if asked.loss is None else _named(asked.loss, home))
         forward = None if asked.forward is None else _named(asked.forward, home)
-        if asked.batches is None:
-            evaluation, training, notes = given.of_data(str(asked.data), settings, asked.batch_size)
-        else:
-            source = _named(asked.batches, home)
-            evaluation = training = given.batches(source, asked.batches, settings.samples)
-            notes = ()
-        many: list[tuple[str, Path | None]] = [(target, None) for target in targets]
-        if asked.weights:
-            repeated = targets * len(asked.weights) if len(targets) == 1 else targets
-            many = list(zip(repeated, asked.weights))
+        evaluation, training, notes = _measured_on(given, asked, home, settings)
         found = []
-        for target, weights in many:
+        for target, weights in _with_weights(targets, asked.weights):
+            name, path = _called_so(target, weights)
             network = Network(
-                name=target.rpartition(":")[2] if weights is None else weights.stem,
-                path=target if weights is None else f"{target} {weights}",
+                name=name,
+                path=path,
                 model=given.model(_named(target, ""), target, settings.seed, weights),
                 loss=loss,
                 evaluation=evaluation,
@@ -120,9 +116,33 @@ def load_networks(targets: list[str], asked: Asked, settings: Any) -> list[Any]:
             )
             given.try_out(network)
             found.append(network)
-    except given.GivenError as error:
+    except GivenError as error:
         raise NetworkError(str(error)) from None
     return found
+
+
+def _measured_on(
+    given: Any, asked: Asked, home: str, settings: Any
+) -> tuple[list[Any], list[Any], tuple[str, ...]]:
+    """The batches that networks are measured on, mini-batches, and notes on the data."""
+    if asked.batches is None:
+        return given.of_data(str(asked.data), settings, asked.batch_size)
+    found = given.batches(_named(asked.batches, home), asked.batches, settings.samples)
+    return found, found, ()
+
+
+def _with_weights(networks: list[T], files: list[Path]) -> list[tuple[T, Path | None]]:
+    """Every network with its file of weights, if there are any; a single one with each of them."""
+    if not files:
+        return [(network, None) for network in networks]
+    return list(zip(networks * len(files) if len(networks) == 1 else networks, files))
+
+
+def _called_so(target: str, weights: Path | None) -> tuple[str, str]:
+    """A network's short and its longer name."""
+    if weights is None:
+        return target.rpartition(":")[2], target
+    return weights.stem, f"{target} {weights}"
 
 
 def _pairs_in_jax(targets: list[str], seed: int) -> list[Any] | None:
@@ -134,6 +154,7 @@ def _pairs_in_jax(targets: list[str], seed: int) -> list[Any] | None:
     if "jax" not in sys.modules:
         return None
     from rsam_ref.jax import given
+    from rsam_ref.sharpness.given import GivenError, called
 
     def made_of(thing: Any, target: str) -> Any:
         if given.is_pair(thing) or isinstance(thing, type) or not callable(thing):
@@ -141,11 +162,11 @@ def _pairs_in_jax(targets: list[str], seed: int) -> list[Any] | None:
         if hasattr(thing, "forward"):  # a network itself
             return thing
         with _torch_draws(seed):
-            return given.called(thing, target)
+            return called(thing, target)
 
     try:
         found = [made_of(thing, target) for thing, target in zip(made, targets)]
-    except given.GivenError as error:
+    except GivenError as error:
         raise NetworkError(str(error)) from None
     in_jax = [given.is_pair(thing) for thing in found]
     if not any(in_jax):
@@ -179,6 +200,7 @@ def _load_trees(targets: list[str], pairs: list[Any], asked: Asked, settings: An
     """Losses and trees in JAX, with the batches they are measured on, in float64 if it is asked."""
     from rsam_ref.jax import given
     from rsam_ref.jax.network import TreeNetwork
+    from rsam_ref.sharpness.given import GivenError
 
     if asked.loss is not None or asked.forward is not None:
         raise NetworkError(
@@ -188,27 +210,20 @@ def _load_trees(targets: list[str], pairs: list[Any], asked: Asked, settings: An
     dtype = asked.dtype or "float64"
     try:
         axis = given.output_axis(asked.output_axis or "0", lambda name: _named(name, home))
-        if asked.batches is None:
-            evaluation, training, notes = given.of_data(str(asked.data), settings, asked.batch_size)
-        else:
-            source = _named(asked.batches, home)
-            evaluation = training = given.batches(source, asked.batches, settings.samples)
-            notes = ()
-        many: list[tuple[str, Any, Path | None]] = [
-            (target, pair, None) for target, pair in zip(targets, pairs)
+        evaluation, training, notes = _measured_on(given, asked, home, settings)
+        many = [
+            (target, loss, params if file is None else given.with_weights(params, file), file)
+            for (target, (loss, params)), file in _with_weights(
+                list(zip(targets, pairs)), asked.weights
+            )
         ]
-        if asked.weights:
-            repeated = many * len(asked.weights) if len(many) == 1 else many
-            many = [
-                (target, (loss, given.with_weights(params, file)), file)
-                for (target, (loss, params), _), file in zip(repeated, asked.weights)
-            ]
         given.use_double_precision()  # not before: with it other first weights would be drawn
         found = []
-        for target, (loss, params), file in many:
+        for target, loss, params, file in many:
+            name, path = _called_so(target, file)
             network = TreeNetwork(
-                name=target.rpartition(":")[2] if file is None else file.stem,
-                path=target if file is None else f"{target} {file}",
+                name=name,
+                path=path,
                 made=loss,
                 params=params,
                 evaluation=evaluation,
@@ -227,7 +242,7 @@ def _load_trees(targets: list[str], pairs: list[Any], asked: Asked, settings: An
                     "Hessian has no more digits than that, and bounds do not tell.",
                 ),
             )
-    except given.GivenError as error:
+    except GivenError as error:
         raise NetworkError(str(error)) from None
     return found
 
@@ -240,12 +255,13 @@ def test_batches_of(
     Raises NetworkError or DataError, with one line.
     """
     from rsam_ref.pytorch import given
+    from rsam_ref.sharpness.given import GivenError
 
     try:
         if source is not None:
             named = _named(source, targets[0].rpartition(":")[0])
             return given.batches(named, source, settings.samples)
-    except given.GivenError as error:
+    except GivenError as error:
         raise NetworkError(str(error)) from None
     if asked.data is None:
         return None

@@ -22,6 +22,11 @@ from rsam_ref.commands.terminal import (
     INTERRUPTED,
     Backend,
     Kernels,
+    NetworkBatchSize,
+    NetworkData,
+    NetworkForward,
+    NetworkLoss,
+    NetworkWeights,
     Threads,
     choose,
     console,
@@ -99,14 +104,8 @@ def sharpness(
             "is made smaller for that, and told. 0: no limit."
         ),
     ] = 10.0,
-    weights: Annotated[
-        list[Path] | None,
-        Option(metavar="FILE", help="A network's weights, safetensors or npz; repeatable."),
-    ] = None,
-    data: Annotated[
-        str | None,
-        Option(metavar="DIR", help="A network's data, digits or a folder, as train takes them."),
-    ] = None,
+    weights: NetworkWeights = None,
+    data: NetworkData = None,
     batch_source: Annotated[
         str | None,
         Option(
@@ -115,20 +114,8 @@ def sharpness(
             help="Or its own: a loader, or a list of batches (x, y).",
         ),
     ] = None,
-    loss: Annotated[
-        str | None,
-        Option(
-            metavar="FILE.py:NAME",
-            help="A network's loss, of output and target, the mean.  [default: cross-entropy]",
-        ),
-    ] = None,
-    forward: Annotated[
-        str | None,
-        Option(
-            metavar="FILE.py:NAME",
-            help="A function of model and batch: output and target.  [default: model(x), y]",
-        ),
-    ] = None,
+    loss: NetworkLoss = None,
+    forward: NetworkForward = None,
     output_axis: Annotated[
         str | None,
         Option(
@@ -137,7 +124,7 @@ def sharpness(
             "FILE.py:NAME.  [default: 0]",
         ),
     ] = None,
-    batch_size: Annotated[int, Option(help="Samples at a time, of a network on --data.")] = 128,
+    batch_size: NetworkBatchSize = 128,
     out: Annotated[Path, Option(metavar="DIR", help="Where the results go.")] = Path(
         "runs/sharpness"
     ),
@@ -172,16 +159,16 @@ def sharpness(
     or any of these given, buy it back.
     """
     from rsam_ref.commands.networks import Asked, check_asked, is_network, plan_of
+    from rsam_ref.sharpness.given import known_measures
     from rsam_ref.sharpness.kept import Kept
-    from rsam_ref.sharpness.survey import MEASURES, PRECISE, USUAL, SurveySettings
+    from rsam_ref.sharpness.survey import MEASURES, PRECISE, SurveySettings
     from rsam_ref.training.trained import load_trained
 
     with usage_errors():
         choose(backend, kernels, threads)
         if dtype not in (None, "float32", "float64"):
             raise ValueError(f"--dtype is float32 or float64, not {dtype}")
-        if unknown := [name for name in measure or () if name not in MEASURES]:
-            raise ValueError(f"unknown measure {unknown[0]!r}; there are {', '.join(MEASURES)}")
+        named = known_measures(measure or None)
         settings = SurveySettings(
             rhos=tuple(rho or SurveySettings.rhos),
             sigmas=tuple(sigma or SurveySettings.sigmas),
@@ -202,7 +189,7 @@ def sharpness(
             lam=lam,
             seed=seed,
         )
-        if "inner" in (measure or USUAL) and steps < max(settings.ascent_steps):
+        if "inner" in named and steps < max(settings.ascent_steps):
             raise ValueError(
                 f"--steps {steps}: inner compares ascents of up to {max(settings.ascent_steps)} "
                 "steps with the maximum, which needs as many; or name other measures"
@@ -240,7 +227,7 @@ def sharpness(
     models = [*runs, *networks]
     out.mkdir(parents=True, exist_ok=True)
     kept = Kept(out / "measured.jsonl")
-    wanted = [name for name in MEASURES if name in (measure or USUAL)]
+    wanted = [name for name in MEASURES if name in named]
     chosen = plan_of(networks, wanted, settings, asked, kept) if networks else None
     if chosen is not None:
         _tell_plan(chosen.plan, settings, len(networks))

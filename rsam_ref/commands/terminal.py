@@ -49,6 +49,30 @@ Cluster = Annotated[
     ),
 ]
 
+NetworkWeights = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FILE", help="A network's weights, safetensors or npz; repeatable."),
+]
+NetworkData = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="A network's data, digits or a folder, as train takes them."),
+]
+NetworkLoss = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.py:NAME",
+        help="A network's loss, of output and target, the mean.  [default: cross-entropy]",
+    ),
+]
+NetworkForward = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.py:NAME",
+        help="A function of model and batch: output and target.  [default: model(x), y]",
+    ),
+]
+NetworkBatchSize = Annotated[int, typer.Option(help="Samples at a time, of a network on --data.")]
+
 Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run of rsam-ref train, or its checkpoint.")
 ]

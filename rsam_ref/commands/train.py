@@ -276,7 +276,8 @@ def _start(
     source = str(file or "train")
     chosen = whole(settings, source)
     more = {name: getattr(chosen, name) | values for name, values in options.items() if values}
-    chosen = whole(settings | more, source)
+    if more:
+        chosen = whole(settings | more, source)
     if unused := sorted(recipe.unused(chosen) & given.keys()):
         around = "" if "base" in recipe.UNUSED[chosen.optimizer] else f" --base {chosen.base}"
         own = RELATIVES[chosen.optimizer].settings if chosen.optimizer in RELATIVES else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -50,27 +50,11 @@ def placed(batch: Any, dtype: Any) -> Any:
     return jax.tree.map(each, batch)
 
 
-def dealt(batches: Sequence[Any], count: int) -> list[list[Any]] | None:
-    """The samples of batches, one by one, to as many parts, each a list of smaller batches.
-
-    Fewer where there are fewer samples; None where the arrays of a batch differ in length.
-    """
-    sizes: list[int] = []
-    for batch in batches:
-        lengths = {leaf.shape[0] for leaf in jax.tree.leaves(batch) if leaf.ndim > 0}
-        if len(lengths) != 1:
-            return None
-        sizes += lengths
-    parts: list[list[Any]] = [[] for _ in range(min(count, sum(sizes)))]
-    start = 0
-    for batch, size in zip(batches, sizes):
-        for i, part in enumerate(parts):
-            first = (i - start) % len(parts)
-            if first < size:
-                part.append(_every(batch, first, len(parts)))
-        start += size
-    return parts
+def lengths_in(batch: Any) -> set[int]:
+    """The lengths of a batch's arrays."""
+    return {leaf.shape[0] for leaf in jax.tree.leaves(batch) if leaf.ndim > 0}
 
 
-def _every(batch: Any, first: int, step: int) -> Any:
+def every(batch: Any, first: int, step: int) -> Any:
+    """A batch of some of a batch's samples."""
     return jax.tree.map(lambda leaf: leaf[first::step] if leaf.ndim > 0 else leaf, batch)

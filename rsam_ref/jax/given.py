@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from rsam_backends import Stream
-from rsam_ref.data import load_dataset
 from rsam_ref.data.errors import DataError
-from rsam_ref.data.feed import batches as training_batches
 from rsam_ref.data.weight_files import read_weights
 from rsam_ref.jax.axes import OutputAxis, equinox_axis, flax_axis, name_of
 from rsam_ref.jax.batches import as_batches, count_samples, is_one
 from rsam_ref.jax.network import TreeNetwork
-from rsam_ref.sharpness.survey import SurveySettings
+from rsam_ref.sharpness import given as of_any
+from rsam_ref.sharpness.given import GivenError, training_data, whole_batches
 
 AXES = {"flax_axis": flax_axis, "equinox_axis": equinox_axis}
 LOWER = ("float32", "float16", "bfloat16")
-
-
-class GivenError(Exception):
-    """What was named is of another kind, or fails; the message says it in one line."""
 
 
 def is_pair(made: Any) -> bool:
@@ -78,44 +71,18 @@ def with_weights(params: Any, path: Path) -> Any:
 
 def batches(source: Any, name: str, samples: int) -> list[Any]:
     """Whole batches, in their order, until they hold so many samples."""
-    if callable(source) and not hasattr(source, "__iter__"):
-        source = called(source, name)
-    if not isinstance(source, Iterable):
-        raise GivenError(
-            f"{name} is a {type(source).__name__}: give a loader, a list of batches, or a function "
-            "that returns one"
-        )
-    found: list[Any] = []
-    count = 0
-    try:
-        for batch in as_batches(source) if is_one(source) else source:
-            found.append(batch)
-            count += count_samples(batch)
-            if count >= samples:
-                break
-    except Exception as error:
-        raise GivenError(f"{name} could not be gone through: {_one_line(error)}") from None
-    if not found:
-        raise GivenError(f"{name} holds no batch")
-    return found
-
-
-def of_data(
-    where: str, settings: SurveySettings, size: int
-) -> tuple[list[Any], list[Any], tuple[str, ...]]:
-    """Training samples (x, y), those that a run is measured on, and mini-batches of ``size``.
-
-    And what reading the data left out or set right, a line each.
-    """
-    data = load_dataset(where if where == "digits" else Path(where), seed=settings.seed)
-    train = data.train
-    index = Stream("samples", settings.seed).permutation(len(train))[: settings.samples]
-    parts = [index[start : start + size] for start in range(0, len(index), size)]
-    order = islice(training_batches(len(train), size, settings.seed, 0), settings.batches)
-    evaluation, training = (
-        [(train.take(i), train.labels[i]) for i in chosen] for chosen in (parts, order)
+    return whole_batches(
+        source,
+        name,
+        samples,
+        each=lambda given: as_batches(given) if is_one(given) else given,
+        count=count_samples,
+        kind="a list of batches",
+        told=_one_line,
     )
-    return evaluation, training, data.notes
+
+
+of_data = training_data
 
 
 def use_double_precision() -> None:
@@ -125,18 +92,13 @@ def use_double_precision() -> None:
 
 def try_out(network: TreeNetwork) -> None:
     """Compute the loss once; whatever goes wrong in it is told in one line."""
-    try:
-        network.loss_at_weights  # noqa: B018 - computed, and kept
-    except ArithmeticError as error:
-        raise GivenError(str(error)) from None
-    except Exception as error:
-        raise GivenError(f"{network.path} could not be run: {_one_line(error)}") from None
+    of_any.try_out(network, _one_line)
 
 
 def lowers(network: TreeNetwork) -> bool:
     """Whether the loss makes numbers of fewer digits of those in float64 that it is given."""
     of = network.in_float64.objective
-    return _lowers(jax.make_jaxpr(of.uncompiled)(of.w, of.batches[0]).jaxpr)
+    return _lowers(jax.make_jaxpr(of.uncompiled)(of.w, of._batches[0]).jaxpr)
 
 
 def _lowers(jaxpr: Any) -> bool:
@@ -152,16 +114,6 @@ def _lowers(jaxpr: Any) -> bool:
             if hasattr(inner, "eqns") and _lowers(inner):
                 return True
     return False
-
-
-def called(function: Callable[[], Any], name: str) -> Any:
-    """What a function without arguments gives."""
-    try:
-        return function()
-    except Exception as error:
-        raise GivenError(
-            f"{name} could not be called without arguments: {_one_line(error)}"
-        ) from None
 
 
 def _one_line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -17,15 +16,8 @@ from rsam_ref.jax.axes import OutputAxis
 from rsam_ref.jax.batches import as_batches
 from rsam_ref.jax.objectives import Loss, Objective
 from rsam_ref.jax.vectors import Tree
-from rsam_ref.sharpness.survey import (
-    MEASURES,
-    PRECISE,
-    USUAL,
-    Row,
-    Subject,
-    SurveySettings,
-    survey,
-)
+from rsam_ref.sharpness.given import finite_loss, known_measures
+from rsam_ref.sharpness.survey import PRECISE, Row, Subject, SurveySettings, survey
 
 Tell = Callable[[], None]
 
@@ -76,13 +68,7 @@ class TreeNetwork:
     @cached_property
     def loss_at_weights(self) -> float:
         """The evaluation loss; ArithmeticError where it is not finite."""
-        loss = float(self.objective.loss(self.w))
-        if not math.isfinite(loss):
-            raise ArithmeticError(
-                f"the loss of {self.name} at the weights themselves is {loss}, so there is no "
-                "flatness to measure: look at weights and inputs, or compute in float64"
-            )
-        return loss
+        return finite_loss(self.name, float(self.objective.loss(self.w)))
 
     def subject(self, settings: SurveySettings, tell: Tell, known: dict[Any, Any]) -> Subject:
         """What the measures ask."""
@@ -197,9 +183,7 @@ def flatness(
     Returns the rows of `rsam_ref.sharpness.survey`, dicts with the same columns. Raises ValueError
     for unknown measures, and ArithmeticError where the loss at the weights is not finite.
     """
-    wanted = list(USUAL if measures is None else measures)
-    if unknown := [measure for measure in wanted if measure not in MEASURES]:
-        raise ValueError(f"unknown measure {unknown[0]!r}; there are {', '.join(MEASURES)}")
+    wanted = known_measures(measures)
     evaluation = as_batches(batches)
     training = evaluation if mini_batches is None else as_batches(mini_batches)
     network = TreeNetwork(name, name, loss, params, evaluation, training, output_axis, dtype)

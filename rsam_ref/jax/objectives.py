@@ -7,22 +7,22 @@ the Hessian of the branch that the network is on at w, so ReLUs and pooled windo
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from rsam_ref.batched import Batched, dealt
 from rsam_ref.jax.axes import OutputAxis
-from rsam_ref.jax.batches import as_batches, count_samples, dealt, placed
+from rsam_ref.jax.batches import as_batches, count_samples, every, lengths_in, placed
 from rsam_ref.jax.flat import Layout
 from rsam_ref.jax.vectors import Tree
 
 Loss = Callable[[Tree, Any], Any]
 
 
-class Objective:
+class Objective(Batched):
     """The mean of a loss over the samples of batches, as a function of w (P,).
 
     Calling it gives loss and gradient; `objective` makes one and says how.
@@ -55,45 +55,21 @@ class Objective:
 
         self.uncompiled = at
         self._loss, self._pair, self._product = map(jax.jit, (at, jax.value_and_grad(at), product))
-        self._take(as_batches(batches))
+        self._take(batches)
 
-    def _take(self, batches: list[Any]) -> None:
-        self.batches = [placed(batch, self._cast) for batch in batches]
-        counts = [count_samples(batch) for batch in self.batches]
-        if min(counts) < 1:
-            raise ValueError("a batch of no samples has no mean loss")
-        self._shares = [n / sum(counts) for n in counts]
+    def _read(self, given: Any) -> list[Any]:
+        return as_batches(given)
 
-    def on(self, batches: Any) -> Self:
-        """The same loss, on other batches."""
-        other = copy.copy(self)
-        other._take(as_batches(batches))
-        return other
+    def _placed(self, batch: Any) -> Any:
+        return placed(batch, self._cast)
 
-    def parts(self, count: int) -> list[Self] | None:
-        """The loss on disjoint parts of the samples, equally large but for one sample.
+    def _weight(self, batch: Any) -> int:
+        return count_samples(batch)
 
-        None where samples cannot be told apart: where a batch's arrays have different lengths, or
-        where the mean of the halves' losses is not the mean over all.
-        """
-        halves, parts = (dealt(self.batches, n) for n in (2, count))
-        if halves is None or parts is None:
-            return None
-        whole = float(self.loss(self.w))
-        sizes = [sum(map(count_samples, half)) for half in halves]
-        try:
-            losses = [float(self.on(half).loss(self.w)) for half in halves]
-        except Exception:  # whatever the loss's own code raises
-            return None
-        mean = sum(n * loss for n, loss in zip(sizes, losses)) / sum(sizes)
-        if not abs(mean - whole) <= 1e-4 * abs(whole):
-            return None
-        return [self.on(part) for part in parts]
+    _samples = _weight
 
-    def by_batch(self, count: int) -> list[Self]:
-        """The loss on disjoint parts that are whole batches, fewer where there are not as many."""
-        count = min(count, len(self.batches))
-        return [self.on(self.batches[i::count]) for i in range(count)]
+    def _dealt(self, count: int) -> list[list[Any]] | None:
+        return dealt(self._batches, count, lengths_in, every)
 
     @property
     def w(self) -> Any:
@@ -107,20 +83,20 @@ class Objective:
     def __call__(self, w: Any) -> tuple[Any, Any]:
         """The loss at w and its gradient, a vector (P,)."""
         w = self._vector(w)
-        found = [self._pair(w, batch) for batch in self.batches]
+        found = [self._pair(w, batch) for batch in self._batches]
         losses, gradients = zip(*found)
         return self._mean(losses), self._mean(gradients)
 
     def loss(self, w: Any) -> Any:
         """The loss at w."""
         w = self._vector(w)
-        return self._mean([self._loss(w, batch) for batch in self.batches])
+        return self._mean([self._loss(w, batch) for batch in self._batches])
 
     def hessian_product(self, w: Any, v: Any) -> Any:
         """The Hessian at w times v (P,)."""
         w = self._vector(w)
         v = jnp.asarray(v, w.dtype)
-        return self._mean([self._product(w, v, batch) for batch in self.batches])
+        return self._mean([self._product(w, v, batch) for batch in self._batches])
 
     def _mean(self, values: Sequence[Any]) -> Any:
         first, *others = (share * value for share, value in zip(self._shares, values))

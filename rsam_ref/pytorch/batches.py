@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -50,29 +50,12 @@ def count_samples(batch: Any) -> int:
     return int(found[-1].shape[0])
 
 
-def dealt(batches: Sequence[Any], count: int) -> list[list[Any]] | None:
-    """The samples of batches, one by one, to as many parts, each a list of smaller batches.
-
-    Fewer where there are fewer samples; None where the tensors of a batch differ in length.
-    """
-    sizes: list[int] = []
-    for batch in batches:
-        lengths = {tensor.shape[0] for tensor in tensors_in(batch) if tensor.ndim > 0}
-        if len(lengths) != 1:
-            return None
-        sizes += lengths
-    parts: list[list[Any]] = [[] for _ in range(min(count, sum(sizes)))]
-    start = 0
-    for batch, size in zip(batches, sizes):
-        for i, part in enumerate(parts):
-            first = (i - start) % len(parts)
-            if first < size:
-                part.append(_every(batch, first, len(parts)))
-        start += size
-    return parts
+def lengths_in(batch: Any) -> set[int]:
+    """The lengths of a batch's tensors."""
+    return {tensor.shape[0] for tensor in tensors_in(batch) if tensor.ndim > 0}
 
 
-def _every(batch: Any, first: int, step: int) -> Any:
+def every(batch: Any, first: int, step: int) -> Any:
     """A batch of some of a batch's samples."""
     return each_tensor(batch, lambda tensor: tensor[first::step] if tensor.ndim > 0 else tensor)
 

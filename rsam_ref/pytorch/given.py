@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import nn
 
-from rsam_backends import Stream
-from rsam_ref.data import load_dataset
 from rsam_ref.data.errors import DataError
-from rsam_ref.data.feed import batches as training_batches
 from rsam_ref.pytorch.batches import as_batches, count_samples, is_one
 from rsam_ref.pytorch.network import Network, load_state
 from rsam_ref.pytorch.objectives import Loss
+from rsam_ref.sharpness import given as of_any
+from rsam_ref.sharpness.given import (
+    GivenError,
+    called,
+    one_line,
+    test_data,
+    training_data,
+    whole_batches,
+)
 from rsam_ref.sharpness.survey import SurveySettings
 
 Batches = list[Any]
-
-
-class GivenError(Exception):
-    """What was named is of another kind, or fails; the message says it in one line."""
 
 
 def model(made: Any, name: str, seed: int, weights: Path | None = None) -> nn.Module:
@@ -32,7 +32,7 @@ def model(made: Any, name: str, seed: int, weights: Path | None = None) -> nn.Mo
     if not isinstance(made, nn.Module):
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            made = _called(made, name)
+            made = called(made, name)
     if not isinstance(made, nn.Module):
         raise GivenError(f"{name} gives a {type(made).__name__}, not a torch.nn.Module")
     if weights is not None:
@@ -65,26 +65,15 @@ def precision(name: str) -> torch.dtype:
 
 def batches(source: Any, name: str, samples: int) -> Batches:
     """Whole batches, in their order, until they hold so many samples."""
-    if callable(source) and not hasattr(source, "__iter__"):
-        source = _called(source, name)
-    if not isinstance(source, Iterable):
-        raise GivenError(
-            f"{name} is a {type(source).__name__}: give a loader, a list of batches (x, y), or a "
-            "function that returns one"
-        )
-    found: Batches = []
-    count = 0
-    try:
-        for batch in as_batches(source) if is_one(source) else source:
-            found.append(batch)
-            count += count_samples(batch)
-            if count >= samples:
-                break
-    except Exception as error:
-        raise GivenError(f"{name} could not be gone through: {_one_line(error)}") from None
-    if not found:
-        raise GivenError(f"{name} holds no batch")
-    return found
+    return whole_batches(
+        source,
+        name,
+        samples,
+        each=lambda given: as_batches(given) if is_one(given) else given,
+        count=count_samples,
+        kind="a list of batches (x, y)",
+        told=one_line,
+    )
 
 
 def of_data(
@@ -94,44 +83,19 @@ def of_data(
 
     And what reading the data left out or set right, a line each.
     """
-    data = load_dataset(where if where == "digits" else Path(where), seed=settings.seed)
-    train = data.train
-    index = Stream("samples", settings.seed).permutation(len(train))[: settings.samples]
-    parts = [index[start : start + size] for start in range(0, len(index), size)]
-    order = islice(training_batches(len(train), size, settings.seed, 0), settings.batches)
-    evaluation, training = (
-        [(torch.as_tensor(train.take(i)), torch.as_tensor(train.labels[i])) for i in chosen]
-        for chosen in (parts, order)
-    )
-    return evaluation, training, data.notes
+    evaluation, training, notes = training_data(where, settings, size)
+    return _as_tensors(evaluation), _as_tensors(training), notes
 
 
 def of_test_data(where: str, settings: SurveySettings, size: int) -> Batches:
     """Test samples, as many as of training, ``size`` at a time."""
-    test = load_dataset(where if where == "digits" else Path(where), seed=settings.seed).test
-    index = Stream("test samples", settings.seed).permutation(len(test))[: settings.samples]
-    parts = [index[start : start + size] for start in range(0, len(index), size)]
-    return [(torch.as_tensor(test.take(i)), torch.as_tensor(test.labels[i])) for i in parts]
+    return _as_tensors(test_data(where, settings, size))
+
+
+def _as_tensors(batches: Batches) -> Batches:
+    return [tuple(map(torch.as_tensor, batch)) for batch in batches]
 
 
 def try_out(network: Network) -> None:
     """Compute the loss once; whatever goes wrong in the model is told in one line."""
-    try:
-        network.loss_at_weights  # noqa: B018 - computed, and kept
-    except ArithmeticError as error:
-        raise GivenError(str(error)) from None
-    except Exception as error:
-        raise GivenError(f"{network.path} could not be run: {_one_line(error)}") from None
-
-
-def _called(function: Callable[[], Any], name: str) -> Any:
-    try:
-        return function()
-    except Exception as error:
-        raise GivenError(
-            f"{name} could not be called without arguments: {_one_line(error)}"
-        ) from None
-
-
-def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+    of_any.try_out(network, one_line)

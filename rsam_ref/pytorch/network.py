@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -22,15 +21,8 @@ from rsam_ref.pytorch.objectives import Forward, Loss, Objective
 from rsam_ref.pytorch.plan import plan
 from rsam_ref.pytorch.scores import Scores
 from rsam_ref.sharpness.budget import Facts
-from rsam_ref.sharpness.survey import (
-    MEASURES,
-    PRECISE,
-    USUAL,
-    Row,
-    Subject,
-    SurveySettings,
-    survey,
-)
+from rsam_ref.sharpness.given import finite_loss, known_measures
+from rsam_ref.sharpness.survey import PRECISE, Row, Subject, SurveySettings, survey
 
 Tell = Callable[[], None]
 
@@ -122,13 +114,7 @@ class Network:
     @cached_property
     def loss_at_weights(self) -> float:
         """The evaluation loss; ArithmeticError where it is not finite."""
-        loss = float(self.evaluation_loss().loss(self.w))
-        if not math.isfinite(loss):
-            raise ArithmeticError(
-                f"the loss of {self.name} at the weights themselves is {loss}, so there is no "
-                "flatness to measure: look at weights and inputs, or compute in float64"
-            )
-        return loss
+        return finite_loss(self.name, float(self.evaluation_loss().loss(self.w)))
 
     def subject(self, settings: SurveySettings, tell: Tell, known: dict[Any, Any]) -> Subject:
         """What the measures ask."""
@@ -300,9 +286,7 @@ def flatness(
     functions of `rsam_ref.sharpness.figures` draw. Raises ValueError for unknown measures, and
     ArithmeticError where the loss at the weights is not finite.
     """
-    wanted = list(USUAL if measures is None else measures)
-    if unknown := [measure for measure in wanted if measure not in MEASURES]:
-        raise ValueError(f"unknown measure {unknown[0]!r}; there are {', '.join(MEASURES)}")
+    wanted = known_measures(measures)
     evaluation = as_batches(batches)
     training = evaluation if mini_batches is None else as_batches(mini_batches)
     network = Network(name, name, model, loss, evaluation, training, dtype, forward, count)

@@ -7,16 +7,16 @@ layers and torch's generators are the same before and after, bit for bit, after 
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from rsam_ref.pytorch.batches import as_batches, count_samples, dealt, each_tensor
+from rsam_ref.batched import Batched, dealt
+from rsam_ref.pytorch.batches import as_batches, count_samples, each_tensor, every, lengths_in
 from rsam_ref.pytorch.derivatives import (
     Activations,
     differentiable_gradient,
@@ -39,7 +39,7 @@ GRAPH = 3
 """The graph of a gradient, in what the functions of the forward pass return."""
 
 
-class Objective:
+class Objective(Batched):
     """The mean loss of a torch model over the samples of its batches, as a function of w (P,).
 
     Calling it gives loss and gradient, both detached; `objective` makes one and says how. A loss
@@ -77,46 +77,19 @@ class Objective:
         self._whole = _Whole(model, loss, forward or _call)
         self._devices = {p.device for p in self._whole.parameters()}
         self._count = count or count_samples
-        self._take(as_batches(batches))
+        self._take(batches)
 
-    def _take(self, batches: list[Any]) -> None:
-        self._batches = [self._placed(batch) for batch in batches]
-        counts = [self._count(batch) for batch in self._batches]
-        if min(counts) < 1:
-            raise ValueError("a batch of no samples has no mean loss")
-        self._shares = [n / sum(counts) for n in counts]
+    def _read(self, given: Any) -> list[Any]:
+        return as_batches(given)
 
-    def on(self, batches: Any) -> Self:
-        """The same loss of the same model, on other batches."""
-        other = copy.copy(self)
-        other._take(as_batches(batches))
-        return other
+    def _weight(self, batch: Any) -> int:
+        return self._count(batch)
 
-    def parts(self, count: int) -> list[Self] | None:
-        """The loss on disjoint parts of the samples, equally large but for one sample.
+    def _samples(self, batch: Any) -> int:
+        return count_samples(batch)
 
-        None where samples cannot be told apart: where a batch's tensors have different lengths, or
-        where the model does not run on halves, or their mean is not the mean over all.
-        """
-        halves, parts = (dealt(self._batches, n) for n in (2, count))
-        if halves is None or parts is None:
-            return None
-        w = self.w
-        whole = float(self.loss(w))
-        sizes = [sum(map(count_samples, half)) for half in halves]
-        try:
-            losses = [float(self.on(half).loss(w)) for half in halves]
-        except Exception:  # whatever the model's own code raises
-            return None
-        mean = sum(n * loss for n, loss in zip(sizes, losses)) / sum(sizes)
-        if not abs(mean - whole) <= 1e-4 * abs(whole):
-            return None
-        return [self.on(part) for part in parts]
-
-    def by_batch(self, count: int) -> list[Self]:
-        """The loss on disjoint parts that are whole batches, fewer where there are not as many."""
-        count = min(count, len(self._batches))
-        return [self.on(self._batches[i::count]) for i in range(count)]
+    def _dealt(self, count: int) -> list[list[Any]] | None:
+        return dealt(self._batches, count, lengths_in, every)
 
     @property
     def w(self) -> Tensor:
