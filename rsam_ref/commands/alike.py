@@ -36,6 +36,7 @@ def load_runs(given: list[Path], *, dtype: str, samples: int, seed: int, path: b
     """
     from rsam_ref.sharpness.between import Models
     from rsam_ref.sharpness.scored import ModelScored
+    from rsam_ref.sharpness.survey import chosen_samples
     from rsam_ref.training.trained import load_trained
 
     first = load_trained(given[0], dtype=dtype)
@@ -60,10 +61,10 @@ def load_runs(given: list[Path], *, dtype: str, samples: int, seed: int, path: b
     for part, held in (("train", first.data.train), ("test", first.data.test)):
         if len(held) == 0:
             continue
-        index = _chosen(part, len(held), samples, seed)
+        index = chosen_samples(part, len(held), samples, seed)
         scored[part] = ModelScored(first.model, held.take(index), held.labels[index], first.loss)
     if len(given) > 1:
-        index = _chosen("train", len(first.data.train), samples, seed)
+        index = chosen_samples("train", len(first.data.train), samples, seed)
         x, y = first.data.train.take(index), first.data.train.labels[index]
         own = [ModelScored(run.model, x, y, first.loss) for run in runs]
         _check_function(models, scored["train"], own)
@@ -79,14 +80,6 @@ def load_runs(given: list[Path], *, dtype: str, samples: int, seed: int, path: b
 
 def _loss_of(run: Any) -> tuple[str, float]:
     return run.recipe.loss, run.recipe.label_smoothing
-
-
-def _chosen(part: str, count: int, samples: int, seed: int) -> Any:
-    """The numbers of the samples; those of training are the ones that sharpness measures on."""
-    from rsam_backends import Stream
-
-    name = {"train": "samples", "test": "test samples"}[part]
-    return Stream(name, seed).permutation(count)[:samples]
 
 
 def _checkpoints(trained: Any) -> tuple[list[str], list[str], list[Any]]:

@@ -11,10 +11,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rsam_backends import Stream
 from rsam_ref.data import Samples, load_dataset
 from rsam_ref.data.feed import batches as training_batches
-from rsam_ref.sharpness.survey import MEASURES, USUAL, SurveySettings
+from rsam_ref.sharpness.survey import MEASURES, USUAL, SurveySettings, chosen_samples
 
 InOneLine = Callable[[BaseException], str]
 
@@ -84,21 +83,21 @@ def training_data(
     n = len(data.train)
     order = islice(training_batches(n, size, settings.seed, 0), settings.batches)
     training = [_taken(data.train, index) for index in order]
-    return _drawn(data.train, "samples", settings, size), training, data.notes
+    return _drawn(data.train, "train", settings, size), training, data.notes
 
 
 def test_data(where: str, settings: SurveySettings, size: int) -> list[Any]:
     """Test samples (x, y), as many as of training, ``size`` at a time."""
-    return _drawn(_read(where, settings).test, "test samples", settings, size)
+    return _drawn(_read(where, settings).test, "test", settings, size)
 
 
 def _read(where: str, settings: SurveySettings) -> Any:
     return load_dataset(where if where == "digits" else Path(where), seed=settings.seed)
 
 
-def _drawn(samples: Samples, name: str, settings: SurveySettings, size: int) -> list[Any]:
+def _drawn(samples: Samples, part: str, settings: SurveySettings, size: int) -> list[Any]:
     """Some of the samples, drawn by the seed, ``size`` at a time."""
-    index = Stream(name, settings.seed).permutation(len(samples))[: settings.samples]
+    index = chosen_samples(part, len(samples), settings.samples, settings.seed)
     return [_taken(samples, index[start : start + size]) for start in range(0, len(index), size)]
 
 

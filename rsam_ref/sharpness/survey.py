@@ -134,6 +134,12 @@ class SurveySettings:
         Stream("samples", self.seed)  # a seed that cannot be one is refused here
 
 
+def chosen_samples(part: str, count: int, samples: int, seed: int) -> Any:
+    """The numbers of those of ``count`` samples, train or test, that are measured on."""
+    name = {"train": "samples", "test": "test samples"}[part]
+    return Stream(name, seed).permutation(count)[:samples]
+
+
 @dataclass(frozen=True)
 class Subject:
     """A trained model with the samples it is measured on, the same for models of the same data."""
@@ -199,8 +205,10 @@ class Subject:
     @property
     def _index(self) -> Any:
         """The numbers of the training samples."""
-        count = len(self.trained.data.train)
-        return self.stream("samples").permutation(count)[: self.settings.samples]
+        settings = self.settings
+        return chosen_samples(
+            "train", len(self.trained.data.train), settings.samples, settings.seed
+        )
 
     def mini_batches(self) -> Iterator[Landscape]:
         """The training loss of each of some mini-batches, as a step of training sees it."""

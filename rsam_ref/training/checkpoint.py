@@ -59,7 +59,12 @@ def newest_first(folder: Path) -> list[Path]:
     """The checkpoints in a folder, that of the largest step first."""
     names = re.compile(r"step-\d{9,}\.safetensors")
     found = [path for path in folder.glob("step-*") if names.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.stem.split("-")[1]), reverse=True)
+    return sorted(found, key=step_of, reverse=True)
+
+
+def step_of(path: Path) -> int:
+    """The step whose checkpoint a file is, by its name."""
+    return int(path.stem.rpartition("-")[2])
 
 
 def load(path: Path) -> tuple[Arrays, dict[str, Any]]:

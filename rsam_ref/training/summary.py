@@ -11,7 +11,7 @@ from typing import Any
 
 from rsam_ref.data.errors import DataError
 from rsam_ref.training import recipe
-from rsam_ref.training.checkpoint import newest_first
+from rsam_ref.training.checkpoint import newest_first, step_of
 from rsam_ref.training.metrics import DIVERGED, read_rows
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.statistics import interval_of, mean
@@ -59,10 +59,7 @@ class Past:
     @property
     def step(self) -> int:
         """The last step that is kept: in a checkpoint, or at least in the metrics."""
-        kept = [
-            int(path.stem.rpartition("-")[2])
-            for path in newest_first(self.folder / "checkpoints")[:1]
-        ]
+        kept = [step_of(path) for path in newest_first(self.folder / "checkpoints")[:1]]
         return max([*kept, *(row["step"] for row in self.rows[-1:])], default=0)
 
     @property

@@ -20,7 +20,7 @@ from rsam_backends import use_backend
 from rsam_backends.threads import set_threads
 from rsam_ref.data.errors import DataError
 from rsam_ref.files import write_whole
-from rsam_ref.training.checkpoint import newest_first
+from rsam_ref.training.checkpoint import newest_first, step_of
 from rsam_ref.training.evaluation import evaluate_on, samples_for
 from rsam_ref.training.loop import DivergedError
 from rsam_ref.training.metrics import DIVERGED
@@ -138,7 +138,7 @@ def begun(folder: Path) -> int | None:
     if (folder / DIVERGED).is_file() or (folder / "model.safetensors").is_file():
         return None
     kept = newest_first(folder / "checkpoints")
-    return int(kept[0].stem.rpartition("-")[2]) if kept else None
+    return step_of(kept[0]) if kept else None
 
 
 def test(place: Place, run: Planned) -> dict[str, Any]:
