@@ -1,6 +1,6 @@
 """Whole training steps on dpnp's device, against the same definitions on NumPy.
 
-    python -m benchmarks.devices
+    python -m benchmarks.devices [--blocks 5]
 
 Neither has kernels of its own, so the same lines of rsam_ref run on both. Every step ends by
 waiting for the device; the two take turns, each in a process of its own. Where the device is the
@@ -9,6 +9,7 @@ processor itself, the ratio is what SYCL's launches cost, and it has no goal.
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from rich.console import Console
@@ -25,6 +26,9 @@ CASES = [
 def main() -> int:
     from rsam_backends import BackendError, get_backend
 
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--blocks", type=int, default=5, help="pairs of blocks for every case")
+    asked = parser.parse_args()
     try:
         described = get_backend("dpnp").describe()
     except BackendError as error:
@@ -34,7 +38,7 @@ def main() -> int:
     told = [described[name] for name in ("library", "device", "driver")]
     console.print("; ".join(told), soft_wrap=True, highlight=False)
     results: dict[Case, Result] = {}
-    absent = carry_out(CASES, console, blocks=5, on_result=results.__setitem__)
+    absent = carry_out(CASES, console, blocks=asked.blocks, on_result=results.__setitem__)
     console.print(results_table(results, "Time of a step, dpnp / NumPy with plain definitions"))
     tell_absent(absent, console)
     return 0

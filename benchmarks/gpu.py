@@ -8,6 +8,7 @@ off on both sides (CuPy's default; PyTorch is told).
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from benchmarks.duel import Case, show
@@ -23,6 +24,7 @@ CASES = [
 def main() -> int:
     from rsam_backends import BackendError, get_backend
 
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     try:
         described = get_backend("cupy").describe()
     except BackendError as error:

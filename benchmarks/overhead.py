@@ -5,6 +5,7 @@ python -m benchmarks.overhead
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import statistics
 import time
@@ -79,6 +80,7 @@ def torch_eager() -> Callable[[], object]:
 def main() -> None:
     from benchmarks.duel import duel
 
+    argparse.ArgumentParser(description=__doc__.partition("\n")[0]).parse_args()
     for label, times in zip(("tape", "NumPy's own arithmetic in it"), chain_of_multiplications()):
         print(f"{label}: {min(times):.1f} us an op (median {statistics.median(times):.1f})")
     print(f"    forward and backward, {CHAIN} multiplications of one number; the goal is at most 6")

@@ -9,6 +9,7 @@ library that is named is measured again.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import os
@@ -94,11 +95,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def main(names: list[str]) -> int:
-    console = Console()
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(LIBRARIES)}")
+    names = parser.parse_args().names
     if unknown := [name for name in names if name not in LIBRARIES]:
-        console.print(f"no library {unknown[0]!r}; there are {', '.join(LIBRARIES)}")
-        return 2
+        parser.error(f"no library {unknown[0]!r}; there are {', '.join(LIBRARIES)}")
+    console = Console()
     RUNS.mkdir(parents=True, exist_ok=True)
     file = RUNS / "rows.jsonl"
     kept = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
@@ -114,4 +117,4 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
