@@ -188,7 +188,8 @@ def ours(asked: Any) -> dict[str, Any]:
         limits = {"iterations": asked.products, "tolerance": 0.0}
         found = hessian_eigenvalues(loss, w, stream=stream, **limits)
     with Timed() as second:
-        trace = hutchinson(product_at(loss, w), w, probes=asked.probes, stream=Stream("trace", 0))
+        product = product_at(loss, w, keep=False)
+        trace = hutchinson(product, w, probes=asked.probes, stream=Stream("trace", 0))
     value = {"value": found.values[0], "bound": found.bounds[0]}
     return {"eigenvalue": first.seconds() | value, "trace": second.seconds() | _of(trace.total)}
 

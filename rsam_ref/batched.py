@@ -16,6 +16,8 @@ class Batched(ABC):
 
     _batches: list[Any]
     _shares: list[float]
+    count: int
+    """What its batches count together."""
 
     @property
     @abstractmethod
@@ -51,7 +53,8 @@ class Batched(ABC):
         counts = [self._weight(batch) for batch in self._batches]
         if min(counts) < 1:
             raise ValueError("a batch of no samples has no mean loss")
-        self._shares = [n / sum(counts) for n in counts]
+        self.count = sum(counts)
+        self._shares = [n / self.count for n in counts]
 
     def on(self, batches: Any) -> Self:
         """The same loss, on other batches."""
@@ -92,12 +95,15 @@ def dealt(
     count: int,
     lengths_in: Callable[[Any], set[int]],
     every: Callable[[Any, int, int], Any],
+    joined: Callable[[Any, Any], Any | None],
 ) -> list[list[Any]] | None:
     """The samples of batches, one by one, to as many parts, each a list of smaller batches.
 
     ``lengths_in(batch)`` are those of its arrays, ``every(batch, first, step)`` the batch of some
-    of its samples. Fewer parts where there are fewer samples; None where the arrays of a batch
-    differ in length.
+    of its samples, ``joined(batch, other)`` one of the samples of both, or None. What a part has of
+    several batches becomes one where that is no larger than the largest: many small batches take
+    longer. Fewer parts where there are fewer samples; None where the arrays of a batch differ in
+    length.
     """
     sizes: list[int] = []
     for batch in batches:
@@ -111,6 +117,11 @@ def dealt(
         for i, part in enumerate(parts):
             first = (i - start) % len(parts)
             if first < size:
-                part.append(every(batch, first, len(parts)))
+                own = every(batch, first, len(parts))
+                whole = joined(part[-1], own) if part else None
+                if whole is None or max(lengths_in(whole)) > max(sizes):
+                    part.append(own)
+                else:
+                    part[-1] = whole
         start += size
     return parts

@@ -181,6 +181,69 @@ def test_products_with_gauss_newton_are_exact(name):
         assert np.abs(exact - value).min() <= bound
 
 
+class Held(nn.Module):
+    """A layer whose weights are scaled by a length that counts as constant."""
+
+    def __init__(self, *, plain: bool) -> None:
+        super().__init__()
+        self.plain = plain
+        self.weight = nn.Parameter(torch.randn(3, 4, dtype=torch.float64))
+
+    def forward(self, x):
+        if self.plain:
+            return F.linear(x, self.weight)
+        with torch.no_grad():
+            length = self.weight.norm()
+        return F.linear(x, self.weight / length)
+
+
+class Cubed(torch.autograd.Function):
+    """x^3, whose slope goes back alone."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, slope):
+        (x,) = ctx.saved_tensors
+        return 3 * x * x * slope
+
+
+@pytest.mark.parametrize("kind", ["plain", "held", "cubed"])
+def test_scores_are_pushed_forward_only_where_that_is_what_going_back_gives(kind):
+    """no_grad stops what goes back and not what goes forward, which some functions lack."""
+    torch.manual_seed(0)
+    model: nn.Module = Held(plain=kind == "plain")
+    if kind == "cubed":
+        model = nn.Sequential(nn.Linear(4, 3).double(), Apply(Cubed.apply))
+    x, y = torch.randn(6, 4, dtype=torch.float64), torch.arange(6) % 3
+    loss = objective(model, F.cross_entropy, [(x[:4], y[:4]), (x[4:], y[4:])])
+    scores, w = Scores(loss), loss.w
+    columns = []
+    for i in range(18):
+        r = torch.zeros(18, dtype=torch.float64)
+        r[i] = 1
+        columns.append(scores.pull(w, r.reshape(6, 3)))
+    v = torch.randn_like(w)
+    for _ in range(2):
+        expected = (torch.stack(columns) @ v).reshape(6, 3)
+        torch.testing.assert_close(scores.push(w, v), expected, rtol=1e-12, atol=1e-12)
+    assert scores._forward is (kind == "plain")
+
+
+class Apply(nn.Module):
+    """A function as a layer."""
+
+    def __init__(self, function) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 def test_targets_are_those_that_the_loss_has():
     x, y = torch.randn(12, 4, dtype=torch.float64), torch.arange(12) % 3
     model = nn.Linear(4, 3).double()
@@ -230,6 +293,45 @@ def test_parts_are_samples_dealt_out():
         assert float(part.loss(loss.w)) == pytest.approx(float(whole.loss(loss.w)), rel=1e-12)
         assert len(expected.w) == len(loss.w)
     assert len(loss.parts(50) or []) == 11
+
+
+def test_what_a_part_has_of_several_batches_is_one():
+    """As large as the largest was, at most; of tensors that fit alone, and of the same rest."""
+    x, y = torch.randn(24, 4), torch.arange(24) % 3
+
+    def sizes(batches, count=4):
+        loss = objective(
+            nn.Linear(4, 3),
+            F.cross_entropy,
+            batches,
+            forward=lambda model, batch: (model(batch["x"].sum(1)), batch["y"]),
+        )
+        return [[len(batch["y"]) for batch in part._batches] for part in loss.parts(count) or []]
+
+    def batch(places, width=2, **rest):
+        return {"x": x[places, None].expand(-1, width, -1) / width, "y": y[places], **rest}
+
+    eights = [slice(0, 8), slice(8, 16), slice(16, 24)]
+    assert sizes([batch(places) for places in eights]) == [[6]] * 4
+    assert sizes([batch(places) for places in eights], 2) == [[8, 4]] * 2
+    assert sizes([batch(p, width) for p, width in zip(eights, (2, 3, 3))]) == [[2, 4]] * 4
+    assert sizes([batch(p, name=name) for p, name in zip(eights, "aab")]) == [[4, 2]] * 4
+    ones = [torch.tensor(1.0), torch.tensor(2.0), torch.tensor(2.0)]
+    assert sizes([batch(p, scale=one) for p, one in zip(eights, ones)]) == [[2, 4]] * 4
+
+
+def test_large_networks_have_no_samples_alone(monkeypatch):
+    """The traces of Gauss-Newton's and Fisher's matrix are estimated by probes then."""
+    batch = torch.randn(6, 4), torch.arange(6) % 3
+    asked = {"measures": ["gauss-newton"], "settings": SurveySettings(probes=4, eigenvalues=1)}
+    torch.manual_seed(0)
+    model = nn.Linear(4, 3).double()
+    exact = [row for row in flatness(model, F.cross_entropy, batch, **asked) if row["x"] == 0]
+    monkeypatch.setattr("rsam_ref.sharpness.survey.ALONE", 14)
+    rows = [row for row in flatness(model, F.cross_entropy, batch, **asked) if row["x"] == 0]
+    for alone, probed in zip(exact[1:], rows[1:], strict=True):
+        assert alone["low"] == alone["value"] == alone["high"]
+        assert probed["low"] < alone["value"] < probed["high"]
 
 
 def test_where_samples_cannot_be_told_apart_parts_are_batches():
@@ -350,7 +452,7 @@ def test_a_measure_changes_nothing_in_the_model(measure):
     assert_same(everything(model), before)
     assert str(measured()) == str(rows)  # with the same draws
     # what fails on halves of the samples, passes 3 to 6, says that they cannot be told apart
-    within = 7 if measure in ("hessian", "layers", "m-sharpness") else 4
+    within = 7 if measure in ("hessian", "layers", "m-sharpness", "trace") else 4
     for error in (RuntimeError, KeyboardInterrupt):
         for passes in (1, 2, within):
             model[5].left, model[5].error = passes, error

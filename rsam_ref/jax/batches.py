@@ -55,6 +55,18 @@ def lengths_in(batch: Any) -> set[int]:
     return {leaf.shape[0] for leaf in jax.tree.leaves(batch) if leaf.ndim > 0}
 
 
+def joined(batch: Any, other: Any) -> Any | None:
+    """A batch of the samples of both; None where their arrays do not fit."""
+    if jax.tree.structure(batch) != jax.tree.structure(other):
+        return None
+    pairs = list(zip(jax.tree.leaves(batch), jax.tree.leaves(other)))
+    if any(a.shape[1:] != b.shape[1:] or a.dtype != b.dtype for a, b in pairs):
+        return None
+    if not all(a.ndim or bool(a == b) for a, b in pairs):
+        return None
+    return jax.tree.map(lambda a, b: jnp.concatenate([a, b]) if a.ndim else a, batch, other)
+
+
 def every(batch: Any, first: int, step: int) -> Any:
     """A batch of some of a batch's samples."""
     return jax.tree.map(lambda leaf: leaf[first::step] if leaf.ndim > 0 else leaf, batch)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from rsam_ref.batched import Batched, dealt
 from rsam_ref.jax.axes import OutputAxis
-from rsam_ref.jax.batches import as_batches, count_samples, every, lengths_in, placed
+from rsam_ref.jax.batches import as_batches, count_samples, every, joined, lengths_in, placed
 from rsam_ref.jax.flat import Layout
 from rsam_ref.jax.vectors import Tree
 
@@ -69,7 +69,7 @@ class Objective(Batched):
     _samples = _weight
 
     def _dealt(self, count: int) -> list[list[Any]] | None:
-        return dealt(self._batches, count, lengths_in, every)
+        return dealt(self._batches, count, lengths_in, every, joined)
 
     @property
     def w(self) -> Any:

@@ -60,6 +60,23 @@ def every(batch: Any, first: int, step: int) -> Any:
     return each_tensor(batch, lambda tensor: tensor[first::step] if tensor.ndim > 0 else tensor)
 
 
+def joined(batch: Any, other: Any) -> Any | None:
+    """A batch of the samples of both; None where their tensors do not fit."""
+    pairs = list(zip(tensors_in(batch), tensors_in(other)))
+    fit = all(a.shape[1:] == b.shape[1:] and a.dtype == b.dtype for a, b in pairs)
+    if not fit or _rest(batch) != _rest(other):
+        return None
+    if not all(a.ndim or torch.equal(a, b) for a, b in pairs):
+        return None
+    whole = iter([torch.cat([a, b]) if a.ndim else a for a, b in pairs])
+    return each_tensor(batch, lambda _: next(whole))
+
+
+def _rest(batch: Any) -> str:
+    """All of a batch but its tensors, in words."""
+    return repr(each_tensor(batch, lambda _: torch.empty(0)))
+
+
 def tensors_in(batch: Any) -> Iterator[Tensor]:
     """The tensors of a batch, in their order."""
     if isinstance(batch, Tensor):

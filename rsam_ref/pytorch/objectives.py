@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rsam_ref.batched import Batched, dealt
-from rsam_ref.pytorch.batches import as_batches, count_samples, each_tensor, every, lengths_in
+from rsam_ref.pytorch.batches import (
+    as_batches,
+    count_samples,
+    each_tensor,
+    every,
+    joined,
+    lengths_in,
+)
 from rsam_ref.pytorch.derivatives import (
     Activations,
     differentiable_gradient,
@@ -33,7 +40,7 @@ Forward = Callable[[Any, Any], tuple[Any, Any]]
 Look = Callable[[Any, Any, Loss, Tensor], Any]
 """What to make of a batch's output, its target, the loss, and the vector that all depends on."""
 
-KEPT = 2**30
+KEPT = 3 * 2**28
 """Bytes of graphs that are kept between products."""
 GRAPH = 3
 """The graph of a gradient, in what the functions of the forward pass return."""
@@ -89,7 +96,7 @@ class Objective(Batched):
         return count_samples(batch)
 
     def _dealt(self, count: int) -> list[list[Any]] | None:
-        return dealt(self._batches, count, lengths_in, every)
+        return dealt(self._batches, count, lengths_in, every, joined)
 
     @property
     def w(self) -> Tensor:
@@ -205,9 +212,11 @@ class Objective(Batched):
                 f"weights of shape {tuple(getattr(w, 'shape', ()))}, but the model has "
                 f"{self.layout.size} in one vector: give one like objective.w"
             )
-        own = w.detach().to(self.layout.device, self.dtype, copy=part is None)
+        back = torch.is_grad_enabled()
+        fresh = w.detach() if back else w  # going forward, w has its tangent with it
+        own = fresh.to(self.layout.device, self.dtype, copy=part is None)
         leaf = own if part is None else own[part].clone()
-        leaf.requires_grad_(torch.is_grad_enabled())
+        leaf.requires_grad_(back)
         if part is None:
             return leaf, self.parameters(leaf)
         of_part = self.layout.tensors(leaf, own_types=self._cast is None, part=part)

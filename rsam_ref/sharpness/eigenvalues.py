@@ -225,6 +225,7 @@ def curvatures_over_parts(
 ) -> list[Estimate]:
     """`curvature_over_parts` along each of several unit vectors (P,)."""
     curvatures = [
-        [float(q @ image) for q, image in images(product_at(part, w), vectors)] for part in parts
+        [float(q @ image) for q, image in images(product_at(part, w, keep=False), vectors)]
+        for part in parts
     ]
     return [Estimate.of(of_one) for of_one in zip(*curvatures)]

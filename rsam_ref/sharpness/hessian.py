@@ -88,13 +88,21 @@ def extrapolated_product(loss_and_grad: LossAndGrad, w: Array, v: Array) -> tupl
 class OwnProduct:
     """v -> H v at w (P,) by the loss's own ``hessian_product``.
 
-    A loss with ``products_at`` keeps, as long as this lives, what all products at w share.
+    A loss with ``products_at`` keeps, as long as this lives, what all products at w share; without
+    ``keep`` it is shared by those that are asked for together, and no memory is held between them.
     """
 
-    def __init__(self, loss: Any, w: Array, part: slice | None = None) -> None:
+    def __init__(
+        self, loss: Any, w: Array, part: slice | None = None, *, keep: bool = True
+    ) -> None:
         self.loss, self.w = loss, w
         kept: Any = getattr(loss, "products_at", None)
-        self._kept: Any = None if kept is None else kept(w, part)
+        if kept is None:
+            self._kept: Any = None
+        elif keep:
+            self._kept = kept(w, part)
+        else:
+            self._kept = lambda vectors: loss.hessian_products(w, vectors, part)
 
     def __call__(self, v: Array) -> Array:
         """H v (P,)."""
@@ -113,10 +121,13 @@ class OwnProduct:
         return lambda v: self(embedded(v, self.w, part))[part]
 
 
-def product_at(loss_and_grad: LossAndGrad, w: Array) -> Product:
-    """v -> H v at w (P,): the loss's own ``hessian_product``, or differences on its `Branch`."""
+def product_at(loss_and_grad: LossAndGrad, w: Array, *, keep: bool = True) -> Product:
+    """v -> H v at w (P,): the loss's own ``hessian_product``, or differences on its `Branch`.
+
+    Without ``keep`` nothing is held for further products.
+    """
     if getattr(loss_and_grad, "hessian_product", None) is not None:
-        return OwnProduct(loss_and_grad, w)
+        return OwnProduct(loss_and_grad, w, keep=keep)
     branch = Branch(loss_and_grad, w)
     return lambda v: hessian_product(branch, w, v)
 

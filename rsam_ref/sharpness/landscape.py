@@ -58,6 +58,8 @@ class Landscape:
         if chunk < 1:
             raise ValueError(f"chunk counts samples, >= 1, not {chunk}")
         self.model = model
+        self.count = n
+        """How many samples."""
         self.shapes = model.weights.shapes
         self.names = model.weights.names
         self.batch_statistics = batch_statistics

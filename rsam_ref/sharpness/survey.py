@@ -40,7 +40,6 @@ from typing import Any
 from rsam_backends import Stream, library_of, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.algorithms.noise import Shapes, check_sigma
-from rsam_ref.algorithms.sam import LossAndGrad
 from rsam_ref.algorithms.settings import check_step
 from rsam_ref.data import Samples
 from rsam_ref.data.feed import batches
@@ -57,14 +56,14 @@ from rsam_ref.sharpness.gauss_newton import (
     gauss_newton_eigenvalues,
     gauss_newton_trace,
 )
-from rsam_ref.sharpness.hessian import embedded, product_at
+from rsam_ref.sharpness.hessian import TOGETHER, batched, embedded, product_at
 from rsam_ref.sharpness.inner import inner_maximum
 from rsam_ref.sharpness.landscape import Landscape
 from rsam_ref.sharpness.outputs import ModelOutputs
 from rsam_ref.sharpness.paths import ascent_paths
 from rsam_ref.sharpness.smoothing import average_sharpness, gradient_stability
 from rsam_ref.sharpness.smoothing import kinks as kinks_under_noise
-from rsam_ref.sharpness.trace import TraceEstimate, hutch_plus_plus
+from rsam_ref.sharpness.trace import hutch_plus_plus
 from rsam_ref.training.trained import Trained
 
 COLUMNS = (
@@ -348,11 +347,14 @@ def _ranked(found: Eigenvalues) -> Iterator[Row]:
 def layers(subject: Subject) -> Iterator[Row]:
     """The largest and the lowest eigenvalue of every layer's block, with their spread as above."""
     parts, w = subject.parts(), subject.w
-    for name, part in subject.layers(subject.settings.depth).items():
-        found = _eigenvalues(subject, 1, int(part.stop - part.start > 1), part)
-        vectors = [embedded(q, w, part) for q in found.vectors]
-        for row, samples in zip(_ranked(found), curvatures_over_parts(parts, w, vectors)):
-            yield row | {"part": name} | _over_samples(samples)
+    for some in batched(subject.layers(subject.settings.depth).items(), TOGETHER):
+        rows, vectors = [], []
+        for name, part in some:
+            found = _eigenvalues(subject, 1, int(part.stop - part.start > 1), part)
+            rows += [row | {"part": name} for row in _ranked(found)]
+            vectors += [embedded(q, w, part) for q in found.vectors]
+        for row, samples in zip(rows, curvatures_over_parts(parts, w, vectors)):
+            yield row | _over_samples(samples)
 
 
 def trace(subject: Subject) -> Iterator[Row]:
@@ -360,24 +362,21 @@ def trace(subject: Subject) -> Iterator[Row]:
 
     The spread over samples is that of the parts' own traces, by the same probes.
     """
-    names = subject.layers()
-
-    def estimated(loss: LossAndGrad) -> TraceEstimate:
-        return hutch_plus_plus(
-            product_at(loss, subject.w),
-            subject.w,
-            products=3 * subject.settings.probes,
-            parts=list(names.values()),
-            stream=subject.stream("trace"),
-        )
-
-    found = estimated(subject.evaluation())
-    by_part = [estimated(part) for part in subject.parts()]
+    names, w, parts = subject.layers(), subject.w, subject.parts()
+    count = sum(part.count for part in parts)
+    found = hutch_plus_plus(
+        product_at(subject.evaluation(), w),
+        w,
+        products=3 * subject.settings.probes,
+        parts=list(names.values()),
+        samples=[(part.count / count, product_at(part, w, keep=False)) for part in parts],
+        stream=subject.stream("trace"),
+    )
     cost = 1 + 2 * found.products
-    of_parts = zip(*([one.total, *one.shares] for one in by_part))
+    of_parts = zip(*found.of_samples)
     rows: list[Row] = []
     for name, estimate, own in zip([None, *names], [found.total, *found.shares], of_parts):
-        samples = Estimate.of(one.mean for one in own)
+        samples = Estimate.of(own)
         row: Row = {"part": name, "gradients": cost}
         rows.append(row | _interval(estimate) | _over_samples(samples))
     subject.known["trace", subject.settings.probes, subject.settings.seed] = rows[0]
@@ -406,8 +405,9 @@ def density(subject: Subject) -> Iterator[Row]:
 def gauss_newton(subject: Subject) -> Iterator[Row]:
     """The traces of the Hessian, of Gauss-Newton's matrix and of the empirical Fisher.
 
-    The latter two are exact, from every sample alone, where that is no dearer than probes are; then
-    they have an interval over samples. Then Gauss-Newton's largest eigenvalues.
+    The latter two are exact, from every sample alone, where that is no dearer than probes are, of
+    at most `ALONE` weights; then they have an interval over samples. Then Gauss-Newton's largest
+    eigenvalues.
     """
     outputs, targets = subject.outputs()
     settings, w = subject.settings, subject.w
@@ -416,7 +416,7 @@ def gauss_newton(subject: Subject) -> Iterator[Row]:
         of_hessian = next(trace(subject))
     yield {"method": "hessian", "x": 0} | of_hessian
     products = 3 * settings.probes
-    if targets.shape[1] < products:
+    if targets.shape[1] < products and math.prod(w.shape) <= ALONE:
         for method, found in zip(
             ("gauss-newton", "fisher"), exact_traces(outputs.samples(), targets, w)
         ):
@@ -572,6 +572,9 @@ MEASURES: dict[str, Callable[[Subject], Iterator[Row]]] = {
     "m-sharpness": m_sharpness,
     "ascents": ascents,
 }
+
+ALONE = 10**6
+"""With more weights a gradient of one sample costs nearly as much as one of many."""
 
 USUAL = ("line", "plane", "worst", "average", "stability", "hessian", "inner")
 """What is measured where nothing is named."""
