@@ -7,7 +7,7 @@ layers and torch's generators are the same before and after, bit for bit, after 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ Forward = Callable[[Any, Any], tuple[Any, Any]]
 Look = Callable[[Any, Any, Loss, Tensor], Any]
 """What to make of a batch's output, its target, the loss, and the vector that all depends on."""
 
-KEPT = 3 * 2**28
+KEPT = 3 * 2**27
 """Bytes of graphs that are kept between products."""
 GRAPH = 3
 """The graph of a gradient, in what the functions of the forward pass return."""
@@ -110,13 +110,13 @@ class Objective(Batched):
     def __call__(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The loss at w and its gradient, a new vector (P,)."""
         with torch.enable_grad():
-            results = self._shared(w, lambda loss, leaf: (loss.detach(), gradient(loss, leaf)))
-        return _summed([loss for loss, _ in results]), _summed([g for _, g in results])
+            loss, slope = self._shared(w, lambda part, leaf: [part.detach(), gradient(part, leaf)])
+        return loss, slope
 
     def loss(self, w: Tensor) -> Tensor:
         """The loss at w."""
         with torch.no_grad():
-            return _summed(self._shared(w, lambda loss, _: loss))
+            return self._shared(w, lambda loss, _: [loss])[0]
 
     def hessian_product(self, w: Tensor, v: Tensor, part: slice | None = None) -> Tensor:
         """The Hessian at w times v (P,), exact to rounding: the gradient of grad L . v.
@@ -134,8 +134,7 @@ class Objective(Batched):
     ) -> list[Tensor]:
         """`hessian_product` with each of several vectors, which share the gradient's graph."""
         with torch.enable_grad(), twice_differentiable():
-            found = self._shared(w, lambda loss, leaf: products(loss, leaf, vectors), part)
-        return [_summed(list(images)) for images in zip(*found)]
+            return self._shared(w, lambda loss, leaf: products(loss, leaf, vectors), part)
 
     def products_at(
         self, w: Tensor, part: slice | None = None
@@ -147,18 +146,18 @@ class Objective(Batched):
         return _Kept(self, w, part)
 
     def _shared(
-        self, w: Tensor, then: Callable[[Tensor, Tensor], Any], part: slice | None = None
-    ) -> list[Any]:
-        """What ``then`` makes of every batch's share of the loss and of the vector it depends on.
+        self, w: Tensor, then: Callable[[Tensor, Tensor], list[Tensor]], part: slice | None = None
+    ) -> list[Tensor]:
+        """The sums over batches of what ``then`` makes of a share of the loss and of its vector.
 
         It is called while the model has these weights: checkpointed layers run again in backward.
         """
         shares = iter(self._shares)
 
-        def look(output: Any, target: Any, loss: Loss, leaf: Tensor) -> Any:
+        def look(output: Any, target: Any, loss: Loss, leaf: Tensor) -> list[Tensor]:
             return then(next(shares) * self._checked(loss(output, target)), leaf)
 
-        return self.each(w, look, part)
+        return self.added_up(w, look, part)
 
     def _checked(self, value: Any) -> Tensor:
         if not isinstance(value, Tensor) or value.ndim > 0 or value.is_complex():
@@ -171,7 +170,16 @@ class Objective(Batched):
         With ``part`` the vector that all depends on is w[part] alone.
         """
         with self._looked_at():
-            return [self._run(w, i, look, part) for i in range(len(self._batches))]
+            return list(self._each(w, look, part))
+
+    def added_up(self, w: Tensor, look: Look, part: slice | None = None) -> list[Tensor]:
+        """The sums over batches of the vectors that ``look`` makes of each at w (P,)."""
+        with self._looked_at():
+            return _summed(self._each(w, look, part))
+
+    def _each(self, w: Tensor, look: Look, part: slice | None) -> Iterator[Any]:
+        for i in range(len(self._batches)):
+            yield self._run(w, i, look, part)
 
     def _run(self, w: Tensor, i: int, look: Look, part: slice | None) -> Any:
         leaf, tensors = self._stand_in(w, part)
@@ -294,8 +302,7 @@ class _Kept:
         """H v (P,) for each."""
         whole = self.objective
         with torch.enable_grad(), twice_differentiable(), whole._looked_at():
-            found = [self._of(i, vectors) for i in range(len(whole._batches))]
-        return [_summed(list(images)) for images in zip(*found)]
+            return _summed(self._of(i, vectors) for i in range(len(whole._batches)))
 
     def _of(self, i: int, vectors: Sequence[Tensor]) -> list[Tensor]:
         """The share of one batch."""
@@ -353,9 +360,12 @@ def _told(thing: Any) -> str:
     return f"a {type(thing).__name__}"
 
 
-def _summed(parts: list[Tensor]) -> Tensor:
-    first, *others = parts
-    return sum(others, start=first)
+def _summed(parts: Iterable[list[Tensor]]) -> list[Tensor]:
+    """The sums of the batches' vectors, of which no more than one batch's are held at a time."""
+    total: list[Tensor] = []
+    for part in parts:
+        total = [a + b for a, b in zip(total, part)] if total else part
+    return total
 
 
 def objective(

@@ -42,15 +42,14 @@ class Scores:
         """sum_n J_n^T r_n (P,) for vectors r (N, K), one a sample."""
         start = 0
 
-        def back(output: Tensor, target: Any, loss: Loss, leaf: Tensor) -> Tensor:
+        def back(output: Tensor, target: Any, loss: Loss, leaf: Tensor) -> list[Tensor]:
             nonlocal start
             own = r[start : start + len(output)].to(output)
             start += len(output)
-            return torch.autograd.grad(output, leaf, own)[0]
+            return list(torch.autograd.grad(output, leaf, own))
 
         with torch.enable_grad():
-            parts = self.objective.each(w, back)
-        return torch.stack(parts).sum(0)
+            return self.objective.added_up(w, back)[0]
 
     def push(self, w: Tensor, v: Tensor) -> Tensor:
         """J_n v (N, K) for every sample n, exact to rounding.

@@ -31,7 +31,7 @@ FLOORS = {
 ROOTS = ("rhos", "sigmas", "eigenvalues")
 """Those that shrink with the root of the factor, to 2 at least."""
 BLOCK = 0.5  # of a whole product, what one costs with a layer alone, the mean over a network's
-SCORES = 1.5  # gradients' worth of a product with Gauss-Newton's matrix, in Hessian's products
+SCORES = 1.0  # what a product with Gauss-Newton's matrix costs, in the Hessian's
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,14 @@ def calls(measure: str, settings: SurveySettings, facts: Facts) -> Calls:
             ascent = (2 + s.restarts) * (s.steps + 1)
             return Calls(gradients=mini * s.batches * radii * (paths + ascent))
         case "trace":
-            return Calls(
-                losses=2, products=6 * s.probes
-            )  # of all samples, and of the parts together
+            return Calls(losses=2, products=3 * s.probes)
         case "layers":
             blocks = len(grouped(facts.layers, s.depth))
             return Calls(losses=2, products=blocks * (BLOCK * lanczos + 2))
         case "density":
             return Calls(products=s.probes * lanczos)
         case "gauss-newton":
-            return Calls(losses=2, gradients=6 * s.probes, products=6 * s.probes + SCORES * lanczos)
+            return Calls(losses=2, gradients=6 * s.probes, products=3 * s.probes + SCORES * lanczos)
         case "eigenplane":
             return Calls(losses=s.points**2, products=lanczos)
         case "kinks":

@@ -19,7 +19,7 @@ from rsam_backends.base import Array
 from rsam_ref.algorithms.sam import norm
 from rsam_ref.sharpness.hessian import Product, precision
 
-LARGE, HELD = 10**6, 16
+LARGE, HELD = 10**6, 10
 """Of vectors with more numbers than that so many are held."""
 
 
