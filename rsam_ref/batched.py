@@ -51,8 +51,10 @@ class Batched(ABC):
     def _take(self, given: Any) -> None:
         self._batches = [self._placed(batch) for batch in self._read(given)]
         counts = [self._weight(batch) for batch in self._batches]
-        if min(counts) < 1:
-            raise ValueError("a batch of no samples has no mean loss")
+        if not all(count > 0 for count in counts):
+            raise ValueError(
+                f"a batch counts {min(counts)} samples, and then it has no mean loss: leave it out"
+            )
         self.count = sum(counts)
         self._shares = [n / self.count for n in counts]
 
@@ -83,6 +85,27 @@ class Batched(ABC):
         if not abs(mean - whole) <= 1e-4 * abs(whole):
             return None
         return [self.on(part) for part in parts]
+
+    def refuse_a_sum(self) -> None:
+        """Raise ValueError where the loss of a batch is the sum of its halves' and not their mean.
+
+        A batch whose samples cannot be told apart says nothing.
+        """
+        first = self.on(self._batches[:1])
+        halves = first._dealt(2)
+        if halves is None or len(halves) < 2:
+            return
+        w = self.w
+        whole = float(first.loss(w))
+        try:
+            together = sum(float(self.on(half).loss(w)) for half in halves)
+        except Exception:  # whatever the user's own code raises
+            return
+        if whole and abs(together - whole) <= 1e-5 * abs(whole):
+            raise ValueError(
+                "the loss is the sum over a batch's samples, and flatness is that of a mean: leave "
+                "reduction='sum' away, or divide by the number of samples"
+            )
 
     def by_batch(self, count: int) -> list[Self]:
         """The loss on disjoint parts that are whole batches, fewer where there are not as many."""

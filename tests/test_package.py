@@ -73,6 +73,7 @@ TORCH |= {
     "batches",
     "derivatives",
     "scores",
+    "interrupts",
 }
 for stem in TORCH:
     ALONE[f"rsam_ref.pytorch.{stem}"] = (

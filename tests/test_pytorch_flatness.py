@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 from torch.func import functional_call
+from torch.nn.utils import parameters_to_vector
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -624,6 +625,7 @@ def test_weights_of_a_loss_are_computed_in_the_same_precision():
     assert criterion.weight.dtype == torch.float32
 
 
+NAN: Any = float("nan")
 PAIR = (torch.ones(4, 3), torch.zeros(4, dtype=torch.long))
 WRONG: dict[str, tuple[Any, str]] = {
     "no parameters": (lambda: objective(nn.ReLU(), F.cross_entropy, PAIR), "no parameters that"),
@@ -644,8 +646,25 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "no samples": (
         lambda: objective(nn.Linear(3, 2), F.cross_entropy, (torch.ones(0, 3), torch.ones(0))),
-        "no samples",
+        "a batch counts 0 samples",
     ),
+    "a count that is no number": (
+        lambda: objective(nn.Linear(3, 2), F.cross_entropy, PAIR, count=lambda b: NAN),
+        "a batch counts nan samples",
+    ),
+    "text for batches": (
+        lambda: objective(nn.Linear(3, 2), F.cross_entropy, "digits"),
+        "batches is text: give a batch",
+    ),
+    "a seed below 0": (
+        lambda: objective(nn.Linear(3, 2), F.cross_entropy, PAIR, seed=-1),
+        "seed .* not -1",
+    ),
+    "a sum": (
+        lambda: flatness(nn.Linear(3, 2), nn.CrossEntropyLoss(reduction="sum"), PAIR),
+        "the loss is the sum over a batch's samples",
+    ),
+    "half a point": (lambda: SurveySettings(points=2.5), "points must be a whole number, not 2.5"),
     "another precision": (
         lambda: objective(nn.Linear(3, 2), F.cross_entropy, PAIR, dtype=torch.float16),
         "float32 or torch.float64",
@@ -654,7 +673,10 @@ WRONG: dict[str, tuple[Any, str]] = {
         lambda: evaluated(nn.Linear(3, 2), nn.CrossEntropyLoss(reduction="none")),
         r"a tensor of shape \(4,\), not one real number",
     ),
-    "a float": (lambda: evaluated(nn.Linear(3, 2), lambda out, y: 1.0), "the loss is a float"),
+    "a float": (
+        lambda: evaluated(nn.Linear(3, 2), lambda out, y: 1.0),
+        "a float and no tensor, .* item",
+    ),
     "a complex loss": (
         lambda: evaluated(nn.Linear(3, 2), lambda out, y: out.mean().to(torch.complex64)),
         "a complex tensor",
@@ -675,7 +697,16 @@ WRONG: dict[str, tuple[Any, str]] = {
         lambda: objective(nn.Linear(3, 2), F.cross_entropy, PAIR)(torch.ones(9)),
         r"\(9,\), but the model has 8",
     ),
+    "a direction of another length": (
+        lambda: product_with(nn.Linear(3, 2), torch.ones(9)),
+        r"a vector of shape \(9,\), and of weights \(8,\)",
+    ),
 }
+
+
+def product_with(model, v):
+    made = objective(model, F.cross_entropy, PAIR)
+    return made.hessian_product(made.w, v)
 
 
 def evaluated(model, loss, batch=PAIR):
@@ -698,6 +729,17 @@ def test_a_loss_that_is_not_finite_is_told_before_measuring():
     loss = objective(nn.Linear(3, 2), F.cross_entropy, (x, PAIR[1]))
     with pytest.raises(ArithmeticError, match="no Hessian"):
         loss.hessian_product(loss.w, loss.w)
+
+
+def test_a_vector_of_a_model_s_parameters():
+    """torch's own order, but for transposed convolutions: `vector` and `parameters` know it."""
+    model = nn.Sequential(nn.ConvTranspose2d(2, 3, 2), nn.Flatten(), nn.Linear(27, 3))
+    loss = objective(model, F.cross_entropy, (torch.randn(4, 2, 2, 2), PAIR[1]))
+    named = dict(model.named_parameters())
+    torch.testing.assert_close(loss.vector(named), loss.w)
+    torch.testing.assert_close(loss.parameters(loss.w), named)
+    assert not torch.equal(parameters_to_vector(model.parameters()), loss.w)
+    assert loss.shapes[0] == (3, 2, 2, 2)
 
 
 def test_an_unknown_measure_is_told():

@@ -142,7 +142,9 @@ def _check_names(names: tuple[str, ...], shapes: Shapes | None) -> None:
 def shapes_of(params: Tree) -> Shapes:
     """The shapes of a tree's leaves by their names, and None for each None."""
     leaves = jax.tree_util.tree_leaves_with_path(params, is_leaf=lambda leaf: leaf is None)
-    return {name_of(path): leaf if leaf is None else leaf.shape for path, leaf in leaves}
+    return {
+        name_of(path): leaf if leaf is None else getattr(leaf, "shape", ()) for path, leaf in leaves
+    }
 
 
 def name_of(path: Any) -> str:
@@ -156,6 +158,8 @@ def output_axes(axis: Axis, leaf: Any, name: str) -> tuple[int, ...] | None:
     So is every leaf with less than two axes, but for one whose axis is ``(0,)``, as `stacked` gives
     it. Raises ValueError for an axis that is not there.
     """
+    if isinstance(axis, str):
+        raise ValueError(f"output_axis is the text {axis!r}: give a number or a function of a name")
     counted = leaf.ndim == 1 and isinstance(axis, tuple) and axis == (0,)
     if axis is None or (leaf.ndim < 2 and not counted):
         return None

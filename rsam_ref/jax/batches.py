@@ -15,6 +15,10 @@ def as_batches(given: Any) -> list[Any]:
 
     A tuple and a dict are one batch, and so is a list that begins with an array.
     """
+    if isinstance(given, str | bytes):
+        raise TypeError("batches is text: give a batch (x, y), a list of them, or a loader")
+    if isinstance(given, int | float):
+        raise TypeError(f"batches is the number {given}: give arrays, whose length counts samples")
     batches = [given] if is_one(given) else list(given)
     if not batches:
         raise ValueError("there are no batches, and a loss needs at least one sample")

@@ -86,6 +86,7 @@ class Layout:
     """
 
     def __init__(self, params: Tree, output_axis: OutputAxis = 0) -> None:
+        params = jax.tree.map(_as_array, params)
         named, self._structure = jax.tree_util.tree_flatten_with_path(params)
         shapes = shapes_of(params)
         self._fixed: list[Any] = []
@@ -134,6 +135,11 @@ def _place(path: Any, leaf: Any, output_axis: OutputAxis, shapes: Any) -> Place:
     apart = isinstance(axis, tuple) and axis == (0,) and leaf.ndim <= 2
     dotted = name.removesuffix("/value").replace("/", ".") or "w"
     return Place(dotted, leaf.shape, leaf.dtype, output_axes(axis, leaf, name), apart)
+
+
+def _as_array(leaf: Any) -> Any:
+    """The leaf; a number of Python's is an array as it is for `jax.grad`."""
+    return jnp.asarray(leaf) if isinstance(leaf, float | complex) else leaf
 
 
 def _is_inexact(leaf: Any) -> bool:

@@ -67,8 +67,19 @@ class TreeNetwork:
 
     @cached_property
     def loss_at_weights(self) -> float:
-        """The evaluation loss; ArithmeticError where it is not finite."""
-        return finite_loss(self.name, float(self.objective.loss(self.w)))
+        """The evaluation loss; ArithmeticError where it is not finite.
+
+        Raises ValueError where it is a sum, or depends on no weight.
+        """
+        whole, w = self.objective, self.w
+        loss = finite_loss(self.name, float(whole.loss(w)))
+        whole.refuse_a_sum()
+        if not any(bool(whole(place)[1].any()) for place in (w, 1.01 * w + 0.01)):
+            raise ValueError(
+                "the loss depends on no weight: is there a stop_gradient, or does it use other "
+                "params than it is given?"
+            )
+        return loss
 
     def subject(self, settings: SurveySettings, tell: Tell, known: dict[Any, Any]) -> Subject:
         """What the measures ask."""
@@ -134,7 +145,7 @@ class _Told:
 
     def __init__(self, of: Objective, tell: Tell) -> None:
         self._of, self._tell = of, tell
-        self.shapes, self.names = of.shapes, of.names
+        self.shapes, self.names, self.count = of.shapes, of.names, of.count
 
     def __call__(self, w: Any) -> tuple[Any, Any]:
         self._tell()

@@ -20,6 +20,7 @@ from rsam_ref.jax.flat import Layout
 from rsam_ref.jax.vectors import Tree
 
 Loss = Callable[[Tree, Any], Any]
+UNTRACEABLE = (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError)
 
 
 class Objective(Batched):
@@ -48,7 +49,14 @@ class Objective(Batched):
         self._params = params
 
         def at(w: Any, batch: Any) -> Any:
-            return _checked(loss(self.parameters(w), batch))
+            try:
+                return _checked(loss(self.parameters(w), batch))
+            except UNTRACEABLE as error:
+                raise TypeError(
+                    "the loss cannot be traced by JAX, since it asks for numbers that are not "
+                    "there yet: without float(), item(), np.asarray() and if on arrays "
+                    f"({type(error).__name__})"
+                ) from None
 
         def product(w: Any, v: Any, batch: Any) -> Any:
             return jax.jvp(lambda w: jax.grad(at)(w, batch), (w,), (v,))[1]
@@ -76,6 +84,10 @@ class Objective(Batched):
         """The weights of params, a new vector (P,)."""
         return self.layout.vector(self._params, self.dtype)
 
+    def vector(self, params: Tree) -> Any:
+        """The weights of a tree like params as a vector like w (P,), as `parameters` has them."""
+        return self.layout.vector(params, self.dtype)
+
     def parameters(self, w: Any) -> Tree:
         """A tree like params with the weights of a vector (P,)."""
         return self.layout.tree(w, own_types=self._cast is None)
@@ -94,8 +106,7 @@ class Objective(Batched):
 
     def hessian_product(self, w: Any, v: Any) -> Any:
         """The Hessian at w times v (P,)."""
-        w = self._vector(w)
-        v = jnp.asarray(v, w.dtype)
+        w, v = self._vector(w), self._vector(v)
         return self._mean([self._product(w, v, batch) for batch in self._batches])
 
     def _mean(self, values: Sequence[Any]) -> Any:
@@ -105,8 +116,8 @@ class Objective(Batched):
     def _vector(self, w: Any) -> Any:
         if getattr(w, "shape", None) != (self.layout.size,):
             raise ValueError(
-                f"weights of shape {getattr(w, 'shape', ())}, but the tree has {self.layout.size} "
-                "in one vector: give one like objective.w"
+                f"a vector of shape {getattr(w, 'shape', ())}, but the tree has {self.layout.size} "
+                "weights: give one like objective.w"
             )
         return jnp.asarray(w, self.dtype)
 
@@ -134,8 +145,9 @@ def objective(
 ) -> Objective:
     """``loss_and_grad`` of one flat vector, for `sam_gradient` and every measure of flatness.
 
-    ``w`` is the vector of params; ``loss`` the loss alone, ``hessian_product(w, v)`` exact,
-    ``shapes`` what `filter_noise` asks for, ``parameters(w)`` the tree of a vector.
+    ``w`` is the vector of params, each leaf with its outputs first; ``loss`` the loss alone,
+    ``hessian_product(w, v)`` exact, ``shapes`` what `filter_noise` asks for, ``parameters(w)`` the
+    tree of a vector, and ``vector(params)`` the vector of a tree.
 
     Parameters
     ----------
@@ -143,7 +155,8 @@ def objective(
         a function of params and a batch that gives the mean over the batch, which jit can trace.
         What it closes over, statistics and keys of dropout, is the same in every call.
     params:
-        a tree; its floating and complex leaves are w, all others stay what they are.
+        a tree; its floating and complex leaves, Python's numbers too, are w, all others stay what
+        they are.
     batches:
         a batch, a list of them, or a loader, which is gone through once and kept. Batches count by
         their samples, the length of their last array.

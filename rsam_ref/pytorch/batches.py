@@ -17,6 +17,8 @@ def as_batches(given: Any) -> list[Any]:
     A tuple and a dict are one batch, and so is a list that begins with a tensor; all else is gone
     through, once. A loader may draw its order: torch's generators are afterwards where they stood.
     """
+    if isinstance(given, str | bytes):
+        raise TypeError("batches is text: give a batch (x, y), a list of them, or a loader")
     if is_one(given):
         return [tuple(given) if isinstance(given, list) else given]
     stood = GeneratorStates([])

@@ -113,8 +113,11 @@ class Network:
 
     @cached_property
     def loss_at_weights(self) -> float:
-        """The evaluation loss; ArithmeticError where it is not finite."""
-        return finite_loss(self.name, float(self.evaluation_loss().loss(self.w)))
+        """The evaluation loss; ArithmeticError where it is not finite, ValueError for a sum."""
+        whole = self.evaluation_loss()
+        loss = finite_loss(self.name, float(whole.loss(self.w)))
+        whole.refuse_a_sum()
+        return loss
 
     def subject(self, settings: SurveySettings, tell: Tell, known: dict[Any, Any]) -> Subject:
         """What the measures ask."""

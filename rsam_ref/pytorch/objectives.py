@@ -7,7 +7,7 @@ layers and torch's generators are the same before and after, bit for bit, after 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from rsam_backends import Stream
 from rsam_ref.batched import Batched, dealt
 from rsam_ref.pytorch.batches import (
     as_batches,
@@ -32,6 +33,7 @@ from rsam_ref.pytorch.derivatives import (
     products,
     twice_differentiable,
 )
+from rsam_ref.pytorch.interrupts import may_stop, noted_until_done
 from rsam_ref.pytorch.layout import Layout
 from rsam_ref.pytorch.passes import GeneratorStates, seed_generators
 
@@ -73,6 +75,7 @@ class Objective(Batched):
             raise ValueError(f"dtype is torch.float32 or torch.float64, not {dtype}")
         model = getattr(model, "_orig_mod", model)  # torch.compile's code has no second derivative
         self.batch_statistics = batch_statistics
+        Stream("seed", seed)  # a seed that cannot be one is refused here
         self.seed = seed
         self.layout = Layout(model)
         self.shapes = self.layout.shapes
@@ -103,19 +106,23 @@ class Objective(Batched):
         """The model's weights as they are now, a new vector (P,)."""
         return self.layout.vector(dict(self._model.named_parameters()), self.dtype)
 
+    def vector(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """A model's parameters by their names as a vector like w (P,), as `parameters` has them."""
+        return self.layout.vector(parameters, self.dtype)
+
     def parameters(self, w: Tensor) -> dict[str, Tensor]:
         """The parts of a vector like w (P,) by the parameters' names, as the model has them."""
         return self.layout.tensors(w, own_types=self._cast is None)
 
     def __call__(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """The loss at w and its gradient, a new vector (P,)."""
-        with torch.enable_grad():
+        with noted_until_done(), torch.enable_grad():
             loss, slope = self._shared(w, lambda part, leaf: [part.detach(), gradient(part, leaf)])
         return loss, slope
 
     def loss(self, w: Tensor) -> Tensor:
         """The loss at w."""
-        with torch.no_grad():
+        with noted_until_done(), torch.no_grad():
             return self._shared(w, lambda loss, _: [loss])[0]
 
     def hessian_product(self, w: Tensor, v: Tensor, part: slice | None = None) -> Tensor:
@@ -133,7 +140,11 @@ class Objective(Batched):
         self, w: Tensor, vectors: Sequence[Tensor], part: slice | None = None
     ) -> list[Tensor]:
         """`hessian_product` with each of several vectors, which share the gradient's graph."""
-        with torch.enable_grad(), twice_differentiable():
+        size = self.layout.size if part is None else part.stop - part.start
+        for v in vectors:
+            if v.shape != (size,):
+                raise ValueError(f"a vector of shape {tuple(v.shape)}, and of weights ({size},)")
+        with noted_until_done(), torch.enable_grad(), twice_differentiable():
             return self._shared(w, lambda loss, leaf: products(loss, leaf, vectors), part)
 
     def products_at(
@@ -160,6 +171,11 @@ class Objective(Batched):
         return self.added_up(w, look, part)
 
     def _checked(self, value: Any) -> Tensor:
+        if isinstance(value, int | float):
+            raise ValueError(
+                f"the loss is a {type(value).__name__} and no tensor, so it has no gradient: "
+                "return the tensor, without item() or float()"
+            )
         if not isinstance(value, Tensor) or value.ndim > 0 or value.is_complex():
             raise ValueError(f"the loss is {_told(value)}, not one real number: {_REMEDY}")
         return value
@@ -179,6 +195,7 @@ class Objective(Batched):
 
     def _each(self, w: Tensor, look: Look, part: slice | None) -> Iterator[Any]:
         for i in range(len(self._batches)):
+            may_stop()
             yield self._run(w, i, look, part)
 
     def _run(self, w: Tensor, i: int, look: Look, part: slice | None) -> Any:
@@ -256,6 +273,11 @@ class Objective(Batched):
     @contextmanager
     def _looked_at(self) -> Iterator[None]:
         """The model in the mode to measure in; the same draws each time; afterwards as before."""
+        with noted_until_done(), self._in_its_mode():
+            yield
+
+    @contextmanager
+    def _in_its_mode(self) -> Iterator[None]:
         modes = [(module, module.training) for module in self._whole.modules()]
         stood = GeneratorStates(self._devices)
         as_it_is = self.batch_statistics and self._model.training
@@ -301,11 +323,17 @@ class _Kept:
     def __call__(self, vectors: Sequence[Tensor]) -> list[Tensor]:
         """H v (P,) for each."""
         whole = self.objective
-        with torch.enable_grad(), twice_differentiable(), whole._looked_at():
+        with (
+            noted_until_done(),
+            torch.enable_grad(),
+            twice_differentiable(),
+            whole._looked_at(),
+        ):
             return _summed(self._of(i, vectors) for i in range(len(whole._batches)))
 
     def _of(self, i: int, vectors: Sequence[Tensor]) -> list[Tensor]:
         """The share of one batch."""
+        may_stop()
         whole = self.objective
         if i in self.graphs:
             first, leaf, tensors = self.graphs[i]
@@ -381,10 +409,12 @@ def objective(
 ) -> Objective:
     """``loss_and_grad`` of a torch model, for `sam_gradient` and every measure of flatness.
 
-    It takes the weights as one vector: ``w`` is a copy of the model's. ``loss`` is the loss alone,
-    ``hessian_product(w, v)`` exact, ``shapes`` what `filter_noise` asks for. The model stays as it
-    is, bit for bit, and so do torch's generators. Python attributes that its own forward sets are
-    its own affair.
+    It takes the weights as one vector: ``w`` is a copy of the model's, ``parameters(w)`` has the
+    tensors of one by name, and ``vector(dict(model.named_parameters()))`` makes one of them; it is
+    `parameters_to_vector` but for transposed convolutions, whose outputs come first. ``loss`` is
+    the loss alone, ``hessian_product(w, v)`` exact, ``shapes`` what `filter_noise` asks for. The
+    model stays as it is, bit for bit, and so do torch's generators. Python attributes that its own
+    forward sets are its own affair.
 
     Parameters
     ----------

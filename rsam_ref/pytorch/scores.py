@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from rsam_ref.pytorch.derivatives import twice_differentiable
+from rsam_ref.pytorch.interrupts import noted_until_done
 from rsam_ref.pytorch.objectives import Loss, Objective
 
 OTHER = (
@@ -35,7 +36,7 @@ class Scores:
 
     def __call__(self, w: Tensor) -> Tensor:
         """The outputs (N, K). Raises ValueError for outputs of another shape."""
-        with torch.no_grad():
+        with noted_until_done(), torch.no_grad():
             return torch.cat(self.objective.each(w, lambda output, *_: _rows(output)))
 
     def pull(self, w: Tensor, r: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ class Scores:
             start += len(output)
             return list(torch.autograd.grad(output, leaf, own))
 
-        with torch.enable_grad():
+        with noted_until_done(), torch.enable_grad():
             return self.objective.added_up(w, back)[0]
 
     def push(self, w: Tensor, v: Tensor) -> Tensor:
@@ -73,6 +74,7 @@ class Scores:
 
     def _pushed(self, w: Tensor, v: Tensor) -> Tensor:
         with (
+            noted_until_done(),
             warnings.catch_warnings(),
             forward_ad.dual_level(),
             torch.no_grad(),
@@ -97,7 +99,7 @@ class Scores:
             (pulled,) = torch.autograd.grad(output, leaf, u, create_graph=True)
             return torch.autograd.grad(pulled, u, v.to(pulled))[0]
 
-        with torch.enable_grad(), twice_differentiable():
+        with noted_until_done(), torch.enable_grad(), twice_differentiable():
             return torch.cat(self.objective.each(w, forth))
 
     def targets(self, w: Tensor) -> Tensor:
@@ -106,7 +108,7 @@ class Scores:
         They are what its derivative says they are, so smoothed and mixed labels are among them.
         Raises ValueError where the loss is not the mean of softmax cross-entropies.
         """
-        with torch.enable_grad():
+        with noted_until_done(), torch.enable_grad():
             found = self.objective.each(w, _targets)
         return torch.cat(found)
 

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -118,6 +118,10 @@ class SurveySettings:
             check_sigma(sigma)
         if not self.rhos or not self.sigmas:
             raise ValueError("give at least one rho and one sigma")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if one.type == "int" and not hasattr(value, "__index__"):
+                raise ValueError(f"{one.name} must be a whole number, not {value!r}")
         for name in ("samples", "batches", "draws", "directions", "eigenvalues", "steps", "parts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")

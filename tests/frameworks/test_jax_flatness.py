@@ -278,6 +278,20 @@ def test_all_measures_are_those_of_the_same_network_in_pytorch():
         assert a["value"] == pytest.approx(b["value"], rel=1e-4, abs=1e-7), a
 
 
+def test_a_number_of_python_s_is_a_weight():
+    """As it is for jax.grad; whole numbers are none."""
+    batch = (jnp.ones((4, 2)), jnp.zeros(4))
+    params = {"w": jnp.array([1.0, 2.0]), "scale": 1.5, "power": 2}
+    f = objective(lambda p, b: (p["scale"] * b[0] @ p["w"]).mean() ** p["power"], params, batch)
+    value, gradient = f(f.w)
+    assert f.w.tolist() == [1.5, 1, 2]
+    assert float(value) == pytest.approx(4.5**2)
+    np.testing.assert_allclose(gradient, [2 * 4.5 * 3, 2 * 4.5 * 1.5, 2 * 4.5 * 1.5])
+    tree = f.parameters(2 * f.w)
+    assert tree["power"] == 2
+    np.testing.assert_array_equal(f.vector(tree), 2 * f.w)
+
+
 def test_what_a_loss_cannot_be_is_told():
     batch = (jnp.ones((4, 2)), jnp.zeros(4))
     params = {"w": jnp.ones(2)}
@@ -289,10 +303,23 @@ def test_what_a_loss_cannot_be_is_told():
         objective(lambda p, b: 0.0, {"n": jnp.arange(3)}, batch)
     with pytest.raises(ValueError, match="jax_enable_x64"):
         objective(lambda p, b: p["w"].sum(), params, batch, dtype="float64")
-    with pytest.raises(ValueError, match=r"weights of shape \(3,\), but the tree has 2"):
+    with pytest.raises(ValueError, match=r"a vector of shape \(3,\), but the tree has 2"):
         objective(lambda p, b: p["w"].sum(), params, batch)(jnp.ones(3))
     with pytest.raises(ValueError, match=r"w has shape \(2, 2\), and no axis 5"):
         objective(lambda p, b: 0.0, {"w": jnp.ones((2, 2))}, batch, output_axis=5)
+    with pytest.raises(ValueError, match="output_axis is the text 'flax_axis': give"):
+        objective(lambda p, b: 0.0, {"w": jnp.ones((2, 2))}, batch, output_axis="flax_axis")
+    with pytest.raises(TypeError, match="batches is the number 3"):
+        objective(lambda p, b: p["w"].sum(), params, 3)
+    for loss in (lambda p, b: float(p["w"].sum()), lambda p, b: np.asarray(p["w"]).sum()):
+        with pytest.raises(TypeError, match="cannot be traced by JAX") as raised:
+            objective(loss, params, batch).loss(jnp.ones(2))
+        assert "\n" not in str(raised.value)
+    for loss in (lambda p, b: jnp.float32(1), lambda p, b: jax.lax.stop_gradient(p["w"].sum())):
+        with pytest.raises(ValueError, match="depends on no weight: is there a stop_gradient"):
+            flatness(loss, params, batch, measures=["hessian"])
+    with pytest.raises(ValueError, match="the loss is the sum over a batch's samples"):
+        flatness(lambda p, b: ((b[0] @ p["w"] - 1) ** 2).sum(), params, batch, measures=["worst"])
     with pytest.raises(ArithmeticError, match="the loss of model at the weights themselves is nan"):
         flatness(lambda p, b: p["w"].sum() * jnp.nan, params, batch, measures=["worst"])
 
