@@ -107,6 +107,7 @@ CASES = {  # the function, or functions, and the inputs
         [batch_norm, by_running_statistics],
         *normal(1, IMAGES, (4,), (4,)),
     ),
+    "_add_relu": (ops_nn._add_relu, *apart(1, (4, 5)), np.zeros((4, 5))),
     "_batch_norm_relu": (
         lambda *xs: batch_norm(*xs, op=ops_nn._batch_norm_relu),
         *(*apart(1, IMAGES), *normal(1, (4,), (4,))),

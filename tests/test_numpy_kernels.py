@@ -17,7 +17,7 @@ from rsam_backends import carried, numpy_kernels, threads, use_backend
 from rsam_backends.numpy_kernels import blocks, norm
 from rsam_backends.onednn import loading
 from rsam_ref import models, objective
-from rsam_ref.autograd import ops_nn
+from rsam_ref.autograd import ops, ops_nn
 from rsam_ref.autograd.tensor import Leaf, Tensor
 
 LAYOUTS = {
@@ -154,6 +154,40 @@ def test_activations_are_their_definitions(shape, make, layouts, dtype, op):
     }[op]
     x, layout = (LAYOUTS[i] for i in layouts)
     agree(f, [x(3 * make(shape, name))], rtol, layout)
+
+
+@given(
+    shape=st.lists(st.integers(1, 12), min_size=2, max_size=4),
+    make=st.sampled_from([normal, ties]),
+    layouts=st.tuples(ARRAYS, ARRAYS, ARRAYS),
+    dtype=FLOATS,
+    op=st.sampled_from(["add", "add_relu"]),
+)
+def test_sums_are_their_definitions(shape, make, layouts, dtype, op):
+    name, rtol = dtype
+    f = {"add": ops.add, "add_relu": ops_nn.add_relu}[op]
+    x, y, layout = (LAYOUTS[i] for i in layouts)
+    agree(f, [x(make(shape, name)), y(make(shape, name)[..., ::-1])], rtol, layout)
+
+
+def test_what_is_no_sum_of_two_alike_is_left_to_the_definition():
+    x = np.ones((4, 25))
+    for name in ("add", "_add_relu"):
+        kernel = numpy_kernels.KERNELS[name]
+        for y in (1.0, np.ones(25), np.ones((4, 25), "float32"), np.ones((4, 25), int)):
+            assert kernel(x, y) is NotImplemented
+        assert kernel(x, x) is not NotImplemented
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+def test_a_relu_of_a_sum_keeps_what_is_not_finite(kernels, number):
+    x, y = normal((2, 3, 4, 4), "float32"), normal((2, 3, 4, 4), "float32", 1)
+    x[0, 0, 1, 1] = y[1, :, :2, :2] = number
+    found = values_and_gradients(ops_nn.add_relu, [x, y], np.asarray)
+    with use_backend("numpy", kernels="plain"):
+        expected = values_and_gradients(ops_nn.add_relu, [x, y], np.asarray)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 ERROR_OF_GELU = {"fast": 4e-7, "onednn": 1.1e-6}  # oneDNN's erf has fewer terms

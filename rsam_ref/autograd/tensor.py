@@ -32,6 +32,7 @@ from typing import Any, ClassVar
 
 from rsam_backends import freeze, xp
 from rsam_backends.base import Array
+from rsam_backends.switch import in_force
 from rsam_ref.autograd.errors import GraphError, ShapeError
 
 
@@ -325,13 +326,20 @@ def _walk(root: Node, seed: Array) -> None:
             if parent is None:
                 continue
             if parent in gradients:
-                share = gradients[parent] + share
+                share = _sum(gradients[parent], share)
             gradients[parent] = share
             if waiting[parent] > 1:
                 waiting[parent] -= 1
             else:
                 ready.append(parent)
         del gradient, vjps, shares, share  # free what they hold before the next node needs memory
+
+
+def _sum(x: Array, y: Array) -> Array:
+    """x + y, by the backend's kernel where there is one for them."""
+    kernel = in_force.kernels.get("add")
+    result = NotImplemented if kernel is None else kernel(x, y)
+    return x + y if result is NotImplemented else result[0]
 
 
 def _freed(grad: Array) -> Any:

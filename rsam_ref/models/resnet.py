@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from rsam_ref.autograd import ops
-from rsam_ref.autograd.ops_nn import relu
+from rsam_ref.autograd.ops_nn import add_relu
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.nn.initializers import constant, normal
 from rsam_ref.nn.layers import BatchNorm2d, Conv2d, GlobalAvgPool2d, Linear, MaxPool2d, Sequential
@@ -69,7 +69,7 @@ class BasicBlock(Module):
     def forward(self, x: Tensor) -> Tensor:
         out = self.bn1(self.conv1(x))
         out = self.bn2(self.conv2(out))
-        return relu(out + (x if self.downsample is None else self.downsample(x)))
+        return add_relu(out, x if self.downsample is None else self.downsample(x))
 
 
 class Bottleneck(Module):
@@ -98,7 +98,7 @@ class Bottleneck(Module):
         out = self.bn1(self.conv1(x))
         out = self.bn2(self.conv2(out))
         out = self.bn3(self.conv3(out))
-        return relu(out + (x if self.downsample is None else self.downsample(x)))
+        return add_relu(out, x if self.downsample is None else self.downsample(x))
 
 
 Block = type[BasicBlock] | type[Bottleneck]

@@ -48,6 +48,6 @@ class Branch:
         def max_pool2d(x: Array, **options: Any) -> tuple[Array, Any]:
             return pool_at(x, chosen(lambda: pool_places(x, **options)), **options)
 
-        own = {"relu": relu, "max_pool2d": max_pool2d, "_batch_norm_relu": None}
+        own = {"relu": relu, "max_pool2d": max_pool2d, "_batch_norm_relu": None, "_add_relu": None}
         with kernels_replaced(own):
             return self.loss_and_grad(w)

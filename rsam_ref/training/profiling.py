@@ -49,7 +49,7 @@ DEFINITIONS: dict[str, Kernel] = {
 """What the ops, and the functions that a backend may replace, mean, by name."""
 
 
-FUSED = {"_batch_norm_relu"}
+FUSED = {"_add_relu", "_batch_norm_relu"}
 """Ops that run in place of several others, where there is a kernel for them."""
 
 

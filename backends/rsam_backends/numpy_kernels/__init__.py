@@ -16,10 +16,12 @@ from rsam_backends.numpy_kernels.conv import conv2d
 from rsam_backends.numpy_kernels.flat import piecewise, scaled_draw
 from rsam_backends.numpy_kernels.linear import linear
 from rsam_backends.numpy_kernels.norm import batch_norm, batch_statistics, layer_norm
-from rsam_backends.numpy_kernels.pointwise import gelu, relu
+from rsam_backends.numpy_kernels.pointwise import _add_relu, add, gelu, relu
 from rsam_backends.numpy_kernels.pooling import max_pool2d
 
 KERNELS: dict[str, Kernel] = {
+    "_add_relu": _add_relu,
+    "add": add,
     "batch_norm": batch_norm,
     "batch_statistics": batch_statistics,
     "conv2d": conv2d,

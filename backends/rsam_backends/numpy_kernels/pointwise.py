@@ -3,40 +3,75 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from rsam_backends.base import Array, Result
-from rsam_backends.numpy_kernels.blocks import Flat, large
+from rsam_backends.numpy_kernels.blocks import PIECE, Flat, large
 from rsam_backends.threads import share_out
+
+
+def add(x: Array, y: Array) -> Result:
+    """On as many threads as there are; on one no faster."""
+    if not _fit(x, y):
+        return NotImplemented
+    return _by_piece(x, y, np.add), (lambda g: g, lambda g: g)
 
 
 def relu(x: Array) -> Result:
     """On one thread 2.5 times as fast where x and ``g`` lie in different orders, else no faster."""
     if not large(x):
         return NotImplemented
+    zeros = _zeros(x)
+    value = _by_piece(x, x, lambda x, _, out: np.maximum(x, zeros[: len(out)], out=out))
+    return value, (lambda g: where_open(value, g),)
+
+
+def _add_relu(x: Array, y: Array) -> Result:
+    """1.6 times as fast as one after the other: the sum stays in the cache."""
+    if not _fit(x, y):
+        return NotImplemented
+    zeros = _zeros(x)
+
+    def added(x: Array, y: Array, out: Array) -> None:
+        np.add(x, y, out=out)
+        np.maximum(out, zeros[: len(out)], out=out)
+
+    value = _by_piece(x, y, added)
+
+    def vjps(g: Array) -> tuple[Array, Array]:
+        back = where_open(value, g)
+        return back, back
+
+    return value, vjps
+
+
+def where_open(value: Array, g: Array) -> Array:
+    """The gradient ``g`` where a relu has let something through."""
+    return _by_piece(value, g, lambda value, g, out: np.multiply(g, value != 0, out=out))
+
+
+def _fit(x: Array, y: Array) -> bool:
+    return getattr(x, "shape", 0) == getattr(y, "shape", 1) and large(x, y)
+
+
+def _zeros(x: Array) -> Array:
+    """As many as a piece of x has numbers: three times as fast as one zero."""
+    return np.zeros(min(x.size, PIECE // x.itemsize), x.dtype)
+
+
+def _by_piece(x: Array, y: Array, compute: Callable[..., object]) -> Array:
+    """What is computed of two arrays number by number, laid out as x is."""
     lay = Flat(x)
-    run = lay.run(x)
-    value = np.empty_like(run)
-    zeros = np.zeros_like(run[lay.pieces[0]])  # three times as fast as one zero
+    xs, ys = lay.run(x), lay.run(y)
+    value = np.empty_like(xs)
 
-    def forward(piece: slice) -> None:
-        out = value[piece]
-        np.maximum(run[piece], zeros[: len(out)], out=out)
+    def work(piece: slice) -> None:
+        compute(xs[piece], ys[piece], out=value[piece])
 
-    share_out(forward, lay.pieces)
-
-    def vjp(g: Array) -> Array:
-        g = lay.run(g)
-        back = np.empty_like(g)
-
-        def backward(piece: slice) -> None:
-            np.multiply(g[piece], value[piece] != 0, out=back[piece])
-
-        share_out(backward, lay.pieces)
-        return lay.array(back)
-
-    return lay.array(value), (vjp,)
+    share_out(work, lay.pieces)
+    return lay.array(value)
 
 
 def gelu(x: Array, *, approximate: bool = False) -> Result:

@@ -16,10 +16,11 @@ from rsam_backends.onednn.linear import linear
 from rsam_backends.onednn.loading import library
 from rsam_backends.onednn.norm import batch_norm, batch_statistics, layer_norm
 from rsam_backends.onednn.pieces import either
-from rsam_backends.onednn.pointwise import gelu, relu
+from rsam_backends.onednn.pointwise import _add_relu, gelu, relu
 from rsam_backends.onednn.pooling import avg_pool2d, max_pool2d
 
 OURS: dict[str, Kernel] = {
+    "_add_relu": _add_relu,
     "_batch_norm_relu": partial(batch_norm, relu=True),
     "avg_pool2d": avg_pool2d,
     "batch_norm": batch_norm,

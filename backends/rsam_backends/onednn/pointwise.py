@@ -30,22 +30,37 @@ def relu(x: Array) -> Result:
     if not float32(x) or result is NotImplemented:
         return NotImplemented
     value, _ = result
-    lay = Flat(x)
-    parts = pieces(x.size, 12)
-    zero = np.zeros(1, x.dtype)
+    return value, (lambda g: _where_open(value, g),)
 
-    def vjp(g: Array) -> Array:
-        g, run = np.ascontiguousarray(lay.run(g)), lay.run(value)
-        back = np.empty_like(g)
 
-        def backward(part: slice) -> None:
-            compute = _where_not_zero(part.stop - part.start)
-            compute(src=run[part], other=zero, after_0=g[part], dst=back[part])
+def _add_relu(x: Array, y: Array) -> Result:
+    """As `relu`."""
+    result = pointwise._add_relu(x, y)
+    if result is NotImplemented or not float32(x):
+        return NotImplemented
+    value, _ = result
 
-        share_out(backward, parts)
-        return lay.array(back)
+    def vjps(g: Array) -> tuple[Array, Array]:
+        back = _where_open(value, g)
+        return back, back
 
-    return value, (vjp,)
+    return value, vjps
+
+
+def _where_open(value: Array, g: Array) -> Array:
+    """The gradient ``g`` where a relu has let something through."""
+    lay = Flat(value)
+    g, run = np.ascontiguousarray(lay.run(g)), lay.run(value)
+    parts = pieces(value.size, 12)
+    zero = np.zeros(1, value.dtype)
+    back = np.empty_like(g)
+
+    def backward(part: slice) -> None:
+        compute = _where_not_zero(part.stop - part.start)
+        compute(src=run[part], other=zero, after_0=g[part], dst=back[part])
+
+    share_out(backward, parts)
+    return lay.array(back)
 
 
 @cached
