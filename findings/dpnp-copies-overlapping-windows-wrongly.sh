@@ -2,7 +2,7 @@
 # dpnp 0.20.0 (numpy 2.4.6; Intel's OpenCL driver 2026.2.0 for processors): a copy of overlapping windows along one axis has other numbers than the windows.
 #
 # One would expect: asarray(view, order="C", copy=True) has the numbers of the view, as in NumPy, however its strides
-# overlap, and as view + 0 has them here.
+# overlap, and as view + 0 has them.
 # Behaviour: of windows of 3 numbers, 2 apart, moved by 2, a view (3, 3) with both strides alike, the copy has others, and
 # so have sums over such windows, which copy them first. Windows over two axes, as of most convolutions, are right;
 # windows along one axis, as of pooling a signal, are not always. rsam_ref's dpnp backend computes those anew.
