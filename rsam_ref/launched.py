@@ -13,6 +13,10 @@ LOCAL = (
 )
 OFF = "RSAM_REF_MPI"
 """0: a process is alone, whatever a launcher has set."""
+TASKS, STEP = "SLURM_STEP_NUM_TASKS", "SLURM_STEP_ID"
+"""How many processes srun has started, and in which step of its job."""
+NO_STEP = 0xFFFF_0000
+"""From here on a step of Slurm is none of srun's, but a batch script's own, or a shell's."""
 
 
 def launched_as(names: tuple[str, ...] = RANK) -> int | None:
@@ -21,3 +25,21 @@ def launched_as(names: tuple[str, ...] = RANK) -> int | None:
         return None
     told = (os.environ.get(name, "") for name in names)
     return next((int(value) for value in told if value.isdecimal()), None)
+
+
+def tasks_without_pmi() -> int | None:
+    """How many processes srun has started that do not know of each other; None where it has not.
+
+    That is so where Slurm has no PMI to give them, or was asked for none.
+    """
+    if os.environ.get(OFF) == "0" or launched_as() is not None:
+        return None
+    tasks, step = (os.environ.get(name, "") for name in (TASKS, STEP))
+    of_srun = step.isdecimal() and int(step) < NO_STEP
+    return int(tasks) if of_srun and tasks.isdecimal() and int(tasks) > 1 else None
+
+
+def by_pmix_alone() -> bool:
+    """Whether what the launcher has set can be read by an MPI with PMIx alone."""
+    names = ("PMI_RANK", "PMI_FD", "PMI_PORT")
+    return "PMIX_RANK" in os.environ and not any(name in os.environ for name in names)

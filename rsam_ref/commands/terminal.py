@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -84,7 +84,18 @@ ModelOptions = Annotated[
 ]
 
 
+class Whose:
+    """Of several processes that do a command together: how the error of one says whose it is."""
+
+    told: Callable[[str], str] = staticmethod(lambda message: "")
+
+
 def fail(message: str) -> None:
+    """One line on the error output: why a command ends."""
+    warn(Whose.told(message) + message)
+
+
+def warn(message: str) -> None:
     """One line on the error output."""
     errors.print(f"rsam-ref: {message}", highlight=False, soft_wrap=True, markup=False)
 
@@ -123,10 +134,14 @@ def data_lines(run: Any) -> list[str]:
     lines = [note_line(note) for note in run.data.notes]
     if run.recipe.skip_damaged:
         lines.append(
-            f"Of the data: {len(run.left_out):,} damaged pictures are left out; "
-            f"{run.folder}/damaged.json lists them."
+            f"Of the data: {left_out(len(run.left_out))}; {run.folder}/damaged.json lists them."
         )
     return lines
+
+
+def left_out(n: int) -> str:
+    """How many damaged pictures a run leaves out, in words."""
+    return f"{n:,} damaged picture{' is' if n == 1 else 's are'} left out"
 
 
 def labels(models: list[Any]) -> list[str]:

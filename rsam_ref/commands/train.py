@@ -16,12 +16,12 @@ from rsam_ref.commands.terminal import (
     Kernels,
     Threads,
     data_lines,
-    fail,
     interrupted,
     name_and_value,
     progress_bar,
     say,
     usage_errors,
+    warn,
 )
 
 Option = typer.Option
@@ -227,7 +227,8 @@ def train(
             say(f"{name:18} {recipe.preset(name)[1]['about']}")
         return
     with usage_errors():
-        ranks = together(backend, kernels, threads)
+        work = "train" if resume is None else "train --resume"
+        ranks = together(backend, kernels, threads, f"rsam-ref {work}")
         if resume is not None:
             others = given.keys() - {"deterministic"}
             if others or file or preset or out or model_option or optimizer_option:
@@ -272,6 +273,7 @@ def _start(
         settings = recipe.read(file)
     settings = recipe.over(settings, given)
     if ranks.size > 1:
+        recipe.refuse_ranks(settings)
         settings = {"shards": ranks.size, **settings} | ALIKE.get(current_backend().name, {})
     source = str(file or "train")
     chosen = whole(settings, source)
@@ -323,8 +325,8 @@ def _resume(folder: Path, deterministic: bool | None, ranks: Any) -> Any:
             "without it, or begin another run"
         )
     run = Run.resume(folder, ranks)
-    for error in run.damaged:
-        fail(f"{error}; going back to the checkpoint before it")
+    for error in run.damaged if ranks.first else ():
+        warn(f"{error}; going back to the checkpoint before it")
     finished = run.step == run.steps and (folder / "model.safetensors").exists()
     if ranks.share(finished):
         say(
@@ -356,20 +358,26 @@ def _other_arithmetic(run: Any) -> str:
 def _workers_lines(run: Any) -> list[str]:
     """What is told of ranks, and of whose ascent a step has where there are several workers."""
     from rsam_backends.threads import threads
+    from rsam_ref.nn.workers import sizes_of_workers
+    from rsam_ref.training.ranks import counted
 
     recipe, ranks = run.recipe, run.ranks
     lines = []
     if ranks.size > 1:
         each = recipe.shards // ranks.size
         lines.append(
-            f"{ranks.size} ranks with {each} shard{'s' * (each > 1)} of every mini-batch each, and "
-            f"{threads()} thread{'s' * (threads() > 1)}."
+            f"{ranks.size} ranks with {counted(each, 'shard')} of every mini-batch each, and "
+            f"{counted(threads(), 'thread')}."
         )
     if recipe.perturbation == "worker":
-        size = recipe.m or -(-recipe.batch_size // recipe.shards)
+        n = run.feed.size(0)  # of a whole mini-batch
+        sizes = sizes_of_workers(n, min(recipe.shards, n), recipe.m)
+        least, most = min(sizes), max(sizes)
+        each = counted(most, "sample") if least == most else f"{least} to {most} samples"
         lines.append(
-            f"Each worker, of {size} samples, climbs by itself; only the gradients found there are "
-            "averaged (m-sharpness)."
+            f"{counted(len(sizes), 'worker')} in a mini-batch of {counted(n, 'sample')}, of {each} "
+            "each: each climbs by itself, and only the gradients found there are averaged "
+            "(m-sharpness)."
         )
     return lines
 
@@ -423,13 +431,19 @@ def _go(run: Any) -> None:
             kept = f"{run.saved} is kept" if run.saved else "no checkpoint was written yet"
             raise interrupted(
                 f"stopped at once: what was done since the last checkpoint is lost; {kept}. Go on "
-                f"with: rsam-ref train --resume {run.folder}"
+                f"with: {run.to_go_on}"
             ) from None
     if not done:
         end_together()
         raise interrupted(
             f"stopped after step {run.step} of {run.steps}, which is kept. Go on with: "
-            f"rsam-ref train --resume {run.folder}"
+            f"{run.to_go_on}"
+        )
+    if run.twice is not None:
+        say(
+            f"After step {run.twice} a value was not finite, and it was when the same steps were "
+            "computed again, which count: the model or the loss does not depend on weights and "
+            "samples alone, so no other run will have these bits."
         )
     say(
         f"Trained for {run.seconds:.0f} s. Wrote metrics.jsonl, metrics.csv, curves.png, "
@@ -447,8 +461,10 @@ def _no_better_than_a_guess(run: Any, accuracy: float) -> str | None:
     if share == 1 or accuracy > share + 2 * math.sqrt(share * (1 - share) / len(labels)):
         return None
     most_often, lr = 100 * share, run.recipe.lr
+    samples = f"the {len(labels):,} samples" if len(labels) > 1 else "the one sample"
+    no_better = "no better" if accuracy <= share else "not significantly better"
     return (
-        f"This is no better than a guess: {100 * accuracy:.1f} %, where the most frequent class "
-        f"has {most_often:.1f} % of the samples. In {run.steps} steps another learning rate may "
+        f"This is {no_better} than a guess: {100 * accuracy:.1f} %, where the most frequent class "
+        f"has {most_often:.1f} % of {samples}. In {run.steps} steps another learning rate may "
         f"do: try --lr {lr / 10:g} (now {lr:g}), a smaller --batch-size, more --epochs."
     )

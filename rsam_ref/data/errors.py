@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class DataError(ValueError):
@@ -14,6 +15,17 @@ class DataError(ValueError):
     def __init__(self, path: str | Path, reason: str) -> None:
         self.path = Path(path)
         super().__init__(" ".join(f"{path}: {reason}".split()))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is: it holds the message, not the reason that it was made of."""
+        return _as_it_was, (type(self), str(self), vars(self))
+
+
+def _as_it_was(kind: type[DataError], message: str, state: dict[str, Any]) -> DataError:
+    """A copy of an error, such as one that another process has raised."""
+    error = kind.__new__(kind, message)
+    vars(error).update(state)
+    return error
 
 
 class DamagedImage(DataError):  # noqa: N818  (a kind of DataError)

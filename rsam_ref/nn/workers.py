@@ -24,6 +24,23 @@ Find = Callable[[int, Objective], tuple[Sequence[Array], Sequence[Array]]]
 """What a worker does, by its number and objective: what is averaged, and how far from w it was."""
 
 
+def cuts_of_workers(n: int, shards: int, m: int | None) -> list[list[int]]:
+    """Of each shard, where in the mini-batch of n samples its workers begin, and its end.
+
+    Groups are as equal as they can be: 9 samples in groups of at most 4 are three of 3.
+    """
+    found = []
+    for start, end in itertools.pairwise(bounds(n, shards)):
+        inner = bounds(end - start, math.ceil((end - start) / (m or n)))
+        found.append([start + cut for cut in inner])
+    return found
+
+
+def sizes_of_workers(n: int, shards: int, m: int | None) -> list[int]:
+    """How many of n samples each worker has."""
+    return [b - a for cuts in cuts_of_workers(n, shards, m) for a, b in itertools.pairwise(cuts)]
+
+
 class Worker(NamedTuple):
     """Its number among all, its share of the mini-batch, and its own mean loss."""
 
@@ -55,20 +72,20 @@ class Workers(Accumulated):
         ``seeds(number)`` names a worker's dropout masks. x, y and ``whole`` are as in `Sharded`.
         """
         n, own = len(x) if whole is None else whole, group.own(shards)
-        cuts = bounds(n, shards)
+        cuts = cuts_of_workers(n, shards, m)
+        first = cuts[own.start][0]
         self.model = model
         self.shapes = model.weights.shapes
         self.group = group
         self.shards: list[list[Worker]] = []
         models = iter(replicas(model, len(own)))
         number = 0
-        for i, (start, end) in enumerate(itertools.pairwise(cuts)):
-            inner = bounds(end - start, math.ceil((end - start) / (m or n)))
+        for i, inner in enumerate(cuts):
             if i in own:
-                replica, before = next(models), start - cuts[own.start]
+                replica = next(models)
                 workers = []
                 for j, (a, b) in enumerate(itertools.pairwise(inner), number):
-                    part = slice(before + a, before + b)
+                    part = slice(a - first, b - first)
                     objective = Objective(replica, x[part], y[part], loss, seeds(j))
                     workers.append(Worker(j, (b - a) / n, objective))
                 self.shards.append(workers)

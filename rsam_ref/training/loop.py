@@ -97,6 +97,7 @@ def run_steps(
     steps: range,
     per_epoch: int,
     stop: Callable[[], bool] = lambda: False,
+    on_twice: Callable[[int], None] = lambda step: None,
 ) -> Any:
     """Take the steps of these numbers, step i on ``batch(i)``, until ``stop()`` says so.
 
@@ -106,34 +107,46 @@ def run_steps(
     The steps run without waiting for the device; then their losses are read. If one is not finite,
     or the weights are not, they are run again from the first, looking at every one, and
     `DivergedError` says in which step and layer it began (``per_epoch`` steps make an epoch). The
-    model and the optimizer are then left as they were before that step.
+    model and the optimizer are then left as they were before that step. Where all is finite the
+    second time, the model or the loss does not depend on weights and samples alone: these steps
+    and their losses count, and ``on_twice`` is told the first of them.
     """
     w = model.weights.flat
     start = model.state_dict(), optimizer.state_dict()
-    traces = []
+    taken: list[tuple[Any, ...]] = []
     with quiet():  # values that are not finite are looked for below
         for i in steps:
             if stop():
                 break
-            trace = optimizer.step(batch(i), w)
-            traces.append([trace.loss])
-            if trace.adversarial_loss is not None:
-                traces[-1].append(trace.adversarial_loss)
-        if not traces:
+            taken.append(_losses(optimizer.step(batch(i), w)))
+        if not taken:
             return xp.zeros((1, 0))
-        losses = xp.stack([xp.stack(row) for row in zip(*traces)])
-        values = to_host(losses)
+        losses = _rows(taken)
         if not (xp.isfinite(losses).all() and xp.isfinite(w).all()):
             model.load_state_dict(start[0])
             optimizer.load_state_dict(start[1])
-            for i in steps[: len(traces)]:
-                _watched_step(model, optimizer, batch(i), i, per_epoch)
-    return values
+            again = [
+                _losses(_watched_step(model, optimizer, batch(i), i, per_epoch))
+                for i in steps[: len(taken)]
+            ]
+            losses = _rows(again)
+            on_twice(steps[0])
+    return to_host(losses)
+
+
+def _losses(trace: Trace) -> tuple[Any, ...]:
+    """The loss of the first pass, and of the second where there is one, on the device."""
+    return tuple(loss for loss in (trace.loss, trace.adversarial_loss) if loss is not None)
+
+
+def _rows(taken: list[tuple[Any, ...]]) -> Any:
+    """The losses of all steps, (1 or 2, steps)."""
+    return xp.stack([xp.stack(row) for row in zip(*taken)])
 
 
 def _watched_step(
     model: Module, optimizer: Optimizer, batch: Objective, step: int, per_epoch: int
-) -> None:
+) -> Trace:
     """One step, with a `DivergedError`, and everything as before, if a value is not finite."""
     w = model.weights.flat
     before, model_before, optimizer_before = w.copy(), model.state_dict(), optimizer.state_dict()
@@ -149,6 +162,7 @@ def _watched_step(
         raise DivergedError(
             f"step {i + 1} of epoch {epoch + 1}: {fault or 'the weights overflowed'}. {remedy}"
         )
+    return trace
 
 
 def mix(*parts: int) -> int:

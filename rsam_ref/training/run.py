@@ -41,7 +41,7 @@ from rsam_ref.data import DamagedImage, find_damaged
 from rsam_ref.data.feed import Feed, in_order
 from rsam_ref.data.names import first_of
 from rsam_ref.files import write_whole
-from rsam_ref.loading import name_in
+from rsam_ref.loading import file_of, fingerprint, name_in
 from rsam_ref.nn.batch_parts import Accumulated, Sharded
 from rsam_ref.nn.objective import Objective, objective
 from rsam_ref.nn.recompute import recompute_blocks
@@ -52,7 +52,7 @@ from rsam_ref.training.exchange import load_weights
 from rsam_ref.training.interruption import Interruption
 from rsam_ref.training.loop import DivergedError, Score, added_up, batch_scores, mix, run_steps
 from rsam_ref.training.metrics import DIVERGED, Metrics, Row
-from rsam_ref.training.ranks import ALONE, Ranks
+from rsam_ref.training.ranks import ALONE, Ranks, RanksError
 from rsam_ref.training.recipe import Recipe
 from rsam_ref.training.trained import inputs_of_a_run
 
@@ -86,11 +86,8 @@ class Run:
         self.recipe = settings
         self.ranks = ranks
         ranks.deal(settings.shards, settings.batch_size)
-        if ranks.size > 1 and recipe.looks_at_samples(settings):
-            raise RunError(
-                f"{settings.optimizer} looks at single samples, of which each rank has others: "
-                "train it in one process, with --shards for several cores"
-            )
+        if ranks.size > 1:
+            recipe.refuse_ranks(settings.settings)
         self.arithmetic = arithmetic.told(settings)
         self.left_out = left_out
         self.data = recipe.dataset(settings, skip=left_out)
@@ -113,6 +110,7 @@ class Run:
         self.new_head: tuple[str, ...] = ()  # what ``init`` did not give, of other classes
         self.changed_code: list[str] = []  # files of one's own that are others than before
         self.damaged: list[checkpoint.CheckpointError] = []
+        self.twice: int | None = None  # where a value was not finite, and then it was: run_steps
         self.changes: list[str] = []  # what the last session computed with, and this one does not
         self.lock: FileLock | None = None
 
@@ -121,9 +119,16 @@ class Run:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         """Keep others out of the folder, until the run ends or this block fails."""
-        if not self.ranks.first:
+        self.ranks.from_first(self._lock)
+        try:
             yield
-            return
+        except BaseException:
+            if self.lock is not None:
+                self.lock.release()
+            raise
+
+    def _lock(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.lock = FileLock(self.folder / ".lock")
         try:
             self.lock.acquire(blocking=False)
@@ -131,11 +136,6 @@ class Run:
             raise RunError(
                 f"another process is training in {self.folder}; wait for it, or stop it"
             ) from None
-        try:
-            yield
-        except BaseException:
-            self.lock.release()
-            raise
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -155,17 +155,17 @@ class Run:
         ``on_picture`` is told how many pictures of all were looked at, with ``skip_damaged``. All
         ``ranks`` that are to take its steps call this.
         """
-        checkpoints = folder / "checkpoints"
-        damaged = {}
-        if ranks.first:
-            if (folder / "recipe.toml").exists() or checkpoint.newest_first(checkpoints):
+
+        def look() -> dict[str, str]:
+            if (folder / "recipe.toml").exists() or checkpoint.newest_first(folder / "checkpoints"):
                 raise RunError(
                     f"{folder} holds a run already: go on with --resume {folder}, "
                     "or give another folder with --out"
                 )
-            if settings.skip_damaged:
-                damaged = find_damaged(settings.data, on_picture)
-        run = cls(folder, settings, ranks.share(damaged), ranks)
+            return find_damaged(settings.data, on_picture) if settings.skip_damaged else {}
+
+        damaged = ranks.from_first(look)
+        run = cls(folder, settings, damaged, ranks)
         recipe.try_loss(settings, len(run.data.classes))
         if settings.init is not None:
             run.new_head = load_weights(run.model, settings.init, new_head=True).new
@@ -173,8 +173,6 @@ class Run:
             if before is not None and not run.new_head and before.classes != run.data.classes:
                 run.head_of = first_of(before.classes, 5)
         run._agree()
-        if ranks.first:
-            folder.mkdir(parents=True, exist_ok=True)
         with run._locked():
             if not ranks.first:
                 return run
@@ -184,7 +182,8 @@ class Run:
             run.metrics = Metrics(folder)
             run._describe({})
             if settings.init is not None:
-                run._write_checkpoint()  # so that the file they came from is not needed again
+                # so that the file they came from is not needed again
+                run.saved = run._write_checkpoint()
         return run
 
     @classmethod
@@ -194,35 +193,37 @@ class Run:
         All ``ranks`` that are to take its steps call this; the first one reads the folder. They may
         be another number than before, as long as the shards can be dealt out to them.
         """
-        told = None
-        if ranks.first:
+
+        def read() -> tuple[Recipe, dict[str, str]]:
             if not (folder / "recipe.toml").is_file():
                 raise RunError(f"{folder}: no run to resume: it has no recipe.toml")
             settings = recipe.of_run(folder)
-            told = settings, left_out.read(folder, settings)
-        settings, left = ranks.share(told)
+            return settings, left_out.read(folder, settings)
+
+        settings, left = ranks.from_first(read)
         run = cls(folder, settings, left, ranks)
         with run._locked():
-            if not ranks.first:
-                run._restore(ranks.share(None))
-                run._agree()
-                return run
-            for partial in folder.rglob("*.partial"):  # of a process killed while writing
-                partial.unlink()
-            described = {}
-            if (folder / "run.json").exists():
-                described = _read_json(folder / "run.json")
-                run.changed_code = run._changed_code(described)
-            run._restore(ranks.share(run._newest()))
+            described, found = ranks.from_first(run._kept)
+            run._restore(found)
             run._agree()
-            run.metrics = Metrics(folder, run.step)
-            run._describe(described)
+            if ranks.first:
+                run.changed_code = run._changed_code(described)
+                run.metrics = Metrics(folder, run.step)
+                run._describe(described)
         return run
 
-    def _newest(self) -> tuple[Any, ...] | None:
-        """What `checkpoint.load_newest` finds; None where there is no checkpoint yet."""
-        folder = self.folder / "checkpoints"
-        return checkpoint.load_newest(folder) if checkpoint.newest_first(folder) else None
+    def _kept(self) -> tuple[dict[str, Any], tuple[Any, ...] | None]:
+        """What run.json holds, and what `checkpoint.load_newest` finds; None where there is none.
+
+        What a process left behind that was killed while writing is removed.
+        """
+        for partial in self.folder.rglob("*.partial"):
+            partial.unlink()
+        path, folder = self.folder / "run.json", self.folder / "checkpoints"
+        described = _read_json(path) if path.exists() else {}
+        if not checkpoint.newest_first(folder):
+            return described, None
+        return described, checkpoint.load_newest(folder)
 
     def _restore(self, found: tuple[Any, ...] | None) -> None:
         if found is None:
@@ -251,11 +252,13 @@ class Run:
     def _agree(self) -> None:
         """Raise RanksError where this is not the same run for all ranks."""
         told = {name: self.recipe.settings.get(name) for name in Recipe.model_fields}
+        for name in ("model", "loss"):
+            told[name] = _by_content(getattr(self.recipe, name))
         told |= {f"the setting {name}": told.pop(name) for name in list(told)}
-        del told["the setting data"]  # each machine may have them in another place
+        for name in ("data", "init"):  # each machine may have them in another place
+            del told[f"the setting {name}"]
         told |= {
             "data": f"{self.data.name} ({self.data.fingerprint})",
-            "code": recipe.code(self.recipe),
             "NumPy": version("numpy"),
             **arithmetic.flat({k: v for k, v in self.arithmetic.items() if k != "threads"}),
         }
@@ -264,9 +267,28 @@ class Run:
 
     def _agree_on_weights(self) -> None:
         """Raise RanksError where the ranks' weights have drifted apart, be it by a bit."""
-        if self.ranks.size > 1:
-            weights = sha256(to_host(self.model.weights.flat).tobytes()).hexdigest()
-            self.ranks.agree({"weights": weights[:16]}, f"is at step {self.step}")
+        if self.ranks.size == 1:
+            return
+        told = sha256()
+        for _, array in sorted(self.model.state_dict().items()):  # batch norm's statistics too
+            told.update(to_host(array).tobytes())
+        try:
+            self.ranks.agree({"weights": told.hexdigest()[:16]}, f"is at step {self.step}")
+        except RanksError as error:
+            raise RanksError(f"{error}. {self._why_apart}") from None
+
+    @property
+    def _why_apart(self) -> str:
+        """What ranks may have drifted apart by, and what is left of the run."""
+        if self.step == 0 and self.saved is None:
+            return "They begin from other weights: look at what makes the model, and at --init"
+        kept = f"The last checkpoint, on which they agreed, is {self.saved}"
+        return (
+            "Something on one of them is not what the step says: a model or a loss that draws by "
+            "itself or asks for its rank, or a machine that computes otherwise. "
+            f"{kept if self.saved else 'No checkpoint was written yet'}; mend that, then: "
+            f"{self.to_go_on if self.saved else 'begin again'}"
+        )
 
     def _changed_code(self, described: dict[str, Any]) -> list[str]:
         """The files of the model and the loss that are not those of the session before."""
@@ -351,14 +373,19 @@ class Run:
                         on_row(self._row(test, board))
                     if end or self.ranks.stopping(stop.asked) or self.step % saves == 0:
                         self._save()
-            if self.step == self.steps and self.ranks.first:
-                self._finish()
+            if self.step == self.steps:
+                self.ranks.from_first(self._finish)
             self.ranks.wait()
         except OSError as error:
             raise RunError(
                 f"{error.filename or self.folder}: {error.strerror or error}. {self._stopped}. "
-                f"Mend that, then: rsam-ref train --resume {self.folder}"
+                f"Mend that, then: {self.to_go_on}"
             ) from None
+        except SystemExit as end:  # of code that is not ours
+            raise RunError(
+                f"the model, the loss or what they call has ended the program: SystemExit({end}). "
+                f"{self._stopped}"
+            ) from end
         except DamagedImage as damage:
             raise RunError(
                 f"{damage.path}: {damage.what}. {self._stopped}. {self._way_out(damage)}"
@@ -383,6 +410,12 @@ class Run:
             self.lock.release()
 
     @property
+    def to_go_on(self) -> str:
+        """The command that goes on with this run, on as many ranks."""
+        ranks = f"mpiexec -n {self.ranks.size} " if self.ranks.size > 1 else ""
+        return f"{ranks}rsam-ref train --resume {self.folder}"
+
+    @property
     def _stopped(self) -> str:
         safe = f"the last good checkpoint is {self.saved}" if self.saved else "no checkpoint yet"
         return f"The run stopped at step {self.step}; {safe}"
@@ -395,7 +428,7 @@ class Run:
         if damage.changed:
             return (
                 "The file is another than when the run began: put the old one back, then: "
-                f"rsam-ref train --resume {self.folder}; or begin another run with {anew}"
+                f"{self.to_go_on}; or begin another run with {anew}"
             )
         return (
             "The file has the size that it had when the run began, and without it the run is "
@@ -415,9 +448,13 @@ class Run:
             todo,
             self.per_epoch,
             stop=lambda: self.ranks.stopping(stop.asked),
+            on_twice=self._computed_twice,
         )
         self.pending += losses.T.tolist()
         self.step += losses.shape[1]
+
+    def _computed_twice(self, step: int) -> None:
+        self.twice = step if self.twice is None else self.twice
 
     def _own_samples(self, n: int) -> slice:
         """This rank's samples of a mini-batch of n; all, if there are fewer than shards."""
@@ -501,11 +538,15 @@ class Run:
     def _save(self) -> None:
         """Keep what the ranks agree on."""
         self._agree_on_weights()
-        if self.ranks.first:
-            self._write_checkpoint()
-            self.metrics.write_csv()
 
-    def _write_checkpoint(self) -> None:
+        def write() -> Path:
+            path = self._write_checkpoint()
+            self.metrics.write_csv()
+            return path
+
+        self.saved = self.ranks.from_first(write)
+
+    def _write_checkpoint(self) -> Path:
         arrays, values = checkpoint.flatten(self.optimizer.state_dict(), "optimizer")
         arrays |= {f"model.{name}": array for name, array in self.model.state_dict().items()}
         state = {
@@ -516,7 +557,7 @@ class Run:
             "data": self.data.fingerprint,
             "recipe": self.fixed,
         }
-        self.saved = checkpoint.save(
+        return checkpoint.save(
             self.folder / "checkpoints",
             self.step,
             arrays,
@@ -535,6 +576,12 @@ class Run:
         title = f"{model} on {self.data.name}, {self.recipe.optimizer}"
         part = "validation" if self.data.validation else "test"
         save(curves_figure(self.metrics.rows, title, part), self.folder / "curves.png")
+
+
+def _by_content(target: str) -> str:
+    """The name of a model or a loss; of one in a file, which may lie elsewhere, what is in it."""
+    path = file_of(target)
+    return f"{path.name}:{name_in(target)} ({fingerprint(target)})" if path else target
 
 
 def _read_json(path: Path) -> dict[str, Any]:

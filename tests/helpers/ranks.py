@@ -5,6 +5,7 @@ It shows what is exchanged and in which order. Processes of their own are in tes
 
 from __future__ import annotations
 
+import pickle
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -27,7 +28,7 @@ class Communicator:
         return found
 
     def bcast(self, value: Any) -> Any:
-        return self.allgather(value)[0]
+        return pickle.loads(self.allgather(pickle.dumps(value))[0])  # as it is sent
 
     def Iallgather(self, mine: Any, everything: Any) -> Any:  # noqa: N802 - mpi4py's names
         everything[...] = self.allgather(mine.copy())
