@@ -6,6 +6,7 @@ import os
 import numpy as np
 import pytest
 
+from rsam_ref.commands.terminal import left_out
 from rsam_ref.data import DataError, find_damaged, load_dataset
 from rsam_ref.training import recipe
 from rsam_ref.training.run import Run, RunError
@@ -167,6 +168,11 @@ def test_the_command_tells_and_keeps_the_list(tmp_path):
     assert "looking at the pictures" in done.stdout
     assert f"5 damaged pictures are left out; {tmp_path / 'run'}/damaged.json" in done.stdout
     assert "skip_damaged = true" in (tmp_path / "run" / "recipe.toml").read_text()
+
+
+def test_one_damaged_picture_is_told_as_one():
+    assert left_out(1) == "1 damaged picture is left out"
+    assert left_out(1234) == "1,234 damaged pictures are left out"
 
 
 NET = """

@@ -239,6 +239,10 @@ ERRORS = {  # what rank 1 is given, and what is then told, once
         ("--label-noise", "0.5"),
         "rank 1 has come with data digits .*, rank 0 with digits ",
     ),
+    "nothing to train": (
+        ("--list-presets",),
+        "rank 1 was started as rsam-ref train .*--list-presets, rank 0 as rsam-ref train:",
+    ),
     "wrong usage": (("--lrr", "0.2"), "rsam-ref: rank 1: No such option: --lrr"),
 }
 
@@ -282,8 +286,12 @@ def net(shape, classes, seed=0, dtype="float32"):
 
 @pytest.mark.parametrize(
     ("when", "whose"),
-    [("self.steps > 30 and os.environ['PMI_RANK'] == '1'", "rank 1: "), ("self.steps > 30", "")],
-    ids=["on one rank", "on all"],
+    [
+        ("self.steps > 30 and os.environ['PMI_RANK'] == '0'", "rank 0: "),
+        ("self.steps > 30 and os.environ['PMI_RANK'] == '1'", "rank 1: "),
+        ("self.steps > 30", ""),
+    ],
+    ids=["on rank 0", "on rank 1", "on all"],
 )
 def test_an_error_of_one_rank_or_of_all_is_told_once(when, whose, tmp_path):
     error = 'ValueError("no more of this")'

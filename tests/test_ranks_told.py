@@ -66,7 +66,7 @@ def test_a_switch_that_means_nothing_is_refused(no_launcher):
 
 def test_an_mpi_without_pmix_is_not_begun_under_pmix(no_launcher):
     """MPICH would end the process, with five lines of its own."""
-    begun = []
+    begun: list[int] = []
     mpi = SimpleNamespace(
         Is_initialized=lambda: False,
         Get_library_version=lambda: "MPICH Version:      5.0.2\nMPICH configure: ...",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rsam_ref import RSAM, SAM, SGD, AdamW, models, objective
+from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.commands.train import _no_better_than_a_guess
 from rsam_ref.data import digits_split
 from rsam_ref.nn.layers import BatchNorm2d, Conv2d, Flatten, Linear, ReLU, Sequential
@@ -110,6 +111,29 @@ def test_a_diverged_step_leaves_nothing_of_itself(base):
     assert state_after(3, broken=True) == state_after(2, broken=False)
 
 
+def test_a_step_that_is_computed_again_has_the_loss_that_counts():
+    """Of a model that gives a NaN once: in the fifth of its passes, the third step of SAM."""
+    passes: list[None] = []
+    told: list[int] = []
+
+    def loss(scores, labels):
+        passes.append(None)
+        return cross_entropy(scores * (np.nan if len(passes) == 5 else 1), labels)
+
+    split = digits_split(0)
+    losses = []
+    for own in (loss, cross_entropy):
+        model = small()
+        made = objective(model, split.x_train[:32], split.y_train[:32], own)
+        sam = SAM(SGD(0.1), 0.05)
+        losses.append(
+            run_steps(model, sam, lambda i, made=made: made, range(4, 8), 4, on_twice=told.append)
+        )
+    assert told == [4]
+    assert len(passes) == 16
+    np.testing.assert_array_equal(losses[0], losses[1])
+
+
 def test_nothing_is_read_back_inside_an_epoch(monkeypatch):
     """The losses of an epoch are read together, after its last step."""
     from rsam_ref.training import loop as training
@@ -193,5 +217,7 @@ def test_an_accuracy_that_a_guess_has_is_told(accuracy, told):
     if line:
         assert f"{100 * accuracy:.1f} %, where the most frequent class has 25.0 %" in line
         assert "--lr 0.01 (now 0.1)" in line
+        better = "not significantly better" if accuracy > 0.25 else "no better"
+        assert line.startswith(f"This is {better} than a guess: ")
     labels[:] = 0  # of one class there is nothing to guess
     assert _no_better_than_a_guess(run, 1.0) is None

@@ -213,7 +213,7 @@ def train(
     these are others it says so. The recipe.toml that a run leaves behind shows all settings.
 
     mpiexec -n 4 rsam-ref train ... shares out every mini-batch among four processes, on one machine
-    or on several.
+    or on several, with the bits of --shards 4 --deterministic in one.
     """
     from rsam_ref.training import recipe
 
