@@ -462,9 +462,11 @@ def _no_better_than_a_guess(run: Any, accuracy: float) -> str | None:
         return None
     most_often, lr = 100 * share, run.recipe.lr
     samples = f"the {len(labels):,} samples" if len(labels) > 1 else "the one sample"
-    no_better = "no better" if accuracy <= share else "not significantly better"
+    told = "This is no better than a guess"
+    if accuracy > share:
+        told = "This is not significantly better than a guess"
     return (
-        f"This is {no_better} than a guess: {100 * accuracy:.1f} %, where the most frequent class "
+        f"{told}: {100 * accuracy:.1f} %, where the most frequent class "
         f"has {most_often:.1f} % of {samples}. In {run.steps} steps another learning rate may "
         f"do: try --lr {lr / 10:g} (now {lr:g}), a smaller --batch-size, more --epochs."
     )
