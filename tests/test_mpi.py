@@ -273,7 +273,7 @@ class Net(Module):
         self.steps = 0
 
     def forward(self, x):
-        self.steps += 1
+        self.steps += self.training  # of tests each rank has others
         if {when}:
             raise {error}
         return self.inner(x.reshape(-1, 64))
