@@ -36,6 +36,11 @@ class BackendError(RuntimeError):
     """A backend cannot be used on this machine; the message says why and what to install."""
 
 
+def one_line(error: object) -> str:
+    """What an error says, on one line: libraries break theirs."""
+    return " ".join(str(error).split())
+
+
 class Missing:
     """Stands for a backend that was asked for by the environment and cannot work here.
 
@@ -173,5 +178,9 @@ class Backend(ABC):
         return {}
 
     def describe(self) -> dict[str, str]:
-        """What ``rsam-ref doctor`` prints: library, version, device."""
+        """What a run keeps, and ``rsam-ref doctor`` prints: library, version, device."""
         return {"library": self.name}
+
+    def describe_kernels(self) -> dict[str, str]:
+        """What ``rsam-ref doctor`` prints of libraries that only some kernels need."""
+        return {}

@@ -108,8 +108,10 @@ class NumpyBackend(Backend):
             "library": f"NumPy {np.__version__}",
             "device": f"CPU, {platform.machine()}, {os.cpu_count()} cores",
             "BLAS": in_words(blas) if blas else "unknown",
-            "kernels onednn": onednn_in_words(),
         }
+
+    def describe_kernels(self) -> dict[str, str]:
+        return {"kernels onednn": onednn_in_words()}
 
 
 def numpy_blas() -> dict[str, Any] | None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from rsam_backends.base import Array, Backend, BackendError, Kernel, Missing
+from rsam_backends.base import Array, Backend, BackendError, Kernel, Missing, one_line
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
+    from importlib.metadata import EntryPoint, EntryPoints
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,8 +38,12 @@ def _registered() -> EntryPoints:
 def get_backend(name: str, device: int = 0) -> Backend:
     """The backend of that name on that device, made at first use, and tried (see selftest.py).
 
-    Raises ValueError for an unknown name, `BackendError` for one that cannot work here.
+    Raises ValueError for an unknown name or what is no number of a device, `BackendError` for a
+    backend that cannot work here.
     """
+    if isinstance(device, bool) or not hasattr(device, "__index__"):
+        raise ValueError(f"a device is a whole number, 0 for the first, not {device!r}")
+    device = int(device)
     key = (name, device)
     if key not in _instances:
         if name == "numpy":  # needs no look-up of entry points, which costs milliseconds
@@ -51,12 +55,27 @@ def get_backend(name: str, device: int = 0) -> Backend:
             if not found:
                 names = ", ".join(sorted({"numpy", *available_backends()}))
                 raise ValueError(f"unknown backend {name!r}: the registered ones are {names}")
-            backend = found[0].load()(device)
+            backend = _made(found[0], device)
             from rsam_backends.selftest import trial  # numpy needs none, and has its own to load
 
             trial(backend)
             _instances[key] = backend
     return _instances[key]
+
+
+def _made(entry: EntryPoint, device: int) -> Backend:
+    """A registered backend. Another package's class may fail in any way: in one line here."""
+    try:
+        backend: Backend = entry.load()(device)
+    except ModuleNotFoundError as error:
+        told = f"{one_line(error)}; the package that registers it ({entry.value}) is incomplete"
+    except BackendError as error:
+        raise BackendError(one_line(error)) from None
+    except Exception as error:
+        told = f"making it fails ({type(error).__name__}: {one_line(error)})"
+    else:
+        return backend
+    raise BackendError(f"the {entry.name} backend: {told}")
 
 
 class _InForce(threading.local):
@@ -73,7 +92,7 @@ class _InForce(threading.local):
         self.choose(*_of_environment())
 
     def choose(self, backend: Backend, kernels: str | None) -> None:
-        kind = kernels or os.environ.get(KERNELS, "fast")
+        kind = os.environ.get(KERNELS, "fast") if kernels is None else kernels
         chosen = backend.kernel_set(kind)
         backend.activate()
         self.backend, self.kernels, self.kind = backend, chosen, kind
