@@ -353,5 +353,5 @@ def test_kernels_of_the_environment_are_told_at_first_use(tmp_path):
 
 
 def test_other_backends_have_no_such_kernels(double_backend):
-    with pytest.raises(ValueError, match="or 'onednn' on numpy, not 'onednn'"):
+    with pytest.raises(ValueError, match="kernels 'onednn' are numpy's; the double backend"):
         use_backend("double", kernels="onednn")

@@ -100,6 +100,8 @@ class Backend(ABC):
         A backend may have more. Raises ValueError for a kind that there is not, `BackendError` for
         one that cannot work here.
         """
+        if kind == "onednn":
+            raise ValueError(f"kernels 'onednn' are numpy's; the {self.name} backend has none such")
         if kind not in ("fast", "plain"):
             raise ValueError(f"{KINDS}, not {kind!r}")
         return self.kernels if kind == "fast" else {}
