@@ -239,7 +239,7 @@ ERRORS = {  # what rank 1 is given, and what is then told, once
         ("--label-noise", "0.5"),
         "rank 1 has come with data digits .*, rank 0 with digits ",
     ),
-    "wrong usage": (("--lrr", "0.2"), r"rsam-ref: rank 1:\n(.*\n)+.*No such option: --lrr"),
+    "wrong usage": (("--lrr", "0.2"), "rsam-ref: rank 1: No such option: --lrr"),
 }
 
 
