@@ -62,8 +62,11 @@ def _or_one_line(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 def wrong_usage(error: Any) -> typer.Exit:
     """What ends a command with options that make no sense: one line, and the exit code."""
-    context = getattr(error, "ctx", None)
-    command = context.command_path if context else "rsam-ref"
+    context, names = getattr(error, "ctx", None), []
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name)
+        context = context.parent
+    command = " ".join(["rsam-ref", *names])
     told = " ".join(error.format_message().split()).rstrip(".")
     fail(f"{told}; see {command} --help")
     return typer.Exit(error.exit_code)
