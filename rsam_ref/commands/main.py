@@ -62,7 +62,8 @@ def _or_one_line(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
 
 def wrong_usage(error: Any) -> typer.Exit:
     """What ends a command with options that make no sense: one line, and the exit code."""
-    context, names = getattr(error, "ctx", None), []
+    names: list[str] = []
+    context = getattr(error, "ctx", None)
     while context is not None and context.parent is not None:
         names.insert(0, context.info_name)
         context = context.parent
