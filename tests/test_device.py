@@ -644,16 +644,19 @@ def test_an_array_of_another_backend_is_told_in_one_line(name, pair):
     assert "\n" not in told
 
 
+STATES = [AdamW, lambda: RSAM(SGD(0.1, momentum=0.9)), lambda: make("looksam", SGD(0.1))]
+
+
 @pytest.mark.intel
-@pytest.mark.parametrize("make", [AdamW, lambda: RSAM(SGD(0.1, momentum=0.9))])
+@pytest.mark.parametrize("made", STATES, ids=["adamw", "rsam", "looksam"])
 @pytest.mark.parametrize("pair", [("numpy", "dpnp"), ("dpnp", "numpy")])
-def test_an_optimizers_state_crosses_as_a_models_does(make, pair):
+def test_an_optimizers_state_crosses_as_a_models_does(made, pair):
     ends = []
     for second in pair:
         state = None
         for backend in (pair[0], second):
             with use_backend(backend):
-                model, optimizer = models.mlp([3, 4, 2], seed=0), make()
+                model, optimizer = models.mlp([3, 4, 2], seed=0), made()
                 if state:
                     model.load_state_dict(state[0])
                     optimizer.load_state_dict(state[1])
