@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rsam_backends import (
     forbid_waiting,
     freeze,
     get_backend,
+    kernel_trial,
     memory_used,
     quiet,
     random,
@@ -40,8 +42,10 @@ from rsam_backends import (
     use_backend,
     xp,
 )
+from rsam_ref.algorithms import base, noise
 from rsam_ref.algorithms.noise import filter_scale
 from rsam_ref.autograd import ops, ops_nn
+from tests.conftest import why_no_onednn
 
 anything: Any = xp  # with names that no backend is known to have
 
@@ -62,11 +66,7 @@ class Mirror(NumpyBackend):
         super().__init__(0)
         self.device = device
         self.activated = 0
-        self.kernels = {
-            "relu": lambda x: (x * 0 + 7, (lambda g: g,)),
-            "tanh": lambda x: NotImplemented,
-            "filter_scale": lambda w, shapes: 0 * w + 7 if len(shapes) == 1 else NotImplemented,
-        }
+        self.kernels = {"tanh": lambda x: NotImplemented}
 
     def activate(self):
         self.activated += 1
@@ -97,6 +97,51 @@ class Wrong(Mirror):
 class Lacking(Mirror):
     name = "lacking"
     namespace = types.SimpleNamespace(zeros=numpy.zeros)
+
+
+class Scaling(Mirror):
+    name = "scaling"
+
+    def to_host(self, array):
+        return numpy.asarray(array) * numpy.float32(1.01)
+
+
+class Raising(Mirror):
+    def __init__(self, device=0):
+        raise RuntimeError("boom\\nsecond line")
+
+
+class WithKernels(Mirror):
+    name = "kernels"
+    extra = {}
+
+    def __init__(self, device=0):
+        super().__init__(device)
+        self.kernels = {"relu": relu, "sum": relu, **self.extra}
+
+
+def relu(x):
+    return numpy.maximum(x, 0), (lambda g: g * (x > 0),)
+
+
+class WrongGradient(WithKernels):
+    name = "wrong gradient"
+    extra = {"relu": lambda x: (numpy.maximum(x, 0), (lambda g: g,))}
+
+
+class WrongValue(WithKernels):
+    name = "wrong value"
+    extra = {"linear": lambda x, w, b: (x @ w.T, (None, None, None))}
+
+
+class WrongScale(WithKernels):
+    name = "wrong scale"
+    extra = {"filter_scale": lambda w, shapes: 0 * w + 7}
+
+
+class Failing(WithKernels):
+    name = "failing"
+    extra = {"relu": lambda x: 1 / 0}
 """
 
 ENTRY_POINTS = """
@@ -106,7 +151,22 @@ broken = mirror_backend:Broken
 copying = mirror_backend:Copying
 wrong = mirror_backend:Wrong
 lacking = mirror_backend:Lacking
+scaling = mirror_backend:Scaling
+raising = mirror_backend:Raising
+kernels = mirror_backend:WithKernels
+wrong gradient = mirror_backend:WrongGradient
+wrong value = mirror_backend:WrongValue
+wrong scale = mirror_backend:WrongScale
+failing = mirror_backend:Failing
+gone = mirror_backend.nowhere:Gone
 """
+
+SEVEN = {
+    "relu": lambda x: (x * 0 + 7, (lambda g: g,)),
+    "tanh": lambda x: NotImplemented,
+    "filter_scale": lambda w, shapes: 0 * w + 7 if len(shapes) == 1 else NotImplemented,
+}
+"""Kernels whose work can be seen, for a backend that was tried already."""
 
 
 @pytest.fixture(scope="module")
@@ -255,6 +315,67 @@ def test_a_backend_that_trains_otherwise_than_numpy_is_refused(wanted, reason):
     assert name() == "numpy"
 
 
+WRONG = {
+    "wrong gradient": r"kernel relu is wrong: its gradient at input 1 is not the definition's",
+    "wrong value": r"kernel linear is wrong: its value is not the definition's",
+    "wrong scale": r"kernel filter_scale is wrong: its value is another",
+    "failing": r"kernel relu is wrong: nothing comes \(ZeroDivisionError: division by zero\)",
+    "scaling": r"backend fails at its first array: to_host\(to_device\(x\)\) is not x",
+    "raising": r"backend: making it fails \(RuntimeError: boom second line\)",
+    "gone": r"backend: No module named 'mirror_backend\.nowhere.*\(mirror_backend\.nowhere:Gone\)",
+}
+
+
+@pytest.mark.parametrize("wanted", WRONG)
+def test_a_backend_that_is_wrong_elsewhere_is_refused_in_one_line(wanted):
+    with pytest.raises(BackendError, match=WRONG[wanted]) as refused:
+        use_backend(wanted)
+    assert str(refused.value).startswith(f"the {wanted} backend")
+    assert "\n" not in str(refused.value)
+
+
+def test_it_is_told_which_kernels_were_tried():
+    told = selftest.trial(get_backend("kernels")).describe()
+    assert told["kernels tried"] == "relu: values and gradients are right"
+    assert told["kernels not tried"] == "sum"
+
+
+DEFINITIONS = {
+    name: getattr(module, name)
+    for name in (*kernel_trial.EXAMPLES, *kernel_trial.PLAIN)
+    for module in (ops, ops_nn, noise, base)
+    if hasattr(module, name)
+}
+
+
+def test_the_examples_of_kernels_are_the_definitions(monkeypatch):
+    """What a kernel is held to is written once more; here the definitions are held to it."""
+    assert DEFINITIONS.keys() == kernel_trial.EXAMPLES.keys() | kernel_trial.PLAIN.keys()
+    backend = get_backend("mirror")
+    monkeypatch.setattr(backend, "kernels", {n: unwrap(f) for n, f in DEFINITIONS.items()})
+    assert kernel_trial.trial_of_kernels(backend) == (sorted(DEFINITIONS), [])
+    for kernels in ("fast", "onednn") if not why_no_onednn() else ("fast",):
+        monkeypatch.setattr(backend, "kernels", get_backend("numpy").kernel_set(kernels))
+        assert "conv2d" in kernel_trial.trial_of_kernels(backend)[0]
+
+
+def test_a_devices_kernels_are_right(double_backend):
+    if double_backend.kernels:
+        right, untried = kernel_trial.trial_of_kernels(double_backend)
+        assert (right, untried) == (sorted(double_backend.kernels), [])
+
+
+@pytest.mark.parametrize("device", ["cpu", 0.5, None, True, [0]])
+def test_a_device_is_a_number(device):
+    with pytest.raises(ValueError, match="a device is a whole number, 0 for the first, not"):
+        use_backend("mirror", device=device)
+
+
+def test_kernels_without_a_name_are_refused():
+    with pytest.raises(ValueError, match="not ''"):
+        use_backend("numpy", kernels="")
+
+
 def test_a_backend_is_tried_once_in_a_process(monkeypatch):
     tried: list[Any] = []
     monkeypatch.setattr(selftest, "trial", tried.append)
@@ -379,7 +500,12 @@ def test_xp_has_numpys_names():
     assert xp.linalg.norm is np.linalg.norm
 
 
-def test_a_backends_kernel_runs_in_place_of_the_definition():
+@pytest.fixture
+def seven(monkeypatch):
+    monkeypatch.setattr(get_backend("mirror"), "kernels", SEVEN)
+
+
+def test_a_backends_kernel_runs_in_place_of_the_definition(seven):
     x, w = rsam_ref.Tensor([-1.0, 2.0]), np.array([3.0, 4.0])
     with use_backend("mirror"):
         assert ops_nn.relu(x).data.tolist() == [7.0, 7.0]
@@ -388,7 +514,7 @@ def test_a_backends_kernel_runs_in_place_of_the_definition():
     assert filter_scale(w, [(1, 2)]).tolist() == [5.0, 5.0]
 
 
-def test_a_kernel_that_declines_leaves_the_work_to_the_definition():
+def test_a_kernel_that_declines_leaves_the_work_to_the_definition(seven):
     x, w = rsam_ref.Tensor([0.0]), np.array([3.0, 4.0])
     with use_backend("mirror"):
         assert ops.tanh(x).data.tolist() == [0.0]

@@ -1,16 +1,19 @@
 """The main job: fair by construction, resumable, and honest about noise."""
 
 import csv
+import hashlib
 import json
 import math
 import os
 import signal
 import subprocess
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 
+from rsam_backends import use_backend
+from rsam_backends.switch import in_force
 from rsam_ref.training import comparison as c
 from rsam_ref.training.processes import carry_out
 from rsam_ref.training.trials import Store, Trial
@@ -140,6 +143,22 @@ def test_finished_runs_are_kept_and_others_are_not_mixed_in(tmp_path):
     assert done == runs[1:]
     assert set(Store(path, TINY).finished) == set(runs)
     assert not Store(path, replace(TINY, epochs=3)).finished
+
+
+def test_kernels_are_a_setting_of_their_own_and_runs_from_before_them_stay(tmp_path, monkeypatch):
+    path, told = tmp_path / "runs.jsonl", asdict(TINY)
+    del told["kernels"]
+    before = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    assert Store(path, TINY).fingerprint == before
+    plain = replace(TINY, kernels="plain")
+    assert Store(path, plain).fingerprint != before
+    used = []
+    monkeypatch.setattr(c, "train", lambda *_, **__: used.append(in_force.kind))
+    try:
+        c.execute(plain, c.plan(["sgd"], [0.1], seeds=1)[0])
+    finally:
+        use_backend("numpy", kernels="fast")
+    assert used == ["plain"]
 
 
 def test_results_are_written_whole(tmp_path):

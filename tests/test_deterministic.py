@@ -206,6 +206,16 @@ def test_whatever_decides_a_bit_is_compared():
         assert len(arithmetic.changes(before, {**before, name: "other"})) == 1
 
 
+def test_of_another_backend_only_what_both_have_is_compared():
+    before = arithmetic.told(recipe.check({}, "test"))
+    now = {**before, "backend": "dpnp", "library": "dpnp 0.20", "device": "Arc", "driver": "1"}
+    del now["BLAS"], now["instructions"]
+    assert arithmetic.changes(before, now) == [
+        "backend: numpy, now dpnp",
+        f"library: {before['library']}, now dpnp 0.20",
+    ]
+
+
 def test_a_run_of_before_that_was_kept_is_resumed_without_a_word(stopped):
     run = stopped("run")
     told = json.loads((run / "run.json").read_text())

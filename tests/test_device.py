@@ -29,14 +29,27 @@ from rsam_backends import (
     xp,
 )
 from rsam_backends.cupy_kernels import SOURCE
-from rsam_ref import RSAM, SAM, SGD, AdamW, NoiseOnly, Tensor, models, nn, objective
+from rsam_ref import (
+    RSAM,
+    SAM,
+    SGD,
+    AdamW,
+    NoiseOnly,
+    Tensor,
+    models,
+    nn,
+    objective,
+    rsam_gradient,
+    sam_gradient,
+)
 from rsam_ref.algorithms.base import sgd_update
 from rsam_ref.algorithms.noise import filter_scale
 from rsam_ref.algorithms.relatives import RELATIVES, make
 from rsam_ref.autograd import ops, ops_nn
+from rsam_ref.autograd.errors import ShapeError
 from rsam_ref.models.resnet import Bottleneck
 from rsam_ref.nn.batch_parts import Accumulated, Sharded
-from rsam_ref.training.loop import train
+from rsam_ref.training.loop import DivergedError, evaluate, train
 from tests.device.double import COUNTS, SURFACE, DeviceArray, HiddenSyncError
 from tests.device.emulator import declarations
 
@@ -560,3 +573,112 @@ def test_running_out_of_memory_is_clear_and_leaves_the_pool_usable(gpu):
     gc.collect()
     assert memory_used() <= before + 1024
     assert float((to_device(np.ones(10)) * 2).sum()) == 20
+
+
+@pytest.fixture(params=["double", pytest.param("dpnp", marks=pytest.mark.intel)])
+def waiting_device(request):
+    """A device on which a loss does not look at labels, since it would have to wait."""
+    if request.param == "double":
+        request.getfixturevalue("double_backend")
+    with use_backend(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize("wrong", [5, -1])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_label_that_is_no_class_is_told_as_on_the_host(wrong, parts, waiting_device):
+    x, y = np.ones((6, 3), "float32"), np.array([0, 1, 2, 3, 4, wrong])
+    model = models.mlp([3, 4, 5], seed=0)
+    before = to_host(model.weights.flat).copy()
+    said = r"a label is none of the 5 classes 0 \.\. 4"
+    with pytest.raises(ShapeError, match=said):
+        train(model, RSAM(SGD(0.1), 0.1, 0.01), x, y, epochs=1, parts=parts)
+    np.testing.assert_array_equal(to_host(model.weights.flat), before)
+    with pytest.raises(ShapeError, match=said):
+        evaluate(model, x, y, batch_size=4)
+    assert np.isnan(evaluate(model, x * np.nan, abs(y) % 5).loss)
+    with pytest.raises(DivergedError, match="Look at the data"):
+        train(model, SGD(0.1), x * np.nan, abs(y) % 5, epochs=1)
+
+
+MIXED = {
+    "a model": lambda here, there: here["model"](np.ones((2, 3))),
+    "a model's step": lambda here, there: SGD(0.1).step(
+        here["batch"](), here["model"].weights.flat
+    ),
+    "its w": lambda here, there: SGD(0.1).step(there["batch"](), here["model"].weights.flat),
+    "w alone": lambda here, there: RSAM(SGD(0.1), shapes=[(2,)]).step(
+        lambda w: (w @ w, w), here["w"]
+    ),
+    "noise": lambda here, there: rsam_gradient(
+        lambda w: (w @ w, w), there["w"], here["w"], rho=0.1
+    ),
+    "the gradient": lambda here, there: sam_gradient(
+        lambda w: (0.0, here["w"]), there["w"], rho=0.1
+    ),
+}
+
+
+def things(backend):
+    with use_backend(backend):
+        model = models.mlp([3, 4, 2], seed=0)
+        return {
+            "model": model,
+            "w": xp.ones(2),
+            "batch": lambda: objective(model, np.ones((2, 3)), np.array([0, 1])),
+        }
+
+
+@pytest.mark.intel
+@pytest.mark.parametrize("pair", [("numpy", "dpnp"), ("dpnp", "numpy")])
+@pytest.mark.parametrize("name", MIXED)
+def test_an_array_of_another_backend_is_told_in_one_line(name, pair):
+    """dpnp's own words were "An array must be any of supported type"."""
+    here, there = map(things, pair)
+    with use_backend(pair[1]), pytest.raises(TypeError) as caught:
+        MIXED[name](here, there)
+    told = str(caught.value)
+    assert f"of {pair[0]}" in told
+    assert pair[1] in told
+    assert "to_device" in told or "state_dict()" in told
+    assert "\n" not in told
+
+
+STATES = [AdamW, lambda: RSAM(SGD(0.1, momentum=0.9)), lambda: make("looksam", SGD(0.1))]
+
+
+@pytest.mark.intel
+@pytest.mark.parametrize("made", STATES, ids=["adamw", "rsam", "looksam"])
+@pytest.mark.parametrize("pair", [("numpy", "dpnp"), ("dpnp", "numpy")])
+def test_an_optimizers_state_crosses_as_a_models_does(made, pair):
+    ends = []
+    for second in pair:
+        state = None
+        for backend in (pair[0], second):
+            with use_backend(backend):
+                model, optimizer = models.mlp([3, 4, 2], seed=0), made()
+                if state:
+                    model.load_state_dict(state[0])
+                    optimizer.load_state_dict(state[1])
+                batch = objective(model, np.eye(3, dtype="float32")[:2], np.array([0, 1]))
+                optimizer.step(batch, model.weights.flat)
+                state = model.state_dict(), optimizer.state_dict()
+                end = to_host(model.weights.flat)
+        ends.append(end)
+    np.testing.assert_allclose(*ends, atol=1e-6)
+
+
+@pytest.mark.intel
+def test_arrays_of_a_device_come_to_the_host_when_asked():
+    with use_backend("dpnp"):
+        x = xp.ones((2, 3), dtype="float32")
+    assert type(to_host(x)) is type(to_device(x)) is np.ndarray
+    assert objective(models.mlp([3, 2]), x, np.array([0, 1])).x.shape == (2, 3)
+    with pytest.raises(TypeError, match="an array of dpnp, but the backend in force is numpy"):
+        Tensor(x)
+
+
+def test_pytorchs_vectors_have_optimizers_elsewhere():
+    torch = pytest.importorskip("torch")
+    with pytest.raises(TypeError, match=r"of torch, but .* numpy; rsam_ref\.pytorch has"):
+        SAM(SGD(0.1)).step(lambda w: (w @ w, w), torch.ones(2))

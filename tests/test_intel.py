@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
 
 import numpy as np
@@ -41,7 +41,7 @@ from rsam_ref.training import recipe
 from rsam_ref.training.evaluation import evaluate_on, samples_for
 from rsam_ref.training.predictor import load_predictor
 from rsam_ref.training.run import Run
-from tests.helpers.commands import called
+from tests.helpers.commands import called, command
 
 intel = pytest.mark.intel
 TRAIN = ("train", "--model", "mlp", "--optimizer", "rsam", "--batch-size", "256", "--epochs", "2")
@@ -257,8 +257,9 @@ def test_without_dpnp_it_is_said_what_to_install(no_drivers, monkeypatch):
 @pytest.fixture
 def no_drivers(monkeypatch):
     """As where nobody named a driver; what the test names is forgotten."""
-    monkeypatch.setenv(dpnp_device.DRIVERS, "")
-    monkeypatch.delenv(dpnp_device.DRIVERS)
+    for name in (dpnp_device.DRIVERS, dpnp_device.SELECTOR):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
 
 
 def test_the_driver_that_pip_installed_is_named_once(no_drivers, monkeypatch, tmp_path):
@@ -275,13 +276,68 @@ def test_the_driver_that_pip_installed_is_named_once(no_drivers, monkeypatch, tm
     assert dpnp_device.name_the_driver() is None
 
 
-def test_without_a_device_it_is_said_what_to_do(monkeypatch):
+@pytest.fixture
+def no_device(no_drivers, monkeypatch):
+    """As where dpnp is installed, and SYCL finds nothing."""
     for name in ("dpnp", "dpnp.scipy", "dpnp.scipy.special"):
         monkeypatch.setitem(sys.modules, name, SimpleNamespace(scipy=None))
     monkeypatch.setitem(sys.modules, "dpctl", SimpleNamespace(get_devices=lambda: []))
-    monkeypatch.setenv(dpnp_device.DRIVERS, "/none/libintelocl.so")
-    with pytest.raises(BackendError, match=r"SYCL finds no device.*intel-opencl-rt"):
+    monkeypatch.setattr(dpnp_device, "installed_driver", lambda: Path("/pip/libintelocl.so"))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("OCL_ICD_FILENAMES", "", "and OCL_ICD_FILENAMES= names no driver that works; unset it"),
+        ("OCL_ICD_FILENAMES", "/none.so", "and OCL_ICD_FILENAMES=/none.so names no driver"),
+        ("OCL_ICD_FILENAMES", "/pip/libintelocl.so", "neither a GPU nor a driver for the proc"),
+        ("ONEAPI_DEVICE_SELECTOR", "opencl:gpu", "of those that ONEAPI_DEVICE_SELECTOR=opencl:gpu"),
+        (None, None, "because dpnp was used before rsam-ref named its driver; call use_backend"),
+    ],
+)
+def test_without_a_device_it_is_said_why(no_device, variable, value, said, monkeypatch):
+    if variable:
+        monkeypatch.setenv(variable, value)
+    with pytest.raises(BackendError) as refused:
         dpnp_device.open_device(0)
+    assert str(refused.value).startswith(f"the dpnp backend: SYCL finds no device, {said}")
+
+
+@pytest.mark.parametrize("value", ["bogus", "", "opencl", "opencl:npu", "bogus:cpu", "*:cpu;x"])
+def test_a_choice_of_devices_at_which_sycl_would_end_is_told(no_device, value, monkeypatch):
+    monkeypatch.setenv("ONEAPI_DEVICE_SELECTOR", value)
+    with pytest.raises(BackendError, match="is no choice of devices; unset it, or write it as"):
+        dpnp_device.open_device(0)
+
+
+@pytest.mark.parametrize("value", ["*:cpu", "opencl:cpu,gpu", "!cuda:*;level_zero:0,1.2", "*:*.*"])
+def test_choices_of_devices_that_sycl_takes(value, no_device, monkeypatch):
+    monkeypatch.setenv("ONEAPI_DEVICE_SELECTOR", value)
+    dpnp_device.check_selector()
+
+
+BREAKING = """
+from rsam_backends.numpy_backend import NumpyBackend
+import os, signal, sys
+
+
+class Ending(NumpyBackend):
+    def __init__(self, device=0):
+        print("first\\nlast", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), signal.SIGABRT)
+"""
+
+
+def test_doctor_survives_a_library_that_ends_its_process(tmp_path):
+    (tmp_path / "ending.py").write_text(BREAKING)
+    (tmp_path / "ending-1.dist-info").mkdir()
+    entries = tmp_path / "ending-1.dist-info" / "entry_points.txt"
+    entries.write_text("[rsam_ref.backends]\nzz = ending:Ending\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = command("doctor", PYTHONPATH=path, ONEAPI_DEVICE_SELECTOR="bogus")
+    assert done.returncode == 0, done.stderr
+    assert "zz: broken\n    its process is ended by SIGABRT: last" in done.stdout
+    assert "dpnp: not here" in done.stdout
 
 
 INDICES = {

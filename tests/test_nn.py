@@ -672,3 +672,21 @@ def test_a_state_with_a_prefix_says_so_in_one_short_line(prefix):
     assert told.value.args[0].startswith(f'the names of the state begin with "{prefix}"')
     assert len(told.value.args[0]) < 160
     model.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
+
+
+@pytest.mark.parametrize("dtype", ["float16", np.float16, "int64", "single"])
+def test_weights_are_of_two_types(dtype):
+    with pytest.raises(ValueError, match="a model's weights are float32 or float64, not"):
+        models.mlp([2, 2], dtype=dtype)
+
+
+@pytest.mark.parametrize("kind", ["int64", "uint8", "bool"])
+def test_whole_numbers_as_inputs_leave_the_models_type(kind):
+    """NumPy makes float64 of int64 beside float32, but not of uint8."""
+    for model, shape in ((models.mlp([4, 3]), (2, 4)), (models.cnn(size=8, width=2), (2, 1, 8, 8))):
+        x = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+        loss, _ = objective(model, x, np.array([0, 1]))(model.weights.flat)
+        wide, _ = objective(model, x.astype("float32"), np.array([0, 1]))(model.weights.flat)
+        assert loss.dtype == "float32"
+        np.testing.assert_allclose(loss, wide, rtol=1e-6)
+        assert model(x).dtype == "float32"

@@ -228,6 +228,23 @@ def test_max_pool2d_takes_the_first_nan(place):
     agree(lambda x: ops_nn.max_pool2d(x, window=3), [x.reshape(1, 1, 3, 3)], 1e-10)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_max_pool2d_gives_a_gradient_that_is_not_finite_to_the_largest_alone(stride, number):
+    x, g = normal((2, 3, 4, 4), "float32"), np.ones((2, 3, 4, 4), "float32")
+    found = []
+    for kernels in ("fast", "plain"):
+        with use_backend("numpy", kernels=kernels):
+            given = Tensor(x, requires_grad=True)
+            out = ops_nn.max_pool2d(given, window=2, stride=stride)
+            seed = g[:, :, : out.shape[2], : out.shape[3]].copy()
+            seed[0, 1, 1, 1] = number
+            out.backward(seed)
+            found.append(given.grad)
+    assert np.sum(~np.isfinite(found[0])) == 1
+    np.testing.assert_array_equal(*found)
+
+
 @given(
     lead=st.lists(st.integers(1, 6), max_size=2),
     sizes=st.tuples(st.integers(1, 7), st.integers(1, 7)),

@@ -241,13 +241,17 @@ const version_t *dnnl_version(void) { return &version; }
 """
 
 
-def library_of_version_2(folder: Path) -> Path:
+def made_of(code: str, folder: Path) -> Path:
     if shutil.which("gcc") is None:
         pytest.skip("no gcc to make a library with")
-    (folder / "fake.c").write_text(FAKE)
+    (folder / "fake.c").write_text(code)
     made = folder / "libdnnl.so.2"
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", made, folder / "fake.c"], check=True)
     return made
+
+
+def library_of_version_2(folder: Path) -> Path:
+    return made_of(FAKE, folder)
 
 
 def something_else(folder: Path) -> Path:
@@ -259,16 +263,37 @@ def a_text(folder: Path) -> Path:
     return folder / "libdnnl.so.3"
 
 
+def without_functions(folder: Path) -> Path:
+    return made_of(FAKE.replace("{2, 6, 3", "{3, 6, 3"), folder)
+
+
+def without_a_version(folder: Path) -> Path:
+    return made_of("void *dnnl_version(void) { return 0; }", folder)
+
+
+def ending_its_process(folder: Path) -> Path:
+    """As one of which the end is missing does, once it is loaded."""
+    return made_of(
+        "#include <signal.h>\n__attribute__((constructor)) void f(void) { raise(SIGBUS); }", folder
+    )
+
+
 WRONG = {
-    library_of_version_2: "is of version 2.6.3, whose C API is another; pip install",
-    something_else: "is another library; pip install",
-    a_text: "cannot be loaded (invalid ELF header); pip install",
+    library_of_version_2: "is of version 2.6.3, whose C API is another; unset RSAM_REF_ONEDNN",
+    something_else: "is another library; unset RSAM_REF_ONEDNN, or let it name a libdnnl",
+    a_text: "cannot be loaded (invalid ELF header); unset RSAM_REF_ONEDNN",
     lambda folder: folder / "nowhere.so": "cannot be loaded (cannot open shared object file",
+    without_functions: "has no function dnnl_engine_create; unset RSAM_REF_ONEDNN",
+    without_a_version: "tells no version; unset RSAM_REF_ONEDNN",
+    ending_its_process: "is damaged: a process that loads it is ended by SIGBUS; unset RSAM_REF",
 }
 
 
+WRONG_IDS = ["old", "other", "text", "none", "lacking", "null", "damaged"]
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the messages are Linux's")
-@pytest.mark.parametrize(("make", "told"), WRONG.items(), ids=["old", "other", "text", "none"])
+@pytest.mark.parametrize(("make", "told"), WRONG.items(), ids=WRONG_IDS)
 def test_a_library_that_does_not_do_is_told_in_one_line(
     make, told, tmp_path, monkeypatch, found_anew
 ):
@@ -282,6 +307,33 @@ def test_a_library_that_does_not_do_is_told_in_one_line(
     assert done.returncode == 1
     assert done.stderr.strip() == f"rsam-ref: {caught.value}"
     assert "kernels onednn: not here: " in command("doctor").stdout
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the library is made by gcc")
+def test_a_run_without_onednn_does_not_touch_it(tmp_path, found_anew):
+    broken = str(ending_its_process(tmp_path))
+    train = "train", "--epochs", "1", "--limit", "64", "--out", str(tmp_path / "run")
+    done = command(*train, **{loading.ENVIRONMENT: broken})
+    assert done.returncode == 0, done.stderr
+    refused = command(
+        *train[:-1], str(tmp_path / "none"), "--kernels", "onednn", **{loading.ENVIRONMENT: broken}
+    )
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"rsam-ref: oneDNN: {broken} is damaged")
+    assert not (tmp_path / "none").exists()
+
+
+@needs_it
+@pytest.mark.parametrize("named", ["libmine.so", "./libmine.so", "~/libmine.so"])
+def test_a_library_is_found_in_the_folder_and_at_home(named, tmp_path, monkeypatch, found_anew):
+    found = [path for path in loading._candidates() if Path(path).exists()]
+    if not found:
+        pytest.skip("the system's loader alone knows where the library is")
+    (tmp_path / "libmine.so").symlink_to(found[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(loading.ENVIRONMENT, named)
+    assert Path(loading.library().path) == tmp_path / "libmine.so"
 
 
 def test_without_a_library_it_is_told_how_to_get_one(monkeypatch, found_anew):
@@ -301,5 +353,5 @@ def test_kernels_of_the_environment_are_told_at_first_use(tmp_path):
 
 
 def test_other_backends_have_no_such_kernels(double_backend):
-    with pytest.raises(ValueError, match="or 'onednn' on numpy, not 'onednn'"):
+    with pytest.raises(ValueError, match="kernels 'onednn' are numpy's; the double backend"):
         use_backend("double", kernels="onednn")

@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.portable import cell
 from benchmarks.portable_vectors import DTYPES, LIBRARIES, rows
-from rsam_backends import Stream
+from rsam_backends import Stream, use_backend, xp
 from rsam_ref import asam_gradient, rsam_gradient, sam_gradient
 from rsam_ref.algorithms import sam, variants
 from rsam_ref.algorithms.noise import ball_noise, filter_noise, filter_scale
@@ -136,6 +136,46 @@ def test_half_precision_is_refused_for_its_range(library):
     half = w.half() if hasattr(w, "half") else w.astype("float16")
     with pytest.raises(TypeError, match="float16 have no norm"):
         sam_gradient(lambda w: (0.0, w), half, rho=0.1)
+
+
+RULES_OF_VECTORS = [
+    lambda f, w: sam_gradient(f, w, rho=0.1),
+    lambda f, w: rsam_gradient(f, w, w, rho=0.1),
+    lambda f, w: rsam_gradient(f, numpy_vectors()([1.0]), w, rho=0.1),
+    lambda f, w: asam_gradient(f, w, rho=0.1),
+    lambda f, w: stacked_rsam_gradient(f, w, w, rho=0.1),
+]
+
+
+def never(w):
+    raise AssertionError("the loss is asked")
+
+
+@pytest.mark.parametrize("rule", RULES_OF_VECTORS)
+def test_vectors_without_a_norm_are_refused_before_the_loss_is_asked(rule):
+    """A library may have an error of its own for a matrix product of such numbers."""
+    for vector in (np.ones(3, "float16"), np.array([1 + 1j, 2 - 1j])):
+        with pytest.raises(TypeError, match="have no"):
+            rule(never, vector)
+
+
+@pytest.mark.parametrize("kind", ["complex64", "complex128"])
+@pytest.mark.parametrize("library", [numpy_vectors, torch_vectors, jax_vectors])
+def test_complex_vectors_are_refused(library, kind):
+    """Their v @ v is no squared length: eps was 1.46 long where rho is 1."""
+    w = library()(np.ones(3))
+    w = w.to(getattr(pytest.importorskip("torch"), kind)) if hasattr(w, "to") else w.astype(kind)
+    with pytest.raises(TypeError, match=f"vectors in {kind} have no real v @ v.* real numbers"):
+        sam_gradient(lambda w: (0.0, 1 * w), w, rho=1.0)
+    with pytest.raises(TypeError, match="no real v @ v"):
+        sam_gradient(lambda _: (0.0, 1 * w), library()(np.ones(3)), rho=1.0)
+
+
+@pytest.mark.intel
+@pytest.mark.parametrize("kind", ["float16", "complex64"])
+def test_dpnps_vectors_without_a_norm_are_refused_first(kind):
+    with use_backend("dpnp"), pytest.raises(TypeError, match=f"vectors in {kind} have no"):
+        sam_gradient(never, xp.ones(3, dtype=kind), rho=1.0)
 
 
 @pytest.mark.parametrize("kind", ["torch.float16", "Float16", SimpleNamespace(name="half")])

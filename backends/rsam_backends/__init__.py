@@ -12,14 +12,14 @@ force decides whose arrays they make::
 What differs between the libraries beyond the standard names is a function of this
 package: `to_device`, `to_host`, `gather`, `scatter_add`, `sliding_windows`, `erf`, `Stream`
 (random draws), `synchronize`, `memory_used`. Vectors of PyTorch and JAX, which are no backends,
-have `library_of` and `normal_like`.
+have `library_of` and `normal_like`; `require_here` refuses arrays of another backend.
 
 The choice belongs to the thread that makes it; a new thread starts with
 ``RSAM_REF_BACKEND``, or NumPy.
 """
 
 from rsam_backends.base import Backend, BackendError
-from rsam_backends.libraries import library_of, normal_like
+from rsam_backends.libraries import copied_here, library_of, normal_like, require_here
 from rsam_backends.random import Stream
 from rsam_backends.switch import (
     all_within,
@@ -33,6 +33,7 @@ from rsam_backends.switch import (
     gather,
     get_backend,
     kernels_replaced,
+    looking,
     memory_used,
     quiet,
     replaceable,
@@ -52,6 +53,7 @@ __all__ = [
     "all_within",
     "available_backends",
     "carried",
+    "copied_here",
     "current_backend",
     "deterministic",
     "erf",
@@ -61,10 +63,12 @@ __all__ = [
     "get_backend",
     "kernels_replaced",
     "library_of",
+    "looking",
     "memory_used",
     "normal_like",
     "quiet",
     "replaceable",
+    "require_here",
     "scatter_add",
     "sliding_windows",
     "synchronize",

@@ -36,6 +36,11 @@ class BackendError(RuntimeError):
     """A backend cannot be used on this machine; the message says why and what to install."""
 
 
+def one_line(error: object) -> str:
+    """What an error says, on one line: libraries break theirs."""
+    return " ".join(str(error).split())
+
+
 class Missing:
     """Stands for a backend that was asked for by the environment and cannot work here.
 
@@ -95,6 +100,8 @@ class Backend(ABC):
         A backend may have more. Raises ValueError for a kind that there is not, `BackendError` for
         one that cannot work here.
         """
+        if kind == "onednn":
+            raise ValueError(f"kernels 'onednn' are numpy's; the {self.name} backend has none such")
         if kind not in ("fast", "plain"):
             raise ValueError(f"{KINDS}, not {kind!r}")
         return self.kernels if kind == "fast" else {}
@@ -173,5 +180,9 @@ class Backend(ABC):
         return {}
 
     def describe(self) -> dict[str, str]:
-        """What ``rsam-ref doctor`` prints: library, version, device."""
+        """What a run keeps, and ``rsam-ref doctor`` prints: library, version, device."""
         return {"library": self.name}
+
+    def describe_kernels(self) -> dict[str, str]:
+        """What ``rsam-ref doctor`` prints of libraries that only some kernels need."""
+        return {}

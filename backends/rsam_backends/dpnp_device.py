@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import importlib.metadata
 import os
+import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,14 @@ from rsam_backends.base import BackendError
 INSTALL = "pip install 'rsam-ref[intel]' (dpnp with its runtimes, 3 GB; Linux and Windows, x86-64)"
 DRIVERS = "OCL_ICD_FILENAMES"
 """The variable that names drivers to OpenCL, beside those that the system lists."""
+SELECTOR = "ONEAPI_DEVICE_SELECTOR"
+"""The variable that leaves SYCL some of its devices."""
+TERM = (
+    r"!?(\*|level_zero|opencl|cuda|hip|native_cpu|offload):"
+    r"(\*|cpu|gpu|[\d.*]+)(,(\*|cpu|gpu|[\d.*]+))*"
+)
+FORM = re.compile(f"{TERM}(;+{TERM})*;*", re.IGNORECASE)
+"""What that variable may be; at anything else SYCL ends the process."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,8 @@ class Opened:
 
 def open_device(number: int) -> Opened:
     """The device of that number, GPUs first; a `BackendError` where something is missing."""
+    check_selector()
+    before = "dpctl" in sys.modules and DRIVERS not in os.environ  # somebody asked SYCL already
     driver = name_the_driver()
     try:
         import dpctl
@@ -68,11 +80,8 @@ def open_device(number: int) -> Opened:
         raise BackendError(f"the dpnp backend: dpnp {missing}; {INSTALL}") from None
     found = [device for device in dpctl.get_devices() if device.is_gpu or device.is_cpu]
     if not found:
-        raise BackendError(
-            "the dpnp backend: SYCL finds no device, neither a GPU nor a driver for the processor; "
-            f"install a driver (pip install intel-opencl-rt), or set {DRIVERS} to its "
-            "libintelocl.so before Python starts"
-        )
+        why = why_none(driver if before else None)
+        raise BackendError(f"the dpnp backend: SYCL finds no device, {why}")
     found.sort(key=lambda device: not device.is_gpu)
     if not 0 <= number < len(found):
         names = ", ".join(f"{i}: {device.name.strip()}" for i, device in enumerate(found))
@@ -80,6 +89,34 @@ def open_device(number: int) -> Opened:
     device = found[number]
     queue = dpnp.empty(0, device=device).sycl_queue  # the one that dpnp itself gives this device
     return Opened(dpnp, dpctl, queue, device, number, driver)
+
+
+def check_selector() -> None:
+    """Raise `BackendError` for a selector of devices at which SYCL would end the process."""
+    selector = os.environ.get(SELECTOR)
+    if selector is not None and not FORM.fullmatch(selector):
+        raise BackendError(
+            f"the dpnp backend: {SELECTOR}={selector} is no choice of devices; unset it, or write "
+            "it as *:cpu or *:gpu"
+        )
+
+
+def why_none(late: Path | None) -> str:
+    """Why SYCL finds no device, and what to do. ``late`` is a driver that was named too late."""
+    if selector := os.environ.get(SELECTOR):
+        return f"of those that {SELECTOR}={selector} leaves it; unset that, or make it *:cpu"
+    if late is not None:
+        return (
+            "because dpnp was used before rsam-ref named its driver; call use_backend('dpnp') "
+            f"first, or set {DRIVERS}={late} before Python starts"
+        )
+    named = os.environ.get(DRIVERS)
+    if named is not None and named != str(installed_driver()):
+        return f"and {DRIVERS}={named} names no driver that works; unset it, or name libintelocl.so"
+    return (
+        "neither a GPU nor a driver for the processor; install a driver (pip install "
+        f"intel-opencl-rt), or set {DRIVERS} to its libintelocl.so before Python starts"
+    )
 
 
 def name_the_driver() -> Path | None:
@@ -91,15 +128,21 @@ def name_the_driver() -> Path | None:
     """
     if DRIVERS in os.environ:
         return None
+    driver = installed_driver()
+    if driver is not None:
+        os.environ[DRIVERS] = str(driver)
+    return driver
+
+
+def installed_driver() -> Path | None:
+    """The driver for processors that pip installed, if any."""
     try:
         package = importlib.metadata.distribution("intel-opencl-rt")
     except importlib.metadata.PackageNotFoundError:
         return None
     for file in package.files or ():
         if file.name in ("libintelocl.so", "intelocl64.dll"):
-            driver = Path(str(package.locate_file(file))).resolve()
-            os.environ[DRIVERS] = str(driver)
-            return driver
+            return Path(str(package.locate_file(file))).resolve()
     return None
 
 

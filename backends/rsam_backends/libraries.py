@@ -1,20 +1,58 @@
-"""Vectors of libraries that are no backend here, PyTorch's and JAX's: what the draw needs of them.
+"""Whose an array is: the library of the backend in force, or another.
 
+Arrays of another backend's library are an error in one line, since they do not move by themselves.
+Vectors of PyTorch and JAX, which are no backends, have what the draw needs of them:
 `filter_noise` takes such vectors as the algorithms do, which need operators alone. The draw needs
 two functions more; they are those of the library that the vector comes from.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rsam_backends.base import Array
-from rsam_backends.switch import to_host, xp
+from rsam_backends.base import Array, Backend
+from rsam_backends.switch import current_backend, to_host, xp
 
 if TYPE_CHECKING:
     from rsam_backends.random import Stream
+
+
+def name_of(array: Any) -> str:
+    """The package that an array's class is of: numpy, dpnp, torch."""
+    return type(array).__module__.partition(".")[0]
+
+
+def require_here(array: Any, what: str, remedy: str = "") -> None:
+    """Raise TypeError for an array of another library than that of the backend in force.
+
+    ``what`` it is and what else is to be done are said in the error's line.
+    """
+    backend = current_backend()
+    own = _own_class(backend)
+    if type(array) is own or name_of(array) == own.__module__.partition(".")[0]:
+        return
+    raise TypeError(
+        f"{what}: an array of {name_of(array)}, but the backend in force is {backend.name}; "
+        + (remedy or "bring it here with to_device(...) of rsam_backends, or make it here")
+    )
+
+
+@functools.cache
+def _own_class(backend: Backend) -> Any:
+    return type(backend.namespace.zeros(0))
+
+
+def copied_here(array: Any, dtype: Any = None) -> Array:
+    """A copy as an array of the backend in force; TypeError for one that lies elsewhere."""
+    try:
+        return xp.asarray(array, dtype=dtype, copy=True)
+    except TypeError:
+        if hasattr(array, "shape"):
+            require_here(array, "data of a tensor")
+        raise
 
 
 def library_of(array: Any) -> Any:

@@ -16,6 +16,9 @@ from rsam_backends.base import Backend, BackendError, Kernel
 from rsam_backends.numpy_kernels import KERNELS
 from rsam_backends.threads import blas_libraries, one_blas_thread
 
+FROM_A_DEVICE = {"dpnp": "asnumpy", "cupy": "get"}
+"""By which method arrays of these libraries come to the host."""
+
 
 class NumpyBackend(Backend):
     """The host's own memory and processor."""
@@ -38,10 +41,10 @@ class NumpyBackend(Backend):
         return super().kernel_set(kind)
 
     def to_device(self, array: Any, dtype: Any = None) -> np.ndarray:
-        return np.asarray(array, dtype)
+        return np.asarray(from_a_device(array), dtype)
 
     def to_host(self, array: Any) -> np.ndarray:
-        return np.asarray(array)
+        return np.asarray(from_a_device(array))
 
     def scatter_add(self, target: np.ndarray, index: Any, values: np.ndarray) -> None:
         np.add.at(target, index, values)
@@ -108,8 +111,19 @@ class NumpyBackend(Backend):
             "library": f"NumPy {np.__version__}",
             "device": f"CPU, {platform.machine()}, {os.cpu_count()} cores",
             "BLAS": in_words(blas) if blas else "unknown",
-            "kernels onednn": onednn_in_words(),
         }
+
+    def describe_kernels(self) -> dict[str, str]:
+        return {"kernels onednn": onednn_in_words()}
+
+
+def from_a_device(array: Any) -> Any:
+    """An array of dpnp or CuPy as NumPy's, which they give when asked by name; others as they are.
+
+    So a state that was taken under another backend, and an input, cross to the host.
+    """
+    name = FROM_A_DEVICE.get(type(array).__module__.partition(".")[0])
+    return array if name is None else getattr(array, name)()
 
 
 def numpy_blas() -> dict[str, Any] | None:

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from rsam_backends.base import Array, Backend, BackendError, Kernel, Missing
+from rsam_backends.base import Array, Backend, BackendError, Kernel, Missing, one_line
 
 if TYPE_CHECKING:
-    from importlib.metadata import EntryPoints
+    from importlib.metadata import EntryPoint, EntryPoints
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,8 +38,12 @@ def _registered() -> EntryPoints:
 def get_backend(name: str, device: int = 0) -> Backend:
     """The backend of that name on that device, made at first use, and tried (see selftest.py).
 
-    Raises ValueError for an unknown name, `BackendError` for one that cannot work here.
+    Raises ValueError for an unknown name or what is no number of a device, `BackendError` for a
+    backend that cannot work here.
     """
+    if isinstance(device, bool) or not hasattr(device, "__index__"):
+        raise ValueError(f"a device is a whole number, 0 for the first, not {device!r}")
+    device = int(device)
     key = (name, device)
     if key not in _instances:
         if name == "numpy":  # needs no look-up of entry points, which costs milliseconds
@@ -51,12 +55,27 @@ def get_backend(name: str, device: int = 0) -> Backend:
             if not found:
                 names = ", ".join(sorted({"numpy", *available_backends()}))
                 raise ValueError(f"unknown backend {name!r}: the registered ones are {names}")
-            backend = found[0].load()(device)
+            backend = _made(found[0], device)
             from rsam_backends.selftest import trial  # numpy needs none, and has its own to load
 
             trial(backend)
             _instances[key] = backend
     return _instances[key]
+
+
+def _made(entry: EntryPoint, device: int) -> Backend:
+    """A registered backend. Another package's class may fail in any way: in one line here."""
+    try:
+        backend: Backend = entry.load()(device)
+    except ModuleNotFoundError as error:
+        told = f"{one_line(error)}; the package that registers it ({entry.value}) is incomplete"
+    except BackendError as error:
+        raise BackendError(one_line(error)) from None
+    except Exception as error:
+        told = f"making it fails ({type(error).__name__}: {one_line(error)})"
+    else:
+        return backend
+    raise BackendError(f"the {entry.name} backend: {told}")
 
 
 class _InForce(threading.local):
@@ -67,13 +86,15 @@ class _InForce(threading.local):
     """By the name of the op or function; without one, or with None, its definition runs."""
     kind: str
     """What the kernels are called."""
+    looking = False
+    """Whether `all_within` looks at values though it has to wait for them."""
 
     def __init__(self) -> None:
         # Runs once in every thread that touches it.
         self.choose(*_of_environment())
 
     def choose(self, backend: Backend, kernels: str | None) -> None:
-        kind = kernels or os.environ.get(KERNELS, "fast")
+        kind = os.environ.get(KERNELS, "fast") if kernels is None else kernels
         chosen = backend.kernel_set(kind)
         backend.activate()
         self.backend, self.kernels, self.kind = backend, chosen, kind
@@ -235,7 +256,24 @@ def erf(x: Array) -> Array:
 
 def all_within(array: Array, low: int, high: int) -> bool:
     """Whether all values lie in [low, high]; True where finding out would make the host wait."""
+    if in_force.looking:
+        return bool(xp.all((array >= low) & (array <= high)))
     return in_force.backend.all_within(array, low, high)
+
+
+@contextmanager
+def looking() -> Iterator[None]:
+    """A block in which definitions, without kernels, look at values for which they have to wait.
+
+    It is for finding a fault: on a device, a label that is no class makes a loss nan; in here it is
+    the error that it is on the host.
+    """
+    before, in_force.looking = in_force.looking, True
+    try:
+        with kernels_replaced(dict.fromkeys(in_force.kernels)):
+            yield
+    finally:
+        in_force.looking = before
 
 
 def freeze(array: Array) -> None:

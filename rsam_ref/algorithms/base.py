@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from rsam_backends import replaceable, to_device, xp
+from rsam_backends import replaceable, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.algorithms.optimizer import Number, Optimizer
 from rsam_ref.algorithms.sam import LossAndGrad, Trace, norm
@@ -93,18 +93,13 @@ class SGD(_Base):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps taken, and a copy of the velocity (P,); None before the first step."""
-        velocity = None if self.velocity is None else self.velocity.copy()
-        return {"steps": self.steps, "velocity": velocity}
+        """The steps taken, and a copy of the velocity (P,) on the host; None before the first."""
+        return {"steps": self.steps, "velocity": _on_the_host(self.velocity)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state; its velocity may lie on the host."""
+        """Go on from a state, whichever backend it was taken on."""
         super().load_state_dict(state)
-        self.velocity = (
-            None
-            if state["velocity"] is None
-            else xp.asarray(to_device(state["velocity"]), copy=True)
-        )
+        self.velocity = _on_the_device(state["velocity"])
 
 
 @replaceable
@@ -209,19 +204,23 @@ class AdamW(_Base):
         piecewise(move, w, g, self.mean, self.square)
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps taken, and copies of both running means (P,); None before the first step."""
+        """The steps taken, and copies of both running means (P,) on the host; None before."""
         moments = {"mean": self.mean, "square": self.square}
-        copies = {name: None if m is None else m.copy() for name, m in moments.items()}
-        return {"steps": self.steps, **copies}
+        return {"steps": self.steps} | {name: _on_the_host(m) for name, m in moments.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state; its means may lie on the host."""
+        """Go on from a state, whichever backend it was taken on."""
         super().load_state_dict(state)
-        for name in ("mean", "square"):
-            moment = state[name]
-            setattr(
-                self, name, None if moment is None else xp.asarray(to_device(moment), copy=True)
-            )
+        self.mean = _on_the_device(state["mean"])
+        self.square = _on_the_device(state["square"])
+
+
+def _on_the_host(vector: Array | None) -> Any:
+    return None if vector is None else to_host(vector).copy()
+
+
+def _on_the_device(vector: Any) -> Array | None:
+    return None if vector is None else xp.asarray(to_device(vector), copy=True)
 
 
 def _at_least_zero(**settings: float) -> None:

@@ -15,7 +15,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rsam_ref.algorithms.settings import check_precision, check_step, climbs, plain_numbers
+from rsam_ref.algorithms.settings import (
+    check_library,
+    check_precision,
+    check_step,
+    climbs,
+    plain_numbers,
+)
 
 Vector = Any  # a one-dimensional array of any library
 LossAndGrad = Callable[[Vector], tuple[Any, Vector]]
@@ -105,6 +111,7 @@ def rsam_gradient(
 
 def ascent(rho: float, v: Vector, w: Vector) -> Vector:
     """rho v / ||v||: from w so far along v. For rho = 0 it is 0, of an infinite v too."""
+    check_library(w, v)
     return rho / (norm(v) + TINY) * v if climbs(rho) else 0 * w
 
 

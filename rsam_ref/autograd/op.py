@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any, overload
 
-from rsam_backends import xp
+from rsam_backends import copied_here, xp
 from rsam_backends.base import Result
 from rsam_backends.switch import in_force
 from rsam_ref.autograd.errors import ShapeError
@@ -63,7 +63,7 @@ def op(
                 parents.append(x.node)
             else:
                 plain = x is None or isinstance(x, (int, float))
-                arrays.append(x if plain else xp.asarray(x, copy=True))
+                arrays.append(x if plain else copied_here(x))
                 parents.append(None)
         if alike and dtype_of(arrays[first]) is not dtype_of(arrays[second]):
             arrays[first], arrays[second] = of_one_type(arrays[first], arrays[second])

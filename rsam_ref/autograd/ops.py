@@ -330,7 +330,7 @@ def _index_part(part: Any) -> Any:
 # Products
 
 
-@op
+@op(alike=(0, 1))
 def matmul(x: Array, y: Array) -> Result:
     """The product of matrices in the last two axes, (..., m, k) @ (..., k, n); others broadcast."""
     sx, sy = shape_of(x), shape_of(y)

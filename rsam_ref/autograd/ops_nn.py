@@ -187,7 +187,7 @@ def sigmoid_cross_entropy(logits: Array, targets: Array) -> Result:
 # Layers with weights
 
 
-@op
+@op(alike=(0, 1))
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Result:
     """``x @ weight.T + bias``: x (..., in), weight (out, in), bias (out,)."""
     _check_bias("linear", bias, weight)
@@ -260,7 +260,7 @@ def _windows(x: Array, window: tuple[int, int], stride: tuple[int, int], name: s
     return sliding_windows(x, window, stride)
 
 
-@op
+@op(alike=(0, 1))
 def conv2d(
     x: Array,
     weight: Array,
@@ -537,7 +537,7 @@ def _batch_norm_relu(x: Array, gamma: Array, beta: Array, **options: Any) -> Res
     return value, lambda g: tuple(vjp(vjp_relu(g)) for vjp in (vjp_x, vjp_gamma, vjp_beta))
 
 
-@op
+@op(alike=(0, 1))
 def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Result:
     """Every row (the last axis) normalised by its own mean and variance (Ba et al. 2016)."""
     _check_bias("layer_norm", beta, gamma)
@@ -556,7 +556,7 @@ def layer_norm(x: Array, gamma: Array, beta: Array, *, eps: float = 1e-5) -> Res
     )
 
 
-@op
+@op(alike=(0, 1))
 def group_norm(x: Array, gamma: Array, beta: Array, *, groups: int, eps: float = 1e-5) -> Result:
     """Channels of (N, C, H, W) normalised in ``groups``, sample by sample (Wu and He 2018)."""
     _check_bias("group_norm", beta, gamma)

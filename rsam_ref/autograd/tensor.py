@@ -30,7 +30,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-from rsam_backends import freeze, xp
+from rsam_backends import copied_here, freeze, xp
 from rsam_backends.base import Array
 from rsam_backends.switch import in_force
 from rsam_ref.autograd.errors import GraphError, ShapeError
@@ -114,7 +114,7 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None) -> None:
         if isinstance(data, Tensor):
             data = data._data
-        self._data = xp.asarray(data, dtype=dtype, copy=True)
+        self._data = copied_here(data, dtype)
         if requires_grad and not xp.isdtype(self._data.dtype, "real floating"):
             raise TypeError(
                 f"only float tensors have gradients, this one is {self._data.dtype}: "

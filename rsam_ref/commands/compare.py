@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from rsam_ref.commands.terminal import (
     Backend,
     Cluster,
+    Kernels,
     choose,
     console,
     interrupted,
@@ -76,6 +77,7 @@ def compare(
     jobs: Annotated[int | None, Option(help="Processes at a time.  [default: one a core]")] = None,
     cluster: Cluster = None,
     backend: Backend = "numpy",
+    kernels: Kernels = "fast",
 ) -> None:
     """Compare SGD, SAM, 2-step SAM, noise alone and R-SAM on handwritten digits, or on your data.
 
@@ -102,7 +104,7 @@ def compare(
     if label_noise is None:
         label_noise = 0.4 if data == "digits" else 0.0
     with usage_errors():
-        choose(backend)
+        choose(backend, kernels)
         check_address(cluster)
         if jobs is not None and jobs < 1:
             raise ValueError(f"--jobs must be at least 1, not {jobs}")
@@ -114,6 +116,7 @@ def compare(
             lr=lr,
             batch_size=batch_size,
             backend=backend,
+            kernels=kernels,
             problem=problem_on(
                 data if data == "digits" else str(Path(data).resolve()),
                 model=absolute(model),

@@ -35,7 +35,10 @@ from rsam_ref.commands.vectors import vectors
 
 
 class Stoppable(TyperGroup):
-    """Commands that Ctrl-C ends in one line, where they do not say themselves what is kept."""
+    """Commands that Ctrl-C and wrong usage end in one line.
+
+    Where they do not say themselves what is kept, or what is wrong.
+    """
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """As every group does, with one line for Ctrl-C while arguments are read."""
@@ -51,6 +54,23 @@ def _or_one_line(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
         return work(*args, **options)
     except KeyboardInterrupt:
         raise interrupted("stopped by Ctrl-C") from None
+    except Exception as error:
+        if not hasattr(error, "format_message") or type(error).__name__ == "NoArgsIsHelpError":
+            raise  # what is left is wrong usage, as the library of commands tells it
+        raise wrong_usage(error) from None
+
+
+def wrong_usage(error: Any) -> typer.Exit:
+    """What ends a command with options that make no sense: one line, and the exit code."""
+    names: list[str] = []
+    context = getattr(error, "ctx", None)
+    while context is not None and context.parent is not None:
+        names.insert(0, context.info_name)
+        context = context.parent
+    command = " ".join(["rsam-ref", *names])
+    told = " ".join(error.format_message().split()).rstrip(".")
+    fail(f"{told}; see {command} --help")
+    return typer.Exit(error.exit_code)
 
 
 app = typer.Typer(

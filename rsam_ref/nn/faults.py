@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rsam_backends import xp
+from rsam_backends import looking, quiet, xp
 from rsam_ref.autograd.tensor import Tensor, no_grad
 from rsam_ref.nn.module import Module
 from rsam_ref.nn.passes import frozen_statistics
@@ -36,6 +36,15 @@ def first_not_finite(model: Module, x: Any) -> str | None:
     with watched(model, look), no_grad(), frozen_statistics():
         model(x)
     return f"the output of {faulty[0]} is not finite" if faulty else None
+
+
+def check_targets(model: Module, x: Any, y: Any, loss: Callable[..., Tensor]) -> None:
+    """Raise what the loss says of targets that do not fit, such as labels that are no class.
+
+    On a device the loss does not look at them, since it would have to wait, and is nan.
+    """
+    with looking(), quiet(), no_grad(), frozen_statistics():
+        loss(model(x), y)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rsam_backends import Stream, quiet, to_device, to_host, xp
+from rsam_backends import Stream, quiet, require_here, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.autograd.errors import GraphError
 from rsam_ref.autograd.tensor import Node, Tensor
@@ -21,6 +21,10 @@ from rsam_ref.nn.weights import Parameter, Weights
 
 COUNTERS = ("num_batches_tracked", "n_averaged")
 """What PyTorch counts in a state and no model here does."""
+
+
+OF_A_MODEL = "build one here, and give it this one's state_dict(), which lies on the host"
+"""What to do about a model of another backend."""
 
 
 class Module:
@@ -46,6 +50,8 @@ class Module:
         if not self._built:
             _refuse_latecomer(self)
             self.build()
+        if self._weights is not None:
+            require_here(self._weights.flat, "the model", OF_A_MODEL)
         inputs = tuple([x if isinstance(x, Tensor) else Tensor(x) for x in inputs])
         if self._weights is None:  # a part of a larger model
             return self.forward(*inputs)
@@ -75,7 +81,12 @@ class Module:
         return Stream("dropout", 0, self._passes - 1)
 
     def build(self, seed: int = 0, dtype: Any = "float32") -> Module:
-        """Draw all weights from ``Stream("weights", seed)``, into one flat vector. Returns self."""
+        """Draw all weights from ``Stream("weights", seed)``, into one flat vector. Returns self.
+
+        ``dtype`` is float32 or float64, for which other numbers are drawn.
+        """
+        if str(getattr(dtype, "__name__", dtype)).rpartition(".")[2] not in ("float32", "float64"):
+            raise ValueError(f"a model's weights are float32 or float64, not {dtype}")
         modules = list(self.modules().values())
         for module in modules:
             _refuse_hidden(module)

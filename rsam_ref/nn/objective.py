@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rsam_backends import Stream, to_device, xp
+from rsam_backends import Stream, require_here, to_device, xp
 from rsam_backends.base import Array
 from rsam_ref.algorithms.protocol import step_under_way
 from rsam_ref.autograd.errors import ShapeError
 from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.autograd.tensor import Tensor
-from rsam_ref.nn.faults import first_not_finite
-from rsam_ref.nn.module import Module
+from rsam_ref.nn.faults import check_targets, first_not_finite
+from rsam_ref.nn.module import OF_A_MODEL, Module
 from rsam_ref.nn.passes import current_pass, passing
 from rsam_ref.nn.shards import Shard
 
@@ -93,6 +93,8 @@ class Objective:
                 f"objective: weights of shape {getattr(w, 'shape', type(w))}, but this model has "
                 f"{weights.flat.size} in one flat vector: give a vector like model.weights.flat"
             )
+        require_here(weights.flat, "the model", OF_A_MODEL)
+        require_here(w, "w")
         if w.dtype != weights.flat.dtype:  # a wider w would widen all that follows
             w = xp.asarray(w, dtype=weights.flat.dtype)
         gradient = xp.empty_like(weights.flat)
@@ -127,8 +129,12 @@ class Objective:
         return found
 
     def first_not_finite(self, w: Array) -> str | None:
-        """Where the values of this batch at w first stop being finite, if they do: a sentence."""
+        """Where the values of this batch at w first stop being finite, if they do: a sentence.
+
+        Raises ShapeError where it is the targets that do not fit.
+        """
         with self.model.weights.at(w):
+            check_targets(self.model, self.x, self.y, self.loss)
             return first_not_finite(self.model, self.x)
 
 

@@ -49,11 +49,17 @@ def told(recipe: Recipe) -> dict[str, Any]:
 
 
 def changes(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is other than it was, in words; [] where the bits are the same."""
+    """What is other than it was, in words; [] where the bits are the same.
+
+    Of another backend only what both have is told: its libraries' own settings compare to nothing.
+    """
     old, new = flat(before), flat(now)
+    names = dict.fromkeys([*new, *old])
+    if old.get("backend") != new.get("backend"):
+        names = {name: None for name in names if name in old and name in new}
     return [
         f"{name}: {old.get(name)}, now {new.get(name)}"
-        for name in dict.fromkeys([*new, *old])
+        for name in names
         if name not in ANY and old.get(name) != new.get(name)
     ]
 

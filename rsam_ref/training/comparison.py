@@ -28,7 +28,7 @@ from rsam_ref.files import write_table, write_whole
 from rsam_ref.training.loop import DivergedError, evaluate, train
 from rsam_ref.training.problem import Problem
 from rsam_ref.training.statistics import mean, paired_interval, spread
-from rsam_ref.training.trials import Trial
+from rsam_ref.training.trials import ADDED_LATER, Trial
 
 ACCURACY = "test_accuracy"
 
@@ -48,6 +48,7 @@ class Experiment:
     lam: float = 2.0
     backend: str = "numpy"
     problem: Problem = field(default_factory=Problem)
+    kernels: str = field(default="fast", metadata=ADDED_LATER)
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or self.batch_size < 1:
@@ -161,7 +162,7 @@ def hyperparameters(experiment: Experiment, trial: Trial) -> dict[str, float]:
 
 def execute(experiment: Experiment, trial: Trial) -> dict[str, Any]:
     """Train and evaluate one trial; the record that goes into ``runs.jsonl``."""
-    use_backend(experiment.backend)
+    use_backend(experiment.backend, kernels=experiment.kernels)
     start = time.perf_counter()
     split = experiment.problem.split(trial.seed, experiment.label_noise)
     model = experiment.problem.make(trial.seed, experiment.hidden)

@@ -15,7 +15,7 @@ from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.autograd.tensor import Tensor, no_grad
 from rsam_ref.data.feed import batches
 from rsam_ref.nn.batch_parts import Accumulated
-from rsam_ref.nn.faults import INPUTS_NOT_FINITE
+from rsam_ref.nn.faults import INPUTS_NOT_FINITE, check_targets
 from rsam_ref.nn.module import Module
 from rsam_ref.nn.objective import Objective, objective
 from rsam_ref.nn.outputs import outputs_of
@@ -151,10 +151,18 @@ def _watched_step(
     w = model.weights.flat
     before, model_before, optimizer_before = w.copy(), model.state_dict(), optimizer.state_dict()
     trace = optimizer.step(batch, w)
-    fault = _fault(before, trace, batch)
-    if fault or not bool(xp.isfinite(w).all()):
+
+    def put_back() -> None:
         model.load_state_dict(model_before)
         optimizer.load_state_dict(optimizer_before)
+
+    try:
+        fault = _fault(before, trace, batch)
+    except ShapeError:  # it is the targets
+        put_back()
+        raise
+    if fault or not bool(xp.isfinite(w).all()):
+        put_back()
         epoch, i = divmod(step, per_epoch)
         remedy = "Lower the learning rate or rho, warm up, or clip the gradient"
         if fault and fault.endswith(INPUTS_NOT_FINITE):
@@ -210,11 +218,19 @@ def evaluate(
     batch_size: int = 1024,
     loss: Callable[..., Tensor] = cross_entropy,
 ) -> Score:
-    """Mean loss and accuracy on inputs x (N, ...) with labels y (N,), in evaluation mode."""
+    """Mean loss and accuracy on inputs x (N, ...) with labels y (N,), in evaluation mode.
+
+    Raises ShapeError for labels that are none of the model's classes.
+    """
     x, y = to_device(x), to_device(y)
     _check_samples(x, y, batch_size)
-    parts = (slice(start, start + batch_size) for start in range(0, len(x), batch_size))
-    return score(model, ((x[part], y[part]) for part in parts), loss)
+    parts = [slice(start, start + batch_size) for start in range(0, len(x), batch_size)]
+    found = score(model, ((x[part], y[part]) for part in parts), loss)
+    if found.loss != found.loss:  # nan: then nothing is lost by looking
+        with model.in_mode(False):
+            for part in parts:
+                check_targets(model, Tensor.over(x[part]), Tensor.over(y[part]), loss)
+    return found
 
 
 def score(

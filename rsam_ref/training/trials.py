@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -30,6 +30,19 @@ class Trial:
     seed: int
 
 
+ADDED_LATER = {"added later": True}
+"""Metadata of a setting that is left out of the fingerprint where it is the default."""
+
+
+def settings_of(experiment: Any) -> dict[str, Any]:
+    """Its settings, without those added later that are as before: so runs from before are kept."""
+    found = asdict(experiment)
+    for setting in fields(experiment):
+        if setting.metadata == ADDED_LATER and found[setting.name] == setting.default:
+            del found[setting.name]
+    return found
+
+
 class Store:
     """Records of finished trials, one JSON object a line.
 
@@ -40,7 +53,7 @@ class Store:
     def __init__(self, path: Path, experiment: Any) -> None:
         self.path = path
         self.fingerprint = hashlib.sha256(
-            json.dumps(asdict(experiment), sort_keys=True).encode()
+            json.dumps(settings_of(experiment), sort_keys=True).encode()
         ).hexdigest()[:16]
         self.finished: dict[Trial, dict[str, Any]] = {}
         self._cut = False  # whether the last line was cut short

@@ -65,8 +65,12 @@ def max_pool2d(
                 padded = np.empty((len(padded), h + 2 * ph, w + 2 * pw, c), x.dtype)
             padded[...] = 0
             share, number = np.ascontiguousarray(g[part]), winner[part]
+            run = share.reshape(-1)
+            finite = math.isfinite(run @ run)  # nan times 0 is nan: such a share is chosen instead
             for i, place in enumerate(places):
-                if apart:
+                if not finite:
+                    padded[place] += np.where(number == i, share, 0)
+                elif apart:
                     np.multiply(share, number == i, out=padded[place])
                 else:
                     padded[place] += share * (number == i)

@@ -2,7 +2,8 @@
 
 oneDNN (the oneAPI Deep Neural Network Library, also DNNL) is to CPUs what cuDNN is to GPUs. It is
 looked for under the path in RSAM_REF_ONEDNN, then where the system's loader looks, then in this
-Python's environment (conda's, or a wheel of PyPI).
+Python's environment (conda's, or a wheel of PyPI). A library that somebody named is first loaded in
+another process: one that is damaged takes its process along.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from ctypes import POINTER, Structure, byref, c_char_p, c_int, c_size_t, c_uint, c_void_p
 from functools import cache
 from importlib import metadata
@@ -19,10 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from rsam_backends.base import BackendError
+from rsam_backends.processes import end_of, in_another_process
 from rsam_backends.threads import threads
 
 ENVIRONMENT = "RSAM_REF_ONEDNN"
 REMEDY = "pip install 'rsam-ref[onednn]', or name a libdnnl of version 3 in " + ENVIRONMENT
+NAMED = f"unset {ENVIRONMENT}, or let it name a libdnnl of version 3"
+LOAD = "import sys; from rsam_backends.onednn.loading import try_to_load; try_to_load(sys.argv[1])"
 FILE = {"darwin": "libdnnl.3.dylib", "win32": "dnnl.dll"}.get(sys.platform, "libdnnl.so.3")
 WHEELS = ("onednn-cpu-gomp", "onednn-cpu-tbb", "onednn-cpu-iomp", "onednn")
 OPENCL = "libintelocl.so"
@@ -48,6 +53,14 @@ INSTRUCTIONS = {
 SUCCESS, UNIMPLEMENTED = 0, 3
 STATUS = {1: "out of memory", 2: "invalid arguments", UNIMPLEMENTED: "unimplemented"}
 CPU = 1
+FUNCTIONS = (
+    *("engine_create", "stream_create", "stream_wait", "get_effective_cpu_isa"),
+    *("memory_create", "memory_destroy", "memory_set_data_handle", "memory_desc_get_size"),
+    *("memory_desc_create_with_tag", "memory_desc_create_with_strides", "memory_desc_destroy"),
+    *("primitive_create", "primitive_destroy", "primitive_execute"),
+    *("primitive_desc_query_md", "primitive_desc_destroy", "primitive_attr_create"),
+)
+"""Some that every oneDNN of version 3 has, without the dnnl_ before them."""
 
 
 class Unsupported(Exception):  # noqa: N818 - it is caught, and another kernel runs
@@ -65,19 +78,24 @@ class _Version(Structure):
 class Library:
     """A loaded oneDNN, with its engine for this processor."""
 
-    def __init__(self, path: str, handle: ctypes.CDLL) -> None:
+    def __init__(self, path: str, handle: ctypes.CDLL, remedy: str = REMEDY) -> None:
         self.path = path
         self.handle = handle
         try:
             handle.dnnl_version.restype = POINTER(_Version)
             version = handle.dnnl_version().contents
         except AttributeError:
-            raise BackendError(f"oneDNN: {path} is another library; {REMEDY}") from None
+            raise BackendError(f"oneDNN: {path} is another library; {remedy}") from None
+        except ValueError:  # a null pointer
+            raise BackendError(f"oneDNN: {path} tells no version; {remedy}") from None
         self.version = f"{version.major}.{version.minor}.{version.patch}"
         if version.major != 3:
             raise BackendError(
-                f"oneDNN: {path} is of version {self.version}, whose C API is another; {REMEDY}"
+                f"oneDNN: {path} is of version {self.version}, whose C API is another; {remedy}"
             )
+        for name in FUNCTIONS:
+            if not hasattr(handle, f"dnnl_{name}"):
+                raise BackendError(f"oneDNN: {path} has no function dnnl_{name}; {remedy}")
         self.runtime = version.cpu_runtime
         handle.dnnl_primitive_desc_query_md.restype = c_void_p
         handle.dnnl_memory_desc_get_size.restype = c_size_t
@@ -151,7 +169,13 @@ def library() -> Library:
     """The library that is found first. Raises `BackendError` where there is none that works."""
     named = os.environ.get(ENVIRONMENT)
     if named:
-        return _loaded(named)
+        path = _path_of(named)
+        done = in_another_process(LOAD, path)
+        if done.returncode:
+            raise BackendError(
+                f"oneDNN: {path} is damaged: a process that loads it {end_of(done)}; {NAMED}"
+            )
+        return _loaded(path, NAMED)
     for path in _candidates():
         try:
             return _loaded(path)
@@ -159,6 +183,18 @@ def library() -> Library:
             if path != FILE:
                 raise
     raise BackendError(f"oneDNN is not installed{_older()}; {REMEDY}")
+
+
+def _path_of(named: str) -> str:
+    """A file by its path, in the present folder too; a bare name that is none, to the loader."""
+    path = Path(named).expanduser()
+    return str(path.absolute()) if path.exists() or path != Path(path.name) else named
+
+
+def try_to_load(path: str) -> None:
+    """Load a library, and stay alive; that it does not do is told where it is loaded again."""
+    with suppress(BackendError):
+        _loaded(path)
 
 
 def _candidates() -> Iterator[str]:
@@ -186,15 +222,16 @@ def _older() -> str:
     return version
 
 
-def _loaded(path: str) -> Library:
+def _loaded(path: str, remedy: str = REMEDY) -> Library:
     folder = Path(path).parent
     if (folder / OPENCL).exists():
         os.environ.setdefault("OCL_ICD_FILENAMES", str(folder / OPENCL))
     try:
-        return Library(path, _with_what_it_needs(path))
+        return Library(path, _with_what_it_needs(path), remedy)
     except OSError as error:
         why = str(error).removeprefix(f"{path}: ")
-        remedy = "install it (apt install libgomp1)" if why.startswith("libgomp.") else REMEDY
+        if why.startswith("libgomp."):
+            remedy = "install it (apt install libgomp1)"
         raise BackendError(f"oneDNN: {path} cannot be loaded ({why}); {remedy}") from None
 
 

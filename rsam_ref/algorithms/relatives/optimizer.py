@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import Any
 
-from rsam_backends import Stream, to_device, xp
+from rsam_backends import Stream, to_device, to_host, xp
 from rsam_backends.base import Array
 from rsam_ref.algorithms.noise import filter_noise
 from rsam_ref.algorithms.optimizer import Number, Optimizer
@@ -86,12 +86,14 @@ class Related(Wrapper):
         return trace
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps taken, the base's state, and copies of what the rule keeps."""
-        kept = {name: v.copy() if hasattr(v, "copy") else v for name, v in self.state.items()}
+        """The steps taken, the base's state, and copies of what the rule keeps, on the host."""
+        kept = {
+            name: to_host(v).copy() if hasattr(v, "dtype") else v for name, v in self.state.items()
+        }
         return {**super().state_dict(), "kept": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state; its vectors may lie on the host."""
+        """Go on from a state, whichever backend it was taken on."""
         super().load_state_dict(state)
         self.state = {
             name: xp.asarray(to_device(v), copy=True) if hasattr(v, "dtype") else v
