@@ -324,7 +324,7 @@ NEEDS = {
 }
 """The settings that a probe must be able to change."""
 
-NEEDS_THE_LOSS = ("zero gradient", "loss x 1e-12", "float16")
+NEEDS_THE_LOSS = ("zero gradient", "loss x 1e-12", "loss x 1e3", "float16")
 
 
 def _cannot_ask(name: str, maker: Maker, driven: Driven) -> str | None:
