@@ -129,7 +129,9 @@ def test_a_process_ends_as_a_call_does(arguments, code):
 def test_wrong_usage_points_to_the_help(arguments):
     done = called(*arguments)
     assert done.returncode == 2
-    assert "--help" in done.stderr
+    assert done.stderr.startswith("rsam-ref: ")
+    assert done.stderr.endswith(" --help\n")
+    assert len(done.stderr.splitlines()) == 1
     assert "Traceback" not in done.stderr
 
 

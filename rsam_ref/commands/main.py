@@ -33,9 +33,15 @@ from rsam_ref.commands.train import train
 from rsam_ref.commands.tutorials import tutorials
 from rsam_ref.commands.vectors import vectors
 
+UsageError: Any = typer.BadParameter.__mro__[1]
+"""What wrong arguments raise: click's, or that of the copy of it that typer holds."""
+
 
 class Stoppable(TyperGroup):
-    """Commands that Ctrl-C ends in one line, where they do not say themselves what is kept."""
+    """Commands that Ctrl-C ends in one line, where they do not say themselves what is kept.
+
+    So do wrong arguments.
+    """
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """As every group does, with one line for Ctrl-C while arguments are read."""
@@ -51,6 +57,13 @@ def _or_one_line(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
         return work(*args, **options)
     except KeyboardInterrupt:
         raise interrupted("stopped by Ctrl-C") from None
+    except UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":
+            raise
+        said = " ".join(error.format_message().split()).rstrip(".")
+        of = error.ctx.command_path if error.ctx else "rsam-ref"
+        fail(f"{said}; see {of} --help")
+        raise typer.Exit(2) from None
 
 
 app = typer.Typer(
