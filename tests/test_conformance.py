@@ -257,7 +257,7 @@ def raising(what):
         ("def f(:\n", "SyntaxError: invalid syntax in line 1\n"),
         ("\0", "SyntaxError: source code string cannot contain null bytes\n"),
         ("my_sam = 3\n", "an int is not callable"),
-        ("my_sam = lambda: 0\n", "it gave 0, which is nothing that steps; its file names NumPy"),
+        ("my_sam = lambda: 0\n", "it gave 0, which is nothing that steps; give a function make"),
         ("from unittest.mock import MagicMock\nmy_sam = MagicMock()\n", "has every attribute"),
         (raising("Exception('two\\n\\nlines')"), "Exception: two lines, broken.py line 2, my_sam"),
         (raising("AssertionError"), "raised AssertionError, broken.py line 2, my_sam"),

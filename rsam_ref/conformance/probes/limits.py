@@ -90,6 +90,9 @@ def tiny_gradient(s: Setting) -> list[Finding]:
 LARGE = 1e3
 """The loss times this has gradients that are longer than what anyone cuts them to."""
 
+FAR = 0.01
+"""What no rounding does, in a low precision either."""
+
 
 def large_gradient(s: Setting) -> list[Finding]:
     """With the loss times 1e3 the perturbation is as long as it should be.
@@ -103,12 +106,11 @@ def large_gradient(s: Setting) -> list[Finding]:
         raise SkippedError("a step takes one gradient")
     along, size = _asked(a, s.algorithm)
     length, wanted = float(np.linalg.norm(a.eps)), s.hyper.rho * float(np.linalg.norm(along)) / size
-    limit = max(1e-6, s.main.tolerance)
     if length == 0:
         return [Finding("ascent.bounded-radius", {"with the loss times 1e3 ||eps||": 0.0})]
-    if np.linalg.norm(a.eps - length / np.linalg.norm(along) * along) > 10 * limit * length:
+    if np.linalg.norm(a.eps - length / np.linalg.norm(along) * along) > FAR * length:
         raise SkippedError("the perturbation points elsewhere: the gradient is cut before it")
-    if abs(length / wanted - 1) < limit:
+    if abs(length / wanted - 1) < FAR:
         return []
     evidence = {"with the loss times 1e3 ||eps|| is the radius times": length / wanted}
     if length > wanted:
