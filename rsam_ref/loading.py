@@ -81,10 +81,8 @@ def load(target: str, before: Callable[[str], Any] = lambda text: None) -> Any:
     except (LoadError, KeyboardInterrupt):
         raise
     except BaseException as error:
-        where = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise LoadError(
-            f"{place} cannot be loaded: {type(error).__name__}: {error}{where}"
-        ) from error
+        hint = _hint(error, place, name)
+        raise LoadError(f"{place} cannot be loaded: {_told(error)}{hint}") from error
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -93,6 +91,34 @@ def load(target: str, before: Callable[[str], Any] = lambda text: None) -> Any:
             raise LoadError(f"{place} has no {name!r}{there}")
         found = getattr(found, part)
     return found
+
+
+def _told(error: BaseException) -> str:
+    """An error by its name and what it says, in one line."""
+    said = str(error)
+    if isinstance(error, SyntaxError):
+        said = error.msg + (f" in line {error.lineno}" if error.lineno else "")
+    return ": ".join(filter(None, (type(error).__name__, " ".join(said.split()))))
+
+
+def _hint(error: BaseException, place: str, name: str) -> str:
+    """What was meant, where a file was named as no file is, or is a part of a package."""
+    if isinstance(error, SystemExit):
+        return '; what it does as a script belongs under if __name__ == "__main__"'
+    if not place.endswith(".py"):
+        missing = isinstance(error, ModuleNotFoundError) and error.name == place.partition(".")[0]
+        if missing and Path(place).is_file():
+            return f"; {place} is a file, and the name of one has to end in .py"
+        if Path(f"{place}.py").is_file():
+            return f"; did you mean {place}.py:{name}?"
+        return ""
+    if not (isinstance(error, ImportError) and "relative import" in str(error)):
+        return ""
+    path = Path(place).resolve()
+    parts, folder = [path.parent.name, path.stem], path.parent.parent
+    while (folder / "__init__.py").is_file():
+        parts, folder = [folder.name, *parts], folder.parent
+    return f"; it is a part of a package: in {folder} it is {'.'.join(parts)}:{name}"
 
 
 def _from_file(path: Path, before: Callable[[str], Any]) -> Any:

@@ -136,8 +136,9 @@ def test_wrong_usage_points_to_the_help(arguments):
     done = called(*arguments)
     assert done.returncode == 2
     assert done.stderr.startswith("rsam-ref: ")
-    assert done.stderr.endswith("--help\n")
+    assert done.stderr.endswith(" --help\n")
     assert len(done.stderr.splitlines()) == 1
+    assert "Traceback" not in done.stderr
 
 
 def test_train_by_a_recipe_a_preset_and_options(tmp_path):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -196,6 +198,7 @@ def test_the_command_says_that_it_conforms(folder):
     assert done.returncode == 0
     assert "mine.py:my_sam conforms to SAM." in done.stdout
     assert "talking" not in done.stdout
+    assert done.stderr == ""
 
 
 def test_the_command_says_what_diverges_and_draws_it(folder):
@@ -229,6 +232,18 @@ def test_the_report_as_json_is_nothing_but_json(folder):
     assert report["findings"][0]["stage"] == "ascent"
 
 
+ARGUMENTS = """
+import argparse
+parser = argparse.ArgumentParser()
+parser.add_argument("--data", required=True)
+parser.parse_args()
+"""
+
+
+def raising(what):
+    return f"def my_sam(weights, loss_and_grad, state, hyper):\n    raise {what}\n"
+
+
 @pytest.mark.parametrize(
     ("source", "says"),
     [
@@ -237,14 +252,64 @@ def test_the_report_as_json_is_nothing_but_json(folder):
         ("print('so far')\nimport os\nos.abort()\n", "ended the process"),
         ("raise RuntimeError('not today')\n", "not today"),
         ("", "has no 'my_sam'"),
+        (ARGUMENTS, 'under if __name__ == "__main__"; the last it printed: broken.py: error: the '),
+        ("from .helpers import norm\n", "it is pack.broken:my_sam"),
+        ("def f(:\n", "SyntaxError: invalid syntax in line 1\n"),
+        ("\0", "SyntaxError: source code string cannot contain null bytes\n"),
+        ("my_sam = 3\n", "an int is not callable"),
+        ("my_sam = lambda: 0\n", "it gave 0, which is nothing that steps; give a function make"),
+        ("from unittest.mock import MagicMock\nmy_sam = MagicMock()\n", "has every attribute"),
+        (raising("Exception('two\\n\\nlines')"), "Exception: two lines, broken.py line 2, my_sam"),
+        (raising("AssertionError"), "raised AssertionError, broken.py line 2, my_sam"),
+        (raising("MemoryError"), "raised MemoryError, broken.py line 2, my_sam"),
+        (raising("KeyboardInterrupt"), "raised KeyboardInterrupt, broken.py line 2, my_sam"),
+        ("while True: pass\n", "loading it took more than 3 seconds, broken.py line 1"),
     ],
-    ids=["hangs", "exits", "aborts", "raises", "empty"],
 )
 def test_what_cannot_run_ends_in_a_message_and_in_2(source, says, folder):
-    (folder / "broken.py").write_text(source)
-    done = command("broken.py:my_sam", "--algorithm", "sam", "--timeout", "1", folder=folder)
+    pack = folder / "pack"
+    pack.mkdir()
+    (pack / "broken.py").write_text(source)
+    options = ("--algorithm", "sam", "--timeout", "3" if "while" in source else "60")
+    done = command("pack/broken.py:my_sam", *options, folder=folder)
     assert done.returncode == 2
     assert says in done.stderr
+    assert done.stderr.startswith("rsam-ref: could not check pack/broken.py:my_sam: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("other", "other is a file, and the name of one has to end in .py"),
+        ("pack/mine", "did you mean pack/mine.py:my_sam?"),
+    ],
+)
+def test_a_file_that_is_named_as_no_file_is(name, says, folder):
+    (folder / "pack").mkdir()
+    for file in ("other", "pack/mine.py"):
+        (folder / file).write_text(RIGHT_FILE)
+    done = command(f"{name}:my_sam", folder=folder)
+    assert done.returncode == 2
+    assert says in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGTERM")
+def test_sigterm_ends_it_as_ctrl_c_does(folder):
+    (folder / "long.py").write_text(
+        "import os, time\nopen('id', 'w').write(str(os.getpid()))\ntime.sleep(50)\n"
+    )
+    check_it = [sys.executable, "-m", "rsam_ref", "check", "long.py:my_sam"]
+    with subprocess.Popen(check_it, cwd=folder, stderr=subprocess.PIPE, text=True) as process:
+        while not (folder / "id").exists() or not (child := (folder / "id").read_text()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert said == "rsam-ref: interrupted; nothing was written\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(child), 0)
 
 
 @pytest.mark.parametrize(
@@ -259,12 +324,30 @@ def test_what_cannot_run_ends_in_a_message_and_in_2(source, says, folder):
         (("mine.py:my_sam", "--plot", "nope/x.png"), "there is no folder nope"),
         (("mine.py:my_sam", "--html", "nope/x.html"), "there is no folder nope"),
         (("mine.py:my_sam", "--timeout", "0"), "--timeout"),
+        (("mine.py:my_sam", "--timeout", "inf"), "--timeout is in seconds"),
+        (("mine.py:my_sam", "--timeout", "nan"), "--timeout is in seconds"),
+        (("mine.py:my_sam", "--seed", "-1"), "--seed must be a whole number"),
+        (("mine.py:my_sam", "--seed", "9" * 20), "--seed must be a whole number"),
+        (("mine.py:my_sam", "--base", "foo"), "unknown base 'foo'; there are sgd, adam"),
+        (("mine.py:my_sam", "--form", "optax"), "it is of the form function, not optax"),
+        (("mine.py:my_sam", "--processes", "5"), "'--processes'"),
+        (("mine.py:my_sam", "wrong.py:my_sam"), "unexpected extra argument"),
     ],
 )
 def test_wrong_usage_is_one_line_and_2(arguments, says, folder):
     done = command(*arguments, folder=folder)
     assert done.returncode == 2
     assert says in done.stderr
+    assert done.stderr.startswith("rsam-ref: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_base_of_the_files_own_is_no_unknown_one(folder):
+    (folder / "mine.py").write_text(f"{RIGHT_FILE}\nclass Drop:\n    pass\n")
+    options = ("--algorithm", "sam", "--base", "drop")
+    done = command("mine.py:my_sam", *options, folder=folder)
+    assert done.returncode == 1
+    assert "update.other-base" in done.stdout
 
 
 def test_the_codes_can_be_listed(folder):

@@ -69,12 +69,13 @@ def check(
 
     Settings are hyper.rho or hyper["rho"]; also lr, momentum, weight_decay, sigma, lam, eta.
 
-    Exit codes: 0 it conforms, 1 it diverges, 2 it could not be checked, 130 after Ctrl-C.
+    Exit codes: 0 it conforms, 1 it diverges, 2 it could not be checked, 130 after Ctrl-C
+    (or SIGTERM).
     """
     from rsam_ref.conformance import CATALOGUE, BrokenError
-    from rsam_ref.conformance.checking import ALGORITHMS
+    from rsam_ref.conformance.checking import refuse_settings
     from rsam_ref.conformance.isolated import check_isolated
-    from rsam_ref.conformance.observe.forms import FORMS
+    from rsam_ref.training.interruption import terminated_as_by_ctrl_c
 
     if codes:
         for code, entry in CATALOGUE.items():
@@ -83,19 +84,14 @@ def check(
     with usage_errors():
         if target is None:
             raise ValueError("say what to check: rsam-ref check FILE.py:NAME (see --help)")
-        if algorithm not in ALGORITHMS:
-            raise ValueError(f"unknown algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
-        if form is not None and form not in FORMS:
-            raise ValueError(f"unknown form {form!r}; there are {', '.join(FORMS)}")
+        refuse_settings(algorithm, form, seed, timeout)
         if plot is not None and plot.suffix.lower() not in PICTURES:
             raise ValueError(f"--plot {plot}: give a file ending in {', '.join(PICTURES)}")
         for option, path in (("--plot", plot), ("--html", html)):
             if path is not None and not path.parent.is_dir():
                 raise ValueError(f"{option} {path}: there is no folder {path.parent}")
-        if seed < 0 or timeout <= 0:
-            raise ValueError("--seed must be >= 0 and --timeout > 0")
     try:
-        with progress_bar(errors, transient=True) as progress:
+        with terminated_as_by_ctrl_c(), progress_bar(errors, transient=True) as progress:
             task = progress.add_task("loading", total=None)
 
             def show(doing: str, done: int, total: int) -> None:

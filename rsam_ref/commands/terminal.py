@@ -182,7 +182,8 @@ def name_and_value(text: str, option: str = "model-option") -> tuple[str, Any]:
 def progress_bar(on: Console = console, *, transient: bool = False) -> Progress:
     """A bar that tells what is done of how many, and how long the rest will take.
 
-    A ``transient`` one is gone when it is done, or fails.
+    A ``transient`` one is gone when it is done, or fails; where nothing can be taken back, as in a
+    file, it is not shown.
     """
     return Progress(
         TextColumn("{task.description}"),
@@ -193,4 +194,5 @@ def progress_bar(on: Console = console, *, transient: bool = False) -> Progress:
         TimeRemainingColumn(),
         console=on,
         transient=transient,
+        disable=transient and not on.is_terminal,
     )

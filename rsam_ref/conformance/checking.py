@@ -21,7 +21,11 @@ import numpy as np
 
 from rsam_ref.conformance import processes as several
 from rsam_ref.conformance.ascent.case import Case
-from rsam_ref.conformance.base_step.asked import held_to, without_hidden_nesterov
+from rsam_ref.conformance.base_step.asked import (
+    held_to,
+    refuse_unknown_base,
+    without_hidden_nesterov,
+)
 from rsam_ref.conformance.diagnosis import Diagnosis, diagnose
 from rsam_ref.conformance.driving import Driven, Driving
 from rsam_ref.conformance.observe.compiled import run_as_written
@@ -88,15 +92,33 @@ def check(
     BrokenError
         If the implementation cannot be judged: it raises, returns something else, gives NaN.
     ValueError
-        For an unknown algorithm or form.
+        For an unknown algorithm or form, and a seed or a timeout that cannot be.
     """
-    if algorithm not in ALGORITHMS:
-        raise ValueError(f"unknown algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
-    if form is not None and form not in FORMS:
-        raise ValueError(f"unknown form {form!r}; there are {', '.join(FORMS)}")
+    refuse_settings(algorithm, form, seed, timeout)
     target = several.name_of(subject) if processes > 1 else ""
     if isinstance(subject, str):
-        subject = load(subject)
+        subject = _loaded(subject, timeout)
+    refuse_unknown_base(base, subject)
+    try:
+        return _checked(subject, target, algorithm, form, base, seed, timeout, progress, processes)
+    except BrokenError as error:
+        if (own := _own_form(subject, form)) is None:
+            raise
+        hint = f"by its parameters it is of the form {own}, not {form}"
+        raise type(error)(f"{error}; {hint}") from error
+
+
+def _checked(
+    subject: Any,
+    target: str,
+    algorithm: str,
+    form: str | None,
+    base: str | None,
+    seed: int,
+    timeout: float | None,
+    progress: Progress | None,
+    processes: int,
+) -> Report:
     maker = Maker(subject, form or form_of(subject), algorithm)
     tell = progress or (lambda what, done, total: None)
     if maker.form in ("optimizer", *OWN_PASSES):
@@ -110,6 +132,45 @@ def check(
     if compiled:
         report.probes["torch.compile"] = compiled[0]
     return report
+
+
+MOST_SECONDS, MOST_SEED = 1e6, 2**32 - 1
+"""What a clock can be set to, and what NumPy's global generator begins from."""
+
+
+def refuse_settings(algorithm: str, form: str | None, seed: int, timeout: float | None) -> None:
+    """Raises ValueError for what no implementation could be checked with."""
+    if algorithm not in ALGORITHMS:
+        raise ValueError(f"unknown algorithm {algorithm!r}; there are {', '.join(ALGORITHMS)}")
+    if form is not None and form not in FORMS:
+        raise ValueError(f"unknown form {form!r}; there are {', '.join(FORMS)}")
+    if not 0 <= seed <= MOST_SEED:
+        raise ValueError(f"--seed must be a whole number from 0 to {MOST_SEED}, not {seed}")
+    if timeout is not None and not 0 < timeout <= MOST_SECONDS:
+        most = f"{MOST_SECONDS:,.0f}"
+        raise ValueError(f"--timeout is in seconds, more than 0 and up to {most}, not {timeout:g}")
+
+
+def _loaded(target: str, timeout: float | None) -> Any:
+    """What the name stands for, if it can be loaded in time."""
+    try:
+        with _limited(timeout):
+            return load(target)
+    except BrokenError as error:
+        if isinstance(cause := error.__cause__, _TimeoutError):
+            raise _stopped(cause, "loading it") from None
+        raise
+
+
+def _own_form(subject: Any, form: str | None) -> str | None:
+    """The form that it seems to have, where another one was asked for."""
+    if form is None:
+        return None
+    try:
+        own = form_of(subject)
+    except BrokenError:
+        return None
+    return own if own != form else None
 
 
 def _report(
@@ -324,7 +385,7 @@ NEEDS = {
 }
 """The settings that a probe must be able to change."""
 
-NEEDS_THE_LOSS = ("zero gradient", "loss x 1e-12", "float16")
+NEEDS_THE_LOSS = ("zero gradient", "loss x 1e-12", "loss x 1e3", "float16")
 
 
 def _cannot_ask(name: str, maker: Maker, driven: Driven) -> str | None:
@@ -365,7 +426,7 @@ def _afresh(seed: int) -> Callable[[], None]:
 
     def set_back() -> None:
         random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
+        np.random.seed(seed % (MOST_SEED + 1))  # noqa: NPY002
         if torch := sys.modules.get("torch"):
             torch.manual_seed(seed)
         if mlx := sys.modules.get("mlx.core"):
@@ -396,27 +457,34 @@ def _errors_of(doing: str) -> Iterator[None]:
     except (BrokenError, probes.SkippedError, KeyboardInterrupt, MemoryError):
         raise
     except _TimeoutError as error:
-        raise BrokenError(
-            f"the implementation was stopped: {doing} took more than {error} seconds"
-            f"{_line(error.__traceback__)}; does it hang?"
-        ) from None
+        raise _stopped(error, doing) from None
     except BaseException as error:
         raise _broken(error, doing) from error
+
+
+def _stopped(error: BaseException, doing: str) -> BrokenError:
+    return BrokenError(
+        f"the implementation was stopped: {doing} took more than {error} seconds"
+        f"{_line(error.__traceback__)}; does it hang?"
+    )
 
 
 def _broken(error: BaseException, doing: str) -> BrokenError:
     """What the implementation raised, in a sentence that names its line."""
     if isinstance(error, BrokenError):
         return error
-    return RaisedError(
-        f"the implementation raised {type(error).__name__}: {readable(error)}"
-        f"{_line(error.__traceback__)} (in {doing})"
-    )
+    return RaisedError(f"{raised(error)} (in {doing})")
+
+
+def raised(error: BaseException) -> str:
+    """What the implementation raised, and where in its code."""
+    said = f": {text}" if (text := readable(error)) else ""
+    return f"the implementation raised {type(error).__name__}{said}{_line(error.__traceback__)}"
 
 
 def readable(error: BaseException) -> str:
-    """What an error says, without the numbers of an array, in no more than a few lines."""
-    text = ARRAY.sub(r"\1(...)", str(error))
+    """What an error says, without the numbers of an array, in one line that is not too long."""
+    text = " ".join(ARRAY.sub(r"\1(...)", str(error)).split())
     return text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]} ..."
 
 

@@ -502,6 +502,12 @@ def no_way(optimizer: Any, said: str) -> str:
         for name in dir(optimizer)
         if name[0] != "_" and callable(getattr(type(optimizer), name, None))
     ]
+    if not own or type(optimizer).__module__ == "builtins":
+        return (
+            f"it gave {optimizer!r:.60}, which is nothing that steps; give a function "
+            "make(params, hyper) that returns an optimizer, or "
+            "train_step(model, optimizer, loss_fn, batch, hyper)"
+        )
     return (
         f"no order of calling the methods of {type(optimizer).__name__} ({', '.join(own)}), with a "
         f"backward pass before each, goes up and comes back to the weights{said}; write "

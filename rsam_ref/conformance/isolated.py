@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import queue
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from contextlib import suppress
 from typing import Any
 
-from rsam_ref.conformance.checking import Progress, check
+from rsam_ref.conformance.checking import Progress, check, raised
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.report.report import Report
 
@@ -68,12 +70,21 @@ def _in_child(
             stderr=printed,
             text=True,
             env=environment,
+            start_new_session=True,  # a group of its own, so that all that it starts ends with it
         )
         try:
             return _listen(child, 1.5 * timeout + 2, progress, printed)
         finally:
-            child.kill()
-            child.wait()
+            _end(child)
+
+
+def _end(child: Any) -> None:
+    """End the process, and those that it has started."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+    child.kill()
+    child.wait()
 
 
 def _listen(child: Any, patience: float, progress: Progress | None, printed: Any) -> Report:
@@ -97,15 +108,16 @@ def _listen(child: Any, patience: float, progress: Progress | None, printed: Any
             ) from None
         if not line:
             code = child.wait()
-            printed.seek(0)
-            said = printed.read().decode(errors="replace").strip().splitlines()
+            said = _lines(printed)
             if any("XLA_FLAGS" in text for text in said):
                 raise _FlagsError("; ".join(said))
-            last = f"; the last it printed: {said[-1]}" if said else ""
-            raise BrokenError(f"the implementation ended the process (exit code {code}){last}")
+            last = _last(said)
+            raise BrokenError(f"the implementation ended the process ({_ended(code)}){last}")
         message = json.loads(line)
         if "broken" in message:
-            raise BrokenError(message["broken"])
+            raise BrokenError(
+                message["broken"] + (_last(_lines(printed)) if message["exit"] else "")
+            )
         if "report" in message:
             return Report.from_json(message["report"])
         doing = message["doing"]
@@ -113,9 +125,29 @@ def _listen(child: Any, patience: float, progress: Progress | None, printed: Any
             progress(doing, message["done"], message["total"])
 
 
+def _lines(printed: Any) -> list[str]:
+    """What the child has printed so far."""
+    printed.seek(0)
+    text: str = printed.read().decode(errors="replace")
+    return text.strip().splitlines()
+
+
+def _last(said: list[str]) -> str:
+    return f"; the last it printed: {said[-1]}" if said else ""
+
+
+def _ended(code: int) -> str:
+    """How a process ended, in words."""
+    try:
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
 def main() -> None:
     """The child: messages on what was the standard output; everything printed goes elsewhere."""
     target, settings = sys.argv[1], json.loads(sys.argv[2])
+    sys.argv[:] = [target.rpartition(":")[0]]  # as if it were run, without arguments
     messages = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -131,7 +163,10 @@ def main() -> None:
             **settings,
         )
     except BrokenError as error:
-        tell(broken=str(error))
+        sys.stdout.flush()
+        tell(broken=str(error), exit="SystemExit" in str(error))
+    except (KeyboardInterrupt, MemoryError) as error:  # of its own: Ctrl-C ends this process
+        tell(broken=raised(error), exit=False)
     else:
         tell(report=report.to_json())
 

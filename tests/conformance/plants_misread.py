@@ -17,6 +17,7 @@ from .plants import (
     sam,
     shaped,
     stretch,
+    to_radius,
     unit,
 )
 
@@ -103,6 +104,25 @@ def recomputed_as_asam(at):
     return start
 
 
+def over(divisor):
+    """rho a / divisor(s, the norm of a)."""
+    return lambda s: s.h.rho / divisor(s, norm(s.a) + 1e-12) * s.a
+
+
+def parts(s):
+    """The norms of lam g0 and of D."""
+    return s.h.lam * norm(s.g0), norm(s.D)
+
+
+def less_half_the_draw(s):
+    return to_radius(s) - 0.5 * s.D
+
+
+def long_gradient_cut(s):
+    """Clipping that is asked for, at a length that is seldom reached."""
+    return s.h.lam * min(1.0, 50.0 / (norm(s.g0) + 1e-12)) * s.g0 + s.D
+
+
 # ... the draw -------------------------------------------------------------------------------------
 
 
@@ -119,6 +139,12 @@ def of_exact_length(times_root=False, only=lambda shape: True):
         return z / length * (size**0.5 if times_root else 1.0)
 
     return drawn(z=shaped(z))
+
+
+def over_all_but_the_last_axis(w):
+    """For weights with the outputs last."""
+    axes = tuple(range(w.ndim - 1)) or None
+    return np.sqrt((w * w).sum(axis=axes, keepdims=True))
 
 
 # State outside of the state -----------------------------------------------------------------------
@@ -173,6 +199,7 @@ def velocity_in_a_default(weights, loss_and_grad, state, hyper, kept=[]):  # noq
     return moved, state
 
 
+BOUNDED = "ascent.bounded-radius"
 LOST = "resume.momentum-lost"
 BOTH = "update.momentum-missing", "update.decay-missing"
 
@@ -197,6 +224,22 @@ for name, algorithm, subject, code, *more in [
      "restore.recomputed"),
     ("asam-recomputed-old-t", "asam", asam(start=recomputed_as_asam(lambda s: s.w)),
      "restore.recomputed"),
+    ("sam-norm-cap", "sam", sam(length=over(lambda s, n: min(n, 5.0))), BOUNDED),
+    ("asam-norm-cap", "asam", asam(length=lambda s: (
+        s.h.rho / min(norm(stretch(s) * s.a) + 1e-12, 50.0) * (stretch(s) * stretch(s) * s.a)
+    )), BOUNDED),
+    ("rsam-norm-cap", "rsam", rsam(length=over(lambda s, n: min(n, 50.0))), BOUNDED),
+    ("rsam-norm-floor-of-one", "rsam", rsam(length=over(lambda s, n: max(n, 1.0))), BOUNDED),
+    ("rsam-norm-floor-of-a-tenth", "rsam", rsam(length=over(lambda s, n: max(n, 0.1))), BOUNDED),
+    ("rsam-short-where-the-norm-is", "rsam", rsam(length=over(lambda s, n: n / min(1.0, n))),
+     BOUNDED),
+    ("rsam-norms-apart", "rsam", rsam(length=over(lambda s, n: np.hypot(*parts(s)) + 1e-12)),
+     "ascent.other-norm"),
+    ("rsam-sum-of-both-norms", "rsam", rsam(length=over(lambda s, n: sum(parts(s)) + 1e-12)),
+     "ascent.other-norm"),
+    ("rsam-less-half-the-draw", "rsam", rsam(length=less_half_the_draw), "direction.wrong-weights"),
+    ("rsam-norms-over-all-but-the-last", "rsam", rsam(noise=drawn(over_all_but_the_last_axis)),
+     "noise.wrong-axis"),
     ("rsam-exact-filters", "rsam", rsam(noise=of_exact_length()), "noise.fixed-length"),
     ("rsam-exact-by-size", "rsam", rsam(noise=of_exact_length(True)), "noise.fixed-length"),
     ("rsam-exact-but-biases", "rsam",
@@ -225,5 +268,10 @@ def counts_its_calls(weights, loss_and_grad, state, hyper):
     return moved, {"v": velocity}
 
 
-RIGHT_MISREAD = [("sam-counts-its-calls", "function", "sam", counts_its_calls)]
+RIGHT_MISREAD = [
+    ("sam-counts-its-calls", "function", "sam", counts_its_calls),
+    ("sam-long-gradient-cut", "function", "sam",
+     sam(direction=lambda s: min(1.0, 5.0 / (norm(s.g0) + 1e-12)) * s.g0)),
+    ("rsam-long-gradient-cut", "function", "rsam", rsam(direction=long_gradient_cut)),
+]  # fmt: skip
 """Rows of right.py."""

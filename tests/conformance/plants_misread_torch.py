@@ -6,7 +6,7 @@ import functools
 
 import torch
 
-from .right_torch import TwoStepSam
+from .right_torch import TwoStepSam, still_statistics
 
 
 class HiddenNesterov(TwoStepSam):
@@ -43,6 +43,60 @@ class NothingWithoutABackward(NeedsABackward):
         if all(p.grad is None for p in self.parameters()):
             return None
         return super().step(closure)
+
+
+class PerturbedByItsGradient(TwoStepSam):
+    """eps is the gradient's own memory, which the second pass writes to."""
+
+    @torch.no_grad()
+    def first_step(self, zero_grad=False):
+        grads = [p.grad for p in self.parameters() if p.grad is not None]
+        size = torch.stack([g.norm() for g in grads]).norm() + 1e-12
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self.state[p]["eps"] = p.grad.mul_(group["rho"] / size)
+                    p.add_(self.state[p]["eps"])
+        self.zero_grad(set_to_none=False)
+
+    @torch.no_grad()
+    def second_step(self, zero_grad=False):
+        for p in self.parameters():
+            if p.grad is not None:
+                p.sub_(self.state[p]["eps"])
+        self.base_optimizer.step()
+        self.zero_grad(set_to_none=False)
+
+
+# Training steps that go through the layers
+
+
+def by_layers(perturbed_twice, counted_twice):
+    """SAM; a weight that two layers share comes twice where the layers are gone through."""
+
+    def train_step(model, optimizer, loss_fn, batch, hyper):
+        x, y = batch
+        optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        once = list(model.parameters())
+        layers = [p for m in model.modules() for p in m._parameters.values() if p is not None]
+        with torch.no_grad():
+            saved = [p.clone() for p in once]
+            norms = [p.grad.norm() for p in (layers if counted_twice else once)]
+            size = torch.stack(norms).norm() + 1e-12
+            for p in layers if perturbed_twice else once:
+                p.add_(hyper.rho / size * p.grad)
+        optimizer.zero_grad()
+        with still_statistics(model):
+            loss_fn(model(x), y).backward()
+        with torch.no_grad():
+            for p, old in zip(once, saved):
+                p.copy_(old)
+        optimizer.step()
+        return loss
+
+    return train_step
 
 
 # Three parts
@@ -146,6 +200,12 @@ PLANTS = [
     ("torch-two-ascents-in-parts", "optimizer", "sam", TwoAscents, "algorithm.k-step-sam"),
     ("torch-bayesian-in-parts", "optimizer", "sam", BayesianInThreeParts, "algorithm.bayesian-sam",
      ("limits.missing-gradient", "restore.skipped-without-gradient")),
+    ("torch-eps-in-the-gradient", "optimizer", "sam", PerturbedByItsGradient, "restore.not-undone",
+     ("resume.momentum-lost", "resume.lr-lost", "limits.missing-gradient")),
+    *[
+        (f"torch-shared-twice-{where}", "loop", "sam", by_layers(*which), "ascent.shared-twice")
+        for where, which in {"moved": (1, 0), "counted": (0, 1), "both": (1, 1)}.items()
+    ],
 ]  # fmt: skip
 RIGHT = [("torch-rsam-in-three-parts", "optimizer", "rsam", RsamInThreeParts)]
 NOTED = [

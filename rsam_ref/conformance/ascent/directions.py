@@ -292,6 +292,12 @@ def rsam_directions() -> Iterator[Direction]:
     without = ("direction.noise-not-in-norm",)
     yield Direction("a, norm of g0", without, own, lambda a: a.first)
     yield Direction("a, norm of lam g0", without, own, lambda a: a.hyper.lam * a.first)
+    apart = ("ascent.other-norm",)
+    for label, reduce in (
+        ("the root of ||lam g0||^2 + ||D||^2", np.hypot),
+        ("||lam g0|| + ||D||", np.add),
+    ):
+        yield Direction(f"a, {label}", apart, own, norm_of_parts(reduce), norms="one")
     for drawn in (0, 1):
         yield Direction("lam (g0 + weight_decay w) + D", ("ascent.decay-inside",), decayed(drawn))
     yield Direction("sign(a)", ("ascent.sign",), lambda a: np.sign(own(a)), norms="none")
@@ -301,6 +307,11 @@ def rsam_directions() -> Iterator[Direction]:
         earlier(lambda b: b.hyper.lam * b.first, lambda a: a.draw),
         norms="one",
     )
+
+
+def norm_of_parts(together: Callable[[float, float], float]) -> Callable[[Case], Vector]:
+    """A vector (1,) whose norm is made of those of lam g0 and D, each taken alone."""
+    return lambda a: np.array([together(a.hyper.lam * norm(a.first), norm(a.draw))])
 
 
 def decayed(drawn: int) -> Callable[[Case], Vector]:

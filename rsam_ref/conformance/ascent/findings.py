@@ -141,7 +141,7 @@ FINDINGS: dict[str, Entry] = {
         "add up the squares over all parameters before taking the root",
     ),
     "ascent.other-norm": Entry(
-        "another norm than the Euclidean one divides the gradient (maximum, sum, mean)",
+        "another norm than the Euclidean one divides (maximum, sum, mean; of g0 and D apart)",
         "the radius depends on the number of weights",
         "the root of the sum of squares over all parameters",
     ),
@@ -265,6 +265,11 @@ FINDINGS: dict[str, Entry] = {
         "the radius is rho times the norm of the weights",
         "the radius grows with the weights",
         "||eps|| = rho",
+    ),
+    "ascent.shared-twice": Entry(
+        "a weight that two layers share is perturbed, or counted in the norm, once for each",
+        "it goes twice as far as the others, or all go less far than rho",
+        "go through model.parameters(), which gives every tensor once, instead of the layers",
     ),
     "ascent.one-rho-for-all-groups": Entry(
         "all parameter groups get the rho of one of them",

@@ -26,8 +26,34 @@ def judge_proportion(cases: list[Case], tolerance: float) -> list[Found] | None:
     ratios = np.array([norm(a.eps) / a.hyper.rho for a in cases])
     if np.abs(ratios - 1).max() > max(STEADY, tolerance):
         direction = lambda a: proportions[a.seen.number] * a.first + a.draw
-        result.append(judge_length(cases, False, direction, None, tolerance))
+        length = judge_length(cases, False, direction, None, tolerance)
+        lawless = code == "direction.wrong-weights" and not evidence.keys() & {"a", POWER}
+        if length[0] != NO_LAW or not lawless:
+            result.append(length)
+        elif (beside := _draw_beside(cases, max(1e-4, tolerance))) is not None:
+            evidence["eps"] = f"rho a / ||a|| {beside:+.4g} D"
     return result
+
+
+NO_LAW = "ascent.radius-scheduled"
+"""What a length is called that follows nothing. Where the proportion does not either, that is one
+cause, and not of the radius.
+"""
+POWER = "g0 is weighed by lam to the"
+
+
+def _draw_beside(cases: list[Case], exact: float) -> float | None:
+    """c, where eps = rho a / ||a|| + c D with one c in all steps."""
+    shares = []
+    for a in cases:
+        own = a.hyper.lam * a.first + a.draw
+        rest = a.eps - a.hyper.rho * own / norm(own)
+        c = float(rest @ a.draw) / float(a.draw @ a.draw)
+        if norm(rest - c * a.draw) > exact * norm(a.eps):
+            return None
+        shares.append(c)
+    steady = np.ptp(shares) < exact * np.abs(shares).max()
+    return float(np.mean(shares)) if steady else None
 
 
 def _law(cases: list[Case], p: Vector, exact: float) -> Found:
@@ -65,7 +91,7 @@ def _law(cases: list[Case], p: Vector, exact: float) -> Found:
         power, at = np.polyfit(np.log(lams), np.log(p), 1)
         if np.abs(power * np.log(lams) + at - np.log(p)).max() < exact:
             return "direction.wrong-weights", {
-                "g0 is weighed by lam to the": float(power),
+                POWER: float(power),
                 **evidence,
             }
     return "direction.wrong-weights", evidence

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any
 
+from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.report.report import Finding
 
 SAME = {"adamw": "adam", "nadamw": "nadam"}
 """Rules that differ in nothing but where weight decay acts."""
+
+
+BASES = (
+    *("sgd", "adam", "adamw", "nadam", "nadamw", "radam", "adamax", "adagrad", "adadelta"),
+    *("adafactor", "adabelief", "adan", "asgd", "rmsprop", "rprop", "lion", "signum", "nesterov"),
+    *("lamb", "lars", "lbfgs", "muon", "sophia", "sparseadam", "yogi"),
+)
+"""Names of published base optimizers, as their classes have them."""
+
+
+def refuse_unknown_base(base: str | None, subject: Any) -> None:
+    """Raises BrokenError for a name that is neither known nor a class's where the subject is."""
+    if base is None or base.lower() in BASES:
+        return
+    module = sys.modules.get(getattr(subject, "__module__", None) or "")
+    own = (
+        [name for name, value in vars(module).items() if isinstance(value, type)] if module else []
+    )
+    if base.lower() not in map(str.lower, own):
+        raise BrokenError(f"unknown base {base!r}; there are {', '.join(BASES)}")
 
 
 def held_to(base: str | None, findings: list[Finding]) -> list[Finding]:

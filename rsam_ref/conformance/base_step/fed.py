@@ -66,10 +66,13 @@ def gradients(fed: Fed) -> Iterator[Option]:
     yield Option("the last step's g, in the first step g", stale, own_first)
 
 
+NOT_UNDONE = ("restore.not-undone",)
+
+
 def starts(fed: Fed) -> Iterator[Option]:
     """Where the base step starts from."""
     yield Option("w", (), fed.w)
-    yield Option("w + eps", ("restore.not-undone",), fed.last_point)
+    yield Option("w + eps", NOT_UNDONE, fed.last_point)
     undone = ("restore.undone-twice",)
     yield Option("w - eps", undone, [2 * w - q for w, q in zip(fed.w, fed.last_point)])
     if len(fed.w) > 1:
@@ -77,6 +80,8 @@ def starts(fed: Fed) -> Iterator[Option]:
         yield Option("the weights of the step before", ("restore.older-weights",), older)
         first = [fed.w[0]] * len(fed.w)
         yield Option("the first step's weights", ("restore.older-weights",), first)
+    aliased = [q - g for q, g in zip(fed.last_point, fed.last)]
+    yield Option("w + eps - g, as where eps is the gradient's own memory", NOT_UNDONE, aliased)
     for with_draw in (False, True) if fed.drawn else (False,):
         yield Option("w + eps - eps'", ("restore.recomputed",), recomputed(fed, with_draw))
     for label, points in recomputed_as_asam(fed):

@@ -117,8 +117,14 @@ SAME_FOR_BIASES = {
 
 
 def _sizes(draws: Draws, scales: list[Scale]) -> Iterator[Found]:
-    """Wrong amounts; those of the most numerous weights first."""
+    """Wrong amounts; those of the most numerous weights first.
+
+    Where others are as large as sigma says, a number that makes a wrong rule fit is no second
+    cause.
+    """
     wrong = [s for s in scales if s.amount.code]
+    if len(wrong) < len(scales):
+        wrong = [s for s in wrong if not (s.rule.code and s.amount.free)]
     for scale in sorted(wrong, key=lambda s: -int(s.here.sum())):
         of = {} if len(wrong) == len(scales) else {"of": scale.of}
         yield scale.amount.code, {**of, **size_of_noise(draws, scale)}

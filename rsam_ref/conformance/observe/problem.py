@@ -102,9 +102,11 @@ class Problem:
         Decides the weights and the mini-batches.
     scale:
         The loss is multiplied by this.
+    size:
+        The weights to start from are multiplied by this.
     """
 
-    def __init__(self, seed: int = 0, scale: float = 1.0) -> None:
+    def __init__(self, seed: int = 0, scale: float = 1.0, size: float = 1.0) -> None:
         self.scale = scale
         self.own_loss = False
         """Whether the implementation has the loss itself, so that nothing multiplies it."""
@@ -114,7 +116,7 @@ class Problem:
         self.names = list(self.model.weights.names)
         self.shapes = list(self.model.weights.shapes)
         self.slices = list(self.model.weights.slices)
-        self.start = self._uneven(self.model.weights.flat.copy())
+        self.start = size * self._uneven(self.model.weights.flat.copy())
         self._batches: list[tuple[np.ndarray, np.ndarray]] = []
 
     def _uneven(self, w: np.ndarray) -> np.ndarray:

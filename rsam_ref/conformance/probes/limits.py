@@ -65,32 +65,75 @@ BITES = 1e-3
 
 
 def tiny_gradient(s: Setting) -> list[Finding]:
-    """With the loss times 1e-12 the constant beside the norm can be seen."""
-    if s.algorithm == "rsam":
-        raise SkippedError("the draw keeps R-SAM's norm away from 0")
-    s.need_conformance()
-    if any(f.code == "ascent.asam-reading" for f in s.main.findings):
-        raise SkippedError("ASAM's T is read in another way")
-    problem = Problem(s.seed, 1e-12)
-    step = watch(s.maker(problem, s.hyper), [s.hyper])[0]
-    seen = Seen(problem, step)
-    seen.forget_looks()
+    """With the loss times 1e-12 the constant beside the norm can be seen.
+
+    R-SAM's norm is short only where its draw is short as well: there the weights are small, too.
+    Elsewhere its draw keeps the norm away from 0, so that only a constant that bites is told.
+    """
+    seen, a = _one_case(s, Problem(s.seed, 1e-12, 1e-9 if s.algorithm == "rsam" else 1.0))
     if not np.isfinite(seen.last).all():
         return [Finding("ascent.nan-at-zero-gradient", {"loss": "times 1e-12"})]
     if len(seen.points) < 2:
         return [Finding("precision.epsilon", {"||eps||": 0.0, "loss": "times 1e-12"})]
-    a = Case(problem, seen, None)
-    measured = a.reach * a.first if s.algorithm == "asam" else a.first
-    along = a.reach * measured if s.algorithm == "asam" else measured
-    size = float(np.linalg.norm(measured))
+    along, size = _asked(a, s.algorithm)
     wanted = s.hyper.rho * float(np.linalg.norm(along))
     constant = wanted / max(float(np.linalg.norm(a.eps)), 1e-300) - size
     if constant > BITES and a.eps.any():
-        what = "with the loss times 1e-12 the norm is no less than"
+        also = " and the weights times 1e-9" if s.algorithm == "rsam" else ""
+        what = f"with the loss times 1e-12{also} the norm is no less than"
         return [Finding("ascent.bounded-radius", {what: constant})]
-    if abs(constant - 1e-12) > 2e-13:
+    if s.algorithm != "rsam" and abs(constant - 1e-12) > 2e-13:
         return [Finding("precision.epsilon", {"constant": constant, "expected": 1e-12})]
     return []
+
+
+LARGE = 1e3
+"""The loss times this has gradients that are longer than what anyone cuts them to."""
+
+FAR = 0.01
+"""What no rounding does, in a low precision either."""
+
+
+def large_gradient(s: Setting) -> list[Finding]:
+    """With the loss times 1e3 the perturbation is as long as it should be.
+
+    Where it points elsewhere, the gradient was cut before: that is not about the radius.
+    """
+    seen, a = _one_case(s, Problem(s.seed, LARGE))
+    if not np.isfinite(seen.last).all():
+        raise SkippedError("it gives no finite numbers")
+    if len(seen.points) < 2:
+        raise SkippedError("a step takes one gradient")
+    along, size = _asked(a, s.algorithm)
+    length, wanted = float(np.linalg.norm(a.eps)), s.hyper.rho * float(np.linalg.norm(along)) / size
+    if length == 0:
+        return [Finding("ascent.bounded-radius", {"with the loss times 1e3 ||eps||": 0.0})]
+    if np.linalg.norm(a.eps - length / np.linalg.norm(along) * along) > FAR * length:
+        raise SkippedError("the perturbation points elsewhere: the gradient is cut before it")
+    if abs(length / wanted - 1) < FAR:
+        return []
+    evidence = {"with the loss times 1e3 ||eps|| is the radius times": length / wanted}
+    if length > wanted:
+        evidence["as if the norm were at most"] = size * wanted / length
+    return [Finding("ascent.bounded-radius", evidence)]
+
+
+def _one_case(s: Setting, problem: Problem) -> tuple[Seen, Case]:
+    """A step of what is right otherwise, on a problem of its own."""
+    s.need_conformance()
+    if any(f.code == "ascent.asam-reading" for f in s.main.findings):
+        raise SkippedError("ASAM's T is read in another way")
+    seen = Seen(problem, watch(s.maker(problem, s.hyper), [s.hyper])[0])
+    seen.forget_looks()
+    return seen, Case(problem, seen, None)
+
+
+def _asked(a: Case, algorithm: str) -> tuple[np.ndarray, float]:
+    """What eps should point along, (P,), and the norm that should divide it."""
+    if algorithm == "asam":
+        return a.reach**2 * a.first, float(np.linalg.norm(a.reach * a.first))
+    along = a.hyper.lam * a.first + a.draw if algorithm == "rsam" else a.first
+    return along, float(np.linalg.norm(along))
 
 
 def _some_steps(s: Setting, hyper: Hyper) -> tuple[Problem, list[Step]]:

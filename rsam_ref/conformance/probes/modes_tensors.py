@@ -81,6 +81,7 @@ def _ascent(
     wrong: set[str] = set()
     none: set[str] = set()
     shares: dict[str, float] = {}
+    twice: list[bool] = []
     for a, g in zip(steps, first):
         draw, eps = a.passes[0].at - a.w, a.passes[1].at - a.w
         along = measured = g
@@ -90,7 +91,9 @@ def _ascent(
             reach = np.abs(a.w) + a.hyper.eta
             along, measured = reach**2 * g, reach * g
         wanted = a.hyper.rho * along / (np.linalg.norm(measured) + 1e-12)
-        wanted = wanted * _shared_factor(run, eps, wanted)
+        factor = _shared_factor(run, eps, wanted)
+        twice.append(_norm_counts_twice(run, measured, factor, limit))
+        wanted = wanted * factor
         for name, at in run.per_tensor():
             size = float(np.linalg.norm(wanted[at]))
             if size < 1e-6 * float(np.linalg.norm(wanted)):
@@ -104,12 +107,28 @@ def _ascent(
         norms = all(_of_a_norm_layer(name) for name in none)
         code = "ascent.norm-layers-left-out" if norms else "ascent.tensor-left-out"
         return [Finding(code, {"not perturbed": _named(sorted(none))})]
+    if wrong == {SHARED} and abs(shares[SHARED] - 2) < limit:
+        return [Finding("ascent.shared-twice", {"eps / the algorithm's there": shares[SHARED]})]
+    if not wrong and all(twice):
+        return [Finding("ascent.shared-twice", {"it is counted twice in": "the norm"})]
     if wrong:
         evidence: dict[str, Any] = {"eps departs in": _named(sorted(wrong))}
         if len(wrong) < len(run.names):
             evidence["eps / the algorithm's there"] = [round(v, 4) for v in shares.values()]
         return [Finding("ascent.unknown", evidence)]
     return []
+
+
+SHARED = "one.weight"
+"""The weight that two layers share."""
+
+
+def _norm_counts_twice(run: Any, measured: np.ndarray, factor: float, limit: float) -> bool:
+    """Whether the norm that divides, with the shared weight in it twice, explains the radius."""
+    shared = next(at for name, at in run.per_tensor() if name == SHARED)
+    size = float(np.linalg.norm(measured))
+    too_large = float(np.hypot(size, np.linalg.norm(measured[shared]))) / (size + 1e-300)
+    return abs(factor * too_large - 1) < limit < 0.1 * abs(factor - 1)
 
 
 def _shared_factor(run: Any, eps: np.ndarray, wanted: np.ndarray) -> float:

@@ -10,6 +10,7 @@ from rsam_ref.conformance.probes.generators import reseeding
 from rsam_ref.conformance.probes.gradients import accumulation, infinite_gradient, missing_gradients
 from rsam_ref.conformance.probes.groups import added_group, parameter_groups
 from rsam_ref.conformance.probes.limits import (
+    large_gradient,
     no_learning_rate,
     no_noise,
     no_radius,
@@ -33,6 +34,7 @@ ALL: dict[str, Probe] = {
     "sigma = 0": no_noise,
     "zero gradient": zero_gradient,
     "loss x 1e-12": tiny_gradient,
+    "loss x 1e3": large_gradient,
     "types": kept_types,
     "float16": half_precision,
     "global generators": reseeding,
