@@ -106,7 +106,7 @@ def check(
             importlib.import_module("torch")
     with run_as_written(subject) as compiled:
         if processes > 1:
-            report = _in_processes(maker, target, algorithm, seed, timeout, processes)
+            report = _in_processes(maker, target, algorithm, base, seed, timeout, processes)
         else:
             report = _report(maker, algorithm, base, seed, timeout, tell)
     if compiled:
@@ -181,7 +181,13 @@ def _where_norms_are(error: RaisedError, maker: Maker, algorithm: str, seed: int
 
 
 def _in_processes(
-    maker: Maker, target: str, algorithm: str, seed: int, timeout: float | None, count: int
+    maker: Maker,
+    target: str,
+    algorithm: str,
+    base: str | None,
+    seed: int,
+    timeout: float | None,
+    count: int,
 ) -> Report:
     several.refuse_other_forms(maker.form)
     with (
@@ -195,6 +201,7 @@ def _in_processes(
         driven, workers = several.take_part(driving, maker, 0, count, place)
         main = several.judge(driven, workers, algorithm, seed)
     findings = [_with_circumstances(f, driven, maker) for f in main.findings]
+    findings = held_to(base, findings)
     findings.sort(key=lambda finding: (not finding.diverges, finding.note))
     told = f"not done: in {count} processes the training is judged alone"
     outcomes = {"training": "findings", **driven.outcomes, "everything else": told}
