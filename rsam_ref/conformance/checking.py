@@ -322,7 +322,7 @@ def _tell_use_of_settings(setting: probes.Setting, driven: Driven, timeout: floa
             not wrong
             and unknown is not None
             and of_sgd
-            and varied.is_velocity(run, driven.hyper, main.tolerance)
+            and varied.is_velocity(run, driven.hyper, passed, main.tolerance)
         ):
             wrong = [Finding("update.unknown", {**unknown.evidence, **NOT_THE_GRADIENT})]
     if wrong:

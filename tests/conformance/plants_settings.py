@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .plants import Arrays, Plant, rsam, sam
+from .plants import Arrays, Plant, norm, rsam, sam
 
 SETTINGS: list[Plant] = []
 
@@ -84,6 +84,16 @@ def own_reset(s, w, g):
     return w - s.h.lr * s.state["v"]
 
 
+def cut_to_the_last(s, w, g):
+    """SGD of a gradient that is cut to the length of the last one: no length that is known."""
+    length = float(norm(g)) + 1e-12
+    g = g * min(1.0, s.state.get("length", length) / length)
+    s.state["length"] = length
+    g = g + s.h.weight_decay * w
+    s.state["v"] = s.h.momentum * s.state["v"] + g if "v" in s.state else g
+    return w - s.h.lr * s.state["v"]
+
+
 def amsgrad(s, w, g):
     """Adam that never forgets a large gradient; momentum is its beta1."""
     beta = s.h.momentum
@@ -99,6 +109,7 @@ def amsgrad(s, w, g):
 NOTED_SETTINGS = [
     ("sam-own-constants", "function", "sam", sam(move=own_constants), ("update.own-base",)),
     ("sam-own-reset", "function", "sam", sam(move=own_reset), ("update.not-judged",)),
+    ("sam-cut-to-the-last", "function", "sam", sam(move=cut_to_the_last), ("update.not-judged",)),
     ("sam-amsgrad", "function", "sam", sam(move=amsgrad), ("update.not-judged",)),
 ]
 """Right, with a base step of its own: rows of right.py."""

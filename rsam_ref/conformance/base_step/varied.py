@@ -37,7 +37,7 @@ def findings(run: Run, hyper: Hyper, passed: set[str], tolerance: float) -> list
     ``passed`` are the settings that reach the implementation.
     """
     limit = max(CLOSE, tolerance)
-    plain = hyper.but(weight_decay=0.0) if "weight_decay" in passed else hyper
+    plain = _without_decay(hyper, passed)
     seen = _numbers(run(plain, False), plain, limit)
     if seen is None or _differ(seen, _numbers(run(plain, True), plain, limit), limit):
         return []
@@ -49,8 +49,13 @@ def findings(run: Run, hyper: Hyper, passed: set[str], tolerance: float) -> list
     return found
 
 
-def is_velocity(run: Run, hyper: Hyper, tolerance: float) -> bool:
-    """Whether momentum is used, and as SGD uses it: times the first move, in the second."""
+def is_velocity(run: Run, hyper: Hyper, passed: set[str], tolerance: float) -> bool:
+    """Whether momentum is used as SGD uses it, times the first move in the second, and what goes
+    into the velocity has not the gradient's direction: it is not only cut to a length.
+    """
+    plain = _without_decay(hyper, passed)
+    if _numbers(run(plain, False), plain, max(CLOSE, tolerance)) is not None:
+        return False
     other = hyper.but(momentum=LESS * hyper.momentum)
     one, two = run(hyper, False)[:2], run(other, False)[:2]
     if any(not np.array_equal(a.seen.last, b.seen.last) for a, b in zip(one, two)):
@@ -59,6 +64,10 @@ def is_velocity(run: Run, hyper: Hyper, tolerance: float) -> bool:
     expected = (hyper.momentum - other.momentum) * first
     far = float(np.linalg.norm(difference - expected))
     return far <= max(CLOSE, tolerance) * float(np.linalg.norm(expected))
+
+
+def _without_decay(hyper: Hyper, passed: set[str]) -> Hyper:
+    return hyper.but(weight_decay=0.0) if "weight_decay" in passed else hyper
 
 
 def _move(a: Case) -> np.ndarray:
