@@ -69,8 +69,8 @@ def check(
 
     Settings are hyper.rho or hyper["rho"]; also lr, momentum, weight_decay, sigma, lam, eta.
 
-    Exit codes: 0 it conforms, 1 it diverges, 2 it could not be checked, 130 after Ctrl-C
-    (or SIGTERM).
+    Exit codes: 0 it conforms (or makes the ascent, with a base step that nobody knows: --base makes
+    that 1), 1 it diverges, 2 it could not be checked, 130 after Ctrl-C (or SIGTERM).
     """
     from rsam_ref.conformance import CATALOGUE, BrokenError
     from rsam_ref.conformance.checking import refuse_settings

@@ -21,6 +21,7 @@ import numpy as np
 
 from rsam_ref.conformance import processes as several
 from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.base_step import varied
 from rsam_ref.conformance.base_step.asked import (
     held_to,
     refuse_unknown_base,
@@ -32,11 +33,12 @@ from rsam_ref.conformance.observe.compiled import run_as_written
 from rsam_ref.conformance.observe.forms import FORMS, OWN_PASSES, Maker, form_of
 from rsam_ref.conformance.observe.guesses import in_words
 from rsam_ref.conformance.observe.load import load
-from rsam_ref.conformance.observe.names import BASE_SETTINGS
-from rsam_ref.conformance.observe.observer import BrokenError, RaisedError
+from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS
+from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, watch
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.probes import probes
 from rsam_ref.conformance.probes.modes import NO_ASCENT, perturbs_norms_alone
+from rsam_ref.conformance.probes.setting import cases_of
 from rsam_ref.conformance.report.report import Finding, Report
 
 ALGORITHMS = ("sam", "asam", "rsam")
@@ -126,7 +128,7 @@ def _checked(
             importlib.import_module("torch")
     with run_as_written(subject) as compiled:
         if processes > 1:
-            report = _in_processes(maker, target, algorithm, seed, timeout, processes)
+            report = _in_processes(maker, target, algorithm, base, seed, timeout, processes)
         else:
             report = _report(maker, algorithm, base, seed, timeout, tell)
     if compiled:
@@ -188,6 +190,7 @@ def _report(
     except RaisedError as error:
         with _one_thread(), _same_numbers(seed), _limited(timeout):
             raise _where_norms_are(error, maker, algorithm, seed) from None
+    _tell_use_of_settings(setting, driven, timeout)
     _tell_guesses(driving, driven, setting.main, seed, timeout)
     with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
         others = driving.others(driven, setting.main)
@@ -239,7 +242,13 @@ def _where_norms_are(error: RaisedError, maker: Maker, algorithm: str, seed: int
 
 
 def _in_processes(
-    maker: Maker, target: str, algorithm: str, seed: int, timeout: float | None, count: int
+    maker: Maker,
+    target: str,
+    algorithm: str,
+    base: str | None,
+    seed: int,
+    timeout: float | None,
+    count: int,
 ) -> Report:
     several.refuse_other_forms(maker.form)
     with (
@@ -253,6 +262,7 @@ def _in_processes(
         driven, workers = several.take_part(driving, maker, 0, count, place)
         main = several.judge(driven, workers, algorithm, seed)
     findings = [_with_circumstances(f, driven, maker) for f in main.findings]
+    findings = held_to(base, findings)
     findings.sort(key=lambda finding: (not finding.diverges, finding.note))
     told = f"not done: in {count} processes the training is judged alone"
     outcomes = {"training": "findings", **driven.outcomes, "everything else": told}
@@ -302,6 +312,7 @@ def _main_run(maker: Maker, algorithm: str, seed: int) -> tuple[probes.Setting, 
             driven.steps,
             driven.resumed,
             driven.outcomes,
+            driven.others,
         ),
         driving,
         driven,
@@ -339,6 +350,63 @@ def _tell_guesses(
     ):
         driving.try_other_guesses(driven)
     main.findings = [_if_guessed(f, driven) for f in main.findings]
+
+
+def _tell_use_of_settings(setting: probes.Setting, driven: Driven, timeout: float | None) -> None:
+    """Where the base step fits no rule, or SGD with values of its own: whether it is that of SGD
+    with settings that were passed and are used wrongly, and which.
+    """
+    main = setting.main
+    unsure = [f for f in main.findings if _may_use_settings_wrongly(f)]
+    if not unsure or getattr(driven.subject, "makes_base_step", False):
+        return
+    passed = set(SETTINGS) - set(driven.subject.missing)
+
+    def run(hyper: Hyper, elsewhere: bool) -> list[Case]:
+        problem = Problem(setting.seed + elsewhere)
+        _afresh(setting.seed)()
+        subject = setting.maker(problem, hyper)
+        return cases_of(problem, watch(subject, [hyper] * varied.STEPS))
+
+    wrong: list[Finding] = []
+    with (
+        suppress(BrokenError),  # a value that it refuses tells nothing
+        _one_thread(),
+        _same_numbers(setting.seed),
+        _errors_of("training with other settings"),
+        _limited(timeout),
+    ):
+        wrong = varied.findings(run, driven.hyper, passed, main.tolerance)
+        unknown = next((f for f in unsure if f.code == "update.not-judged"), None)
+        of_sgd = setting.maker.form in PROMISE_SGD and "momentum" in passed
+        if (
+            not wrong
+            and unknown is not None
+            and of_sgd
+            and varied.is_velocity(run, driven.hyper, passed, main.tolerance)
+        ):
+            wrong = [Finding("update.unknown", {**unknown.evidence, **NOT_THE_GRADIENT})]
+    if wrong:
+        main.findings = [f for f in main.findings if f not in unsure] + wrong
+
+
+def _may_use_settings_wrongly(finding: Finding) -> bool:
+    """Whether more can be told of a base step by changing its settings."""
+    its_own = str(finding.evidence.get("explanation", ""))
+    own_sgd = finding.code == "update.own-base" and its_own.endswith(": its own)")
+    return own_sgd or finding.code in (
+        "update.not-judged",
+        "update.own-step-size",
+        "update.unknown",
+    )
+
+
+PROMISE_SGD = ("function", "loop", "jax")
+"""The forms in which a momentum that is taken from the check's settings is SGD's."""
+
+NOT_THE_GRADIENT = {
+    "the velocity": "is SGD's, and what goes into it is not g + weight_decay w",
+}
 
 
 def _if_guessed(finding: Finding, driven: Driven) -> Finding:

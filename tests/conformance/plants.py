@@ -1061,9 +1061,14 @@ else:
     PLANTS += [Plant(*row) for row in [*_PLANTS, *_MODES, *_MISREAD, *_PRECISION]]
     COMPOUND.update(_COMPOUND)
 
-from . import plants_arrays, plants_misread, plants_more  # noqa: E402  (on the right step above)
+from . import (  # noqa: E402  (on the right step above)
+    plants_arrays,
+    plants_misread,
+    plants_more,
+    plants_settings,
+)
 
-PLANTS += plants_more.MORE + plants_misread.MISREAD
+PLANTS += plants_more.MORE + plants_misread.MISREAD + plants_settings.SETTINGS
 PLANTS += [Plant(*row) for row in plants_arrays.PLANTS]
 
 from .plants_relatives import KNOWN, step_of  # noqa: E402

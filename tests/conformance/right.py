@@ -435,11 +435,16 @@ NOTED = [
 ]
 
 from . import right_arrays, right_handed  # noqa: E402  (after Right)
-from .plants import plants_misread, plants_more  # noqa: E402  (on the plants' right step)
+from .plants import (  # noqa: E402  (on the plants' right step)
+    plants_misread,
+    plants_more,
+    plants_settings,
+)
 
 RIGHT += [Right(*row) for row in (*right_arrays.RIGHT, *right_handed.RIGHT)]
 RIGHT += [Right(*row) for row in plants_misread.RIGHT_MISREAD]
 NOTED += [Right(*row) for row in plants_more.NOTED_MORE]
+NOTED += [Right(*row) for row in plants_settings.NOTED_SETTINGS]
 
 try:
     from .plants_misread_torch import NOTED as _NOTED_MISREAD

@@ -254,6 +254,113 @@ def test_sgd_is_not_another_base_that_is_asked_for():
     assert codes(check(TwoStepSam, "sam", base="sgd")) == []
 
 
+class MinusInTheVelocity(ClosureSam):
+    """SGD by hand: the velocity takes the gradient with a minus, but for the first."""
+
+    def move(self, p, group):
+        g, state = p.grad + group["weight_decay"] * p, self.state[p]
+        state["v"] = group["momentum"] * state["v"] - g if "v" in state else g
+        p.sub_(state["v"], alpha=group["lr"])
+
+
+def test_an_optimizer_that_uses_its_momentum_otherwise_is_told_so():
+    assert codes(check(MinusInTheVelocity, "sam")) == ["update.momentum-changed"]
+
+
+class RootOfTheGradient(ClosureSam):
+    def move(self, p, group):
+        p.sub_(p.grad.sign() * p.grad.abs().sqrt(), alpha=group["lr"])
+
+
+@pytest.mark.parametrize(("base", "wrong"), [(None, []), ("sgd", ["update.other-base"])])
+def test_a_base_step_that_fits_no_rule_is_not_the_one_that_is_asked_for(base, wrong):
+    report = check(RootOfTheGradient, "sam", base=base)
+    assert codes(report) == wrong
+    assert "a base step that was not judged" in report.verdict or wrong
+
+
+class AroundBuilt:
+    """Made of a base optimizer that is built, whose groups are its own."""
+
+    def __init__(self, base_optimizer, rho=0.05):
+        self.base = base_optimizer
+        for group in self.base.param_groups:
+            group.setdefault("rho", rho)
+
+    @property
+    def param_groups(self):
+        return self.base.param_groups
+
+    def add_param_group(self, group):
+        self.base.add_param_group(group)
+
+    def norms(self, grads):
+        return [torch.cat([g.flatten() for per_group in grads for g in per_group]).norm()] * 2
+
+    @torch.no_grad()
+    def step(self, closure):
+        with torch.enable_grad():
+            loss = closure()
+        params = [[p for p in group["params"] if p.grad is not None] for group in self.param_groups]
+        saved = [(p, p.clone()) for of_group in params for p in of_group]
+        norms = self.norms([[p.grad for p in of_group] for of_group in params])
+        for group, of_group, norm in zip(self.param_groups, params, norms):
+            for p in of_group:
+                p.add_(p.grad, alpha=group["rho"] / (float(norm) + 1e-12))
+        with torch.enable_grad():
+            closure()
+        for p, old in saved:
+            p.copy_(old)
+        self.base.step()
+        return loss
+
+
+class AroundBuiltPerGroup(AroundBuilt):
+    def norms(self, grads):
+        return [torch.cat([g.flatten() for g in per_group]).norm() for per_group in grads]
+
+
+def test_what_is_made_of_a_built_optimizer_gets_one_of_two_groups():
+    report = check(AroundBuilt, "sam")
+    assert codes(report) == []
+    assert report.probes["two groups"] == report.probes["a group added later"] == "passed"
+    assert codes(check(AroundBuiltPerGroup, "sam")) == ["ascent.norm-per-group"]
+
+
+def test_what_is_made_of_the_model_gets_no_groups_and_is_told_why():
+    told = check(SamOfModel, "sam").probes
+    assert "takes the model, not groups of parameters" in told["two groups"], told
+    assert "Error" not in told["a group added later"]
+
+
+class SecondLoss(TwoStepSam):
+    """Right by halves; step(closure) gives back the loss at w + eps."""
+
+    def step(self, closure):
+        closure = torch.enable_grad()(closure)
+        closure()
+        self.first_step(zero_grad=True)
+        loss = closure()
+        self.second_step()
+        return loss
+
+
+class FirstLoss(SecondLoss):
+    def step(self, closure):
+        losses = []
+        super().step(lambda: losses.append(closure()))
+        return losses[0]
+
+
+def test_the_loss_that_a_closure_gives_is_looked_at_where_there_are_halves():
+    report = check(SecondLoss, "sam")
+    assert report.probes["step(closure)"] == "passed"
+    assert codes(report) == ["contract.perturbed-loss"]
+    report = check(FirstLoss, "sam")
+    assert codes(report) == []
+    assert report.probes["the loss that is returned"] == "passed"
+
+
 def test_a_sam_of_norm_layers_that_cannot_run_without_any_says_so():
     with pytest.raises(BrokenError, match=r"non-empty TensorList.*no normalisation layers.*SAM-ON"):
         check(NormsAloneStacked, "sam")

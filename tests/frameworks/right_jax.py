@@ -147,6 +147,17 @@ def rsam_in_state(state: State, batch, loss_fn, tx, rho, sigma, lam):
     return State(optax.apply_updates(state.params, updates), opt_state, key)
 
 
+@partial(jax.jit, static_argnames=("loss_fn", "tx"))
+def rsam_in_bare_state(state, batch, loss_fn, tx, rho, sigma, lam):
+    """The same, and no annotation says which class the state is of."""
+    key, sub = jax.random.split(state.key)
+    _, grads = rsam_gradient(loss_fn, state.params, batch, sub, rho, sigma, lam)
+    updates, opt_state = tx.update(grads, state.opt_state, state.params)
+    return state._replace(
+        params=optax.apply_updates(state.params, updates), opt_state=opt_state, key=key
+    )
+
+
 @partial(jax.jit, static_argnames="loss_fn")
 def rsam_as_flax(params, momentum_state, batch, key, loss_fn, hyper):
     """Filters along the last axis, as Flax has them."""
@@ -182,7 +193,7 @@ def accumulated(params, opt_state, batch, loss_fn, tx, rho):
 RIGHT = {
     "sam": [sam_outside, make_step, Trainer, with_train_state, pairs, accumulated],
     "asam": [asam],
-    "rsam": [rsam_with_key, rsam_in_state, rsam_as_flax],
+    "rsam": [rsam_with_key, rsam_in_state, rsam_in_bare_state, rsam_as_flax],
 }
 SETTINGS_TOGETHER = {"sam": sam_outside, "asam": asam, "rsam": rsam_with_key}
 """One for each algorithm that JAX compiles once, whatever the settings."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -31,6 +32,18 @@ def test_a_right_step_conforms(algorithm, step):
     report = check(step, algorithm)
     assert codes(report) == [], report
     assert report.algorithm == algorithm
+
+
+def test_a_state_of_no_known_class_is_asked_for():
+    class Kept(NamedTuple):  # unknown where the step is
+        params: Any
+        key: Any
+
+    def step(state, batch, loss_fn, tx):
+        return Kept(state.params, state.key), jax.grad(loss_fn)(state.params, batch)
+
+    with pytest.raises(BrokenError, match=r"has no 'key'; annotate .*with your class"):
+        check(step, "sam")
 
 
 def test_filters_along_the_last_axis_are_told():

@@ -57,6 +57,12 @@ def test_what_is_wrong_between_processes_is_named(name, divergence):
     assert [f.code for f in report.findings if f.diverges] == [divergence], str(report)
 
 
+def test_a_base_that_is_asked_for_is_held_to_in_several_processes():
+    name = "tests.frameworks.distributed_steps:synchronised"
+    report = check(name, "sam", base="adamw", processes=2)
+    assert [f.code for f in report.findings if f.diverges] == ["update.other-base"], str(report)
+
+
 def test_what_another_process_cannot_find_is_told():
     with pytest.raises(BrokenError, match="another process cannot find"):
         name_of(lambda model, optimizer, loss_fn, batch, hyper: None)

@@ -12,6 +12,9 @@ from rsam_ref.conformance.report.report import Finding
 SAME = {"adamw": "adam", "nadamw": "nadam"}
 """Rules that differ in nothing but where weight decay acts."""
 
+UNKNOWN = ("update.not-judged", "update.own-step-size")
+"""Base steps that fit no rule, as notes."""
+
 
 BASES = (
     *("sgd", "adam", "adamw", "nadam", "nadamw", "radam", "adamax", "adagrad", "adadelta"),
@@ -41,6 +44,11 @@ def held_to(base: str | None, findings: list[Finding]) -> list[Finding]:
     if base is None:
         return findings
     name = SAME.get(base.lower(), base.lower())
+    unknown = [f for f in findings if f.code in UNKNOWN]
+    if unknown:
+        told = {"asked for": base, "it is": "none that is known"}
+        other = [Finding("update.other-base", {**told, **f.evidence}, f.where) for f in unknown]
+        return [*other[:1], *(f for f in findings if f not in unknown)]
     own = next((f for f in findings if f.code == "update.own-base"), None)
     if own is None:
         stepped = not any(f.code.startswith("update.") for f in findings)

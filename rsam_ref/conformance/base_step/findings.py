@@ -146,6 +146,16 @@ FINDINGS: dict[str, Entry] = {
         "another learning rate than with torch.optim.SGD",
         "v = momentum v + g",
     ),
+    "update.momentum-changed": Entry(
+        "momentum is used with another value than the one that was set, or not as SGD uses it",
+        "another base optimizer than the one that was asked for",
+        "v = momentum v + g, with momentum as it was given",
+    ),
+    "update.decay-changed": Entry(
+        "weight decay is used with another value than the one that was set, or not as SGD uses it",
+        "another decay than the one that was asked for",
+        "add weight_decay w to the gradient, with weight_decay as it was given",
+    ),
     "update.nesterov": Entry(
         "the momentum is Nesterov's",
         "another base optimizer than the one that was asked for",

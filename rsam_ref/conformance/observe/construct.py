@@ -126,7 +126,9 @@ class _Construction:
         self.numbers: dict[str, float] = {}
         self.guesses: dict[str, float] = {}
         if grouped and not self._takes_groups():
-            raise BrokenError(f"{self.by} takes the model's parameters, not groups of them")
+            raise BrokenError(
+                f"{self.by} takes {self._instead_of_groups()}, not groups of parameters"
+            )
 
     def carry_out(self) -> Made:
         has_base = any(is_called(name, BASES) for name in self.taken)
@@ -253,10 +255,15 @@ class _Construction:
     def _takes_groups(self) -> bool:
         first = next(iter(self.taken), "")
         takes_params = any(is_called(name, PARAMS) for name in self.taken)
-        takes_base = any(is_called(name, INSTANCES) for name in self.taken)
+        takes_base = any(is_called(name, BASES) for name in self.taken)
         takes_model = any(role_of(p) == "model" for p in self.taken.values())
         any_first = not self.is_class and bool(first) and not takes_model
         return (takes_params or takes_base or any_first) and not (takes_model and not takes_params)
+
+    def _instead_of_groups(self) -> str:
+        """What it is made of, where that is not the parameters."""
+        takes_model = any(role_of(p) == "model" for p in self.taken.values())
+        return "the model" if takes_model else f"({', '.join(self.taken)})"
 
 
 def _sgd_with(defaults: dict[str, float]) -> type[torch.optim.SGD]:

@@ -250,8 +250,8 @@ class JaxSubject:
         made = jax_state.class_of(parameters_of(function)[name], function)
         state = known["optimizer"].init(self.params)
         values = known | {"state": state, "apply": self.watched.outputs, "number": 0}
-        self.fields = {field: _role_of_field(field) for field in jax_state.fields_of(made)}
-        return made(**{field: values.get(role or "") for field, role in self.fields.items()})
+        self.fields = {name: jax_state.role_of_field(name) for name in jax_state.fields_of(made)}
+        return made(**{name: values.get(role or "") for name, role in self.fields.items()})
 
     def _own_base(self) -> JaxBase | None:
         """The transformation that it brings along, where it brings one."""
@@ -388,18 +388,3 @@ def _takes_data(function: Any) -> bool:
     except (TypeError, ValueError):
         return False
     return bool(roles & {"batch", "inputs"})
-
-
-def _role_of_field(name: str) -> str | None:
-    from rsam_ref.conformance.observe import names
-
-    if name in ("step", "count"):
-        return "number"
-    known = {
-        "weights": names.WEIGHTS,
-        "state": names.STATES,
-        "optimizer": names.TRANSFORMATIONS,
-        "apply": names.APPLIES,
-        "key": names.KEYS,
-    }
-    return next((role for role, all_ in known.items() if names.is_called(name, all_)), None)

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rsam_ref.conformance.observe import names
 from rsam_ref.conformance.observe.arguments import called, is_required, parameters_of
 from rsam_ref.conformance.observe.frameworks import names_of, plain_of
 from rsam_ref.conformance.observe.jax_roles import role_in_jax
@@ -65,13 +66,45 @@ class TrainState:
     def replace(self, **changes: Any) -> TrainState:
         return dataclasses.replace(self, **changes)
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"the TrainState that stands in for one of your own has no {name!r}; annotate the "
+            "parameter with your class (state: MyState)"
+        )
+
 
 def class_of(parameter: inspect.Parameter, function: Any) -> Any:
-    """The class with fields that a parameter is annotated with, or else `TrainState`."""
-    told = parameter.annotation
+    """The class with fields that a parameter is annotated with; else, of those beside the function
+    that hold weights and of `TrainState`, the one that has most of what the function names.
+    """
+    told, beside = parameter.annotation, names_of(function)
     if isinstance(told, str):
-        told = names_of(function).get(told.strip("'\""))
-    return told if inspect.isclass(told) and fields_of(told) else TrainState
+        told = beside.get(told.strip("'\""))
+    if inspect.isclass(told) and fields_of(told):
+        return told
+    code = getattr(plain_of(function), "__code__", None)
+    named = code.co_names if code else ()
+
+    def fit(made: Any) -> int:
+        return len(set(named) & {*fields_of(made), *dir(made)})
+
+    classes = [made for made in beside.values() if inspect.isclass(made)]
+    holders = [c for c in classes if "weights" in map(role_of_field, fields_of(c))]
+    return max([*holders, TrainState], key=fit)
+
+
+def role_of_field(name: str) -> str | None:
+    """What a field of an object that holds all is for."""
+    if name in ("step", "count"):
+        return "number"
+    known = {
+        "weights": names.WEIGHTS,
+        "state": names.STATES,
+        "optimizer": names.TRANSFORMATIONS,
+        "apply": names.APPLIES,
+        "key": names.KEYS,
+    }
+    return next((role for role, all_ in known.items() if names.is_called(name, all_)), None)
 
 
 def fields_of(made: Any) -> list[str]:

@@ -278,6 +278,8 @@ def added_group(s: Setting) -> list[Finding]:
         watch(subject, [s.hyper])
         subject.optimizer.add_param_group({"params": subject.members()[1], **second})
         steps = watch(subject, [s.hyper] * 2, 1)
+    except BrokenError as error:
+        raise SkippedError(f"a group cannot be added: {error}") from None
     except Exception as error:
         raise SkippedError(f"a group cannot be added: {type(error).__name__}: {error}") from None
     if not all(map(is_finite, steps)):

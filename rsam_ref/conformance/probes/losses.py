@@ -6,8 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rsam_ref.conformance.ascent.case import Case
-from rsam_ref.conformance.probes.setting import Setting, SkippedError
+from rsam_ref.conformance.observe.observer import Step, watch
+from rsam_ref.conformance.observe.problem import Problem
+from rsam_ref.conformance.probes.setting import Setting, SkippedError, cases_of, is_finite
 from rsam_ref.conformance.report.report import Finding
+
+STEPS = 3
+BY_CLOSURE = ("closure", "forward-closure")
+"""The ways in which a step returns something to its caller; halves return nothing."""
 
 
 def returned_loss(s: Setting) -> list[Finding]:
@@ -20,7 +26,7 @@ def returned_loss(s: Setting) -> list[Finding]:
         raise SkippedError("the caller has the first pass's loss")
     wrong: dict[str, Any] = {}
     numbers = 0
-    for a, step in list(zip(s.main.cases, s.steps))[:3]:
+    for a, step in _steps_that_return(s):
         given = list(_numbers(step.returned))
         numbers += len(given)
         if len(a.seen.points) < 2:
@@ -42,6 +48,22 @@ def returned_loss(s: Setting) -> list[Finding]:
     optimizer = s.maker.form == "optimizer"
     code = "contract.perturbed-loss" if optimizer else "contract.second-loss"
     return [Finding(code, wrong)] if wrong else []
+
+
+def _steps_that_return(s: Setting) -> list[tuple[Case, Step]]:
+    """The first steps of the main run; of step(closure), where that was driven by halves."""
+    way = next((w for name in BY_CLOSURE for w in s.others if w.name == name), None)
+    if s.maker.form != "optimizer" or way is None or s.maker.contract in BY_CLOSURE:
+        return list(zip(s.main.cases, s.steps))[:STEPS]
+    problem = Problem(s.seed)
+    try:
+        subject = s.maker(problem, s.hyper, way=way)
+        steps = watch(subject, [step.hyper for step in s.steps[:STEPS]])
+    except Exception:  # what does not work in that way is told where it is driven
+        raise SkippedError("no loss is returned") from None
+    if not all(step.evaluations and is_finite(step) for step in steps):
+        raise SkippedError("no loss is returned")
+    return list(zip(cases_of(problem, steps), steps))
 
 
 def _loss(a: Case, i: int) -> float:

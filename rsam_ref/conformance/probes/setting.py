@@ -8,7 +8,7 @@ a finding is what the disturbance changed.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,8 @@ class Setting:
     """A subject that was saved and loaded after half of the main run."""
     outcomes: dict[str, str]
     """What could not be tried in the main run, and why."""
+    others: list[Any] = field(default_factory=list)
+    """Further ways to drive it that work."""
     one_group: bool = False
     """Found by a probe: only the first parameter group is treated."""
 
