@@ -1,7 +1,9 @@
 """The command line as a user meets it: help, exit codes, one line for every error."""
 
 import inspect
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from rsam_ref.commands import train as cli_train
@@ -208,3 +210,10 @@ def test_every_setting_of_a_recipe_is_an_option_of_train():
     options = inspect.signature(cli_train.train).parameters.keys()
     assert Recipe.model_fields.keys() - options == {"model_options", "optimizer_options"}
     assert {"model_option", "optimizer_option"} <= options
+
+
+@pytest.mark.parametrize(("steps", "told"), [(1, "In 1 step another"), (20, "In 20 steps another")])
+def test_a_run_no_better_than_a_guess_is_told_with_its_steps(steps, told):
+    data = SimpleNamespace(watched=SimpleNamespace(labels=np.arange(100) % 10))
+    run = SimpleNamespace(data=data, recipe=SimpleNamespace(lr=0.1), steps=steps)
+    assert told in cli_train._no_better_than_a_guess(run, 0.1)
