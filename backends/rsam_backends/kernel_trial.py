@@ -91,6 +91,7 @@ STATISTICS = {
 }
 
 EXAMPLES = {
+    "_add_relu": Example(lambda x, y: np.maximum(x + y, 0), ((3, 2), (3, 2))),
     "_batch_norm_relu": Example(
         lambda *a, **o: np.maximum(_batch_norm(*a, **o), 0), NORM, (), STATISTICS
     ),
