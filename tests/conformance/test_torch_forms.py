@@ -95,7 +95,7 @@ def test_a_loss_that_is_only_looked_at_may_come_from_anywhere():
 def test_groups_are_not_asked_of_what_is_made_from_the_model():
     report = check(SamOfModel, "sam")
     assert report.conforms
-    assert "takes the model's parameters" in report.probes["two groups"]
+    assert "takes the model, not groups" in report.probes["two groups"]
     assert check(ForeachSam, "sam").probes["two groups"] == "passed"
 
 
