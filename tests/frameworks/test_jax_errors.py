@@ -159,7 +159,7 @@ WEIGHTS = [
         ),
     ),
     ("w has shape .2, 2., and no axis 2", lambda: filter_norms({"w": jnp.ones((2, 2))}, 2)),
-    ("w has .* and no axis last", lambda: filter_norms({"w": jnp.ones((2, 2))}, "last")),
+    ("output_axis is the text .last", lambda: filter_norms({"w": jnp.ones((2, 2))}, "last")),
     (
         "no leaf has 'layer' in its path, .* the first one's path is 'layers/b'",
         lambda: filter_norms({"layers": some_params()}, stacked(flax_axis, "layer")),
