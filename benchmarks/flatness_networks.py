@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -415,6 +416,8 @@ def main() -> None:
     RUNS.mkdir(parents=True, exist_ok=True)
     store = RUNS / "jobs.json"
     done = {} if asked.anew or not store.exists() else json.loads(store.read_text())
+    if "all measures" not in done:  # what the command has kept does not count either
+        shutil.rmtree(RUNS / "measured", ignore_errors=True)
     for name in JOBS:
         if name not in done and name in (asked.only or JOBS):
             console.print(f"{name} ...", highlight=False)

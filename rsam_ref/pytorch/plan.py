@@ -19,6 +19,7 @@ from rsam_ref.sharpness.survey import PRECISE, Row, SurveySettings
 
 GRADIENT, PRODUCT = 4.0, 12.0  # losses' worth, where only a loss was timed
 ENOUGH = 0.5  # seconds of one kind of call
+SPARE = 0.9  # of the time is planned with: what a measure does besides its calls takes the rest
 
 
 @dataclass(frozen=True)
@@ -108,13 +109,14 @@ def plan(
     held: Collection[str] = (),
     any_precision: bool = True,
 ) -> Plan:
-    """Settings for every measure of a network, so that all of them take about so many seconds.
+    """Settings for every measure of a network, so that all of them take at most so many seconds.
 
     With ``any_precision`` float64 is left for float32 where the settings as given would take
     longer; Hessians of torch models are exact in either, to its own rounding. ``held`` names the
     settings that stay as they are.
     """
     facts = network.facts(settings)
+    seconds = SPARE * seconds
 
     def found(each: Callable[[str], Calls], dtype: torch.dtype | None) -> Plan:
         terms = Terms(settings, facts, {name: each(name) for name in measures}, seconds, held)
