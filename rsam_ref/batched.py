@@ -71,17 +71,14 @@ class Batched(ABC):
         where the loss cannot be had of halves, or where the mean of theirs is not the mean over
         all.
         """
-        halves, parts = (self._dealt(n) for n in (2, count))
-        if halves is None or parts is None:
+        parts = self._dealt(count)
+        if parts is None:
             return None
-        w = self.w
-        whole = float(self.loss(w))
-        sizes = [sum(map(self._samples, half)) for half in halves]
-        try:
-            losses = [float(self.on(half).loss(w)) for half in halves]
-        except Exception:  # whatever the user's own code raises
+        whole = float(self.loss(self.w))
+        halves = self._halves()
+        if halves is None:
             return None
-        mean = sum(n * loss for n, loss in zip(sizes, losses)) / sum(sizes)
+        mean = sum(n * loss for n, loss in halves) / sum(n for n, _ in halves)
         if not abs(mean - whole) <= 1e-4 * abs(whole):
             return None
         return [self.on(part) for part in parts]
@@ -92,20 +89,27 @@ class Batched(ABC):
         A batch whose samples cannot be told apart says nothing.
         """
         first = self.on(self._batches[:1])
-        halves = first._dealt(2)
+        whole, halves = float(first.loss(self.w)), first._halves()
         if halves is None or len(halves) < 2:
             return
-        w = self.w
-        whole = float(first.loss(w))
-        try:
-            together = sum(float(self.on(half).loss(w)) for half in halves)
-        except Exception:  # whatever the user's own code raises
-            return
+        together = sum(loss for _, loss in halves)
         if whole and abs(together - whole) <= 1e-5 * abs(whole):
             raise ValueError(
                 "the loss is the sum over a batch's samples, and flatness is that of a mean: leave "
                 "reduction='sum' away, or divide by the number of samples"
             )
+
+    def _halves(self) -> list[tuple[int, float]] | None:
+        """How many samples either half of them has, and the loss on it; None where that fails."""
+        halves, w = self._dealt(2), self.w
+        if halves is None:
+            return None
+        try:
+            return [
+                (sum(map(self._samples, half)), float(self.on(half).loss(w))) for half in halves
+            ]
+        except Exception:  # whatever the user's own code raises
+            return None
 
     def by_batch(self, count: int) -> list[Self]:
         """The loss on disjoint parts that are whole batches, fewer where there are not as many."""

@@ -41,6 +41,11 @@ def one_line(error: object) -> str:
     return " ".join(str(error).split())
 
 
+def package_of(array: Any) -> str:
+    """The package that an array's class is of: numpy, dpnp, torch."""
+    return type(array).__module__.partition(".")[0]
+
+
 class Missing:
     """Stands for a backend that was asked for by the environment and cannot work here.
 

@@ -13,16 +13,11 @@ import math
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rsam_backends.base import Array, Backend
+from rsam_backends.base import Array, Backend, package_of
 from rsam_backends.switch import current_backend, to_host, xp
 
 if TYPE_CHECKING:
     from rsam_backends.random import Stream
-
-
-def name_of(array: Any) -> str:
-    """The package that an array's class is of: numpy, dpnp, torch."""
-    return type(array).__module__.partition(".")[0]
 
 
 def require_here(array: Any, what: str, remedy: str = "") -> None:
@@ -32,10 +27,10 @@ def require_here(array: Any, what: str, remedy: str = "") -> None:
     """
     backend = current_backend()
     own = _own_class(backend)
-    if type(array) is own or name_of(array) == own.__module__.partition(".")[0]:
+    if type(array) is own or package_of(array) == own.__module__.partition(".")[0]:
         return
     raise TypeError(
-        f"{what}: an array of {name_of(array)}, but the backend in force is {backend.name}; "
+        f"{what}: an array of {package_of(array)}, but the backend in force is {backend.name}; "
         + (remedy or "bring it here with to_device(...) of rsam_backends, or make it here")
     )
 
@@ -57,7 +52,7 @@ def copied_here(array: Any, dtype: Any = None) -> Array:
 
 def library_of(array: Any) -> Any:
     """The namespace whose functions take this array: PyTorch's, JAX's NumPy, or else `xp`."""
-    name = type(array).__module__.partition(".")[0]
+    name = package_of(array)
     if name == "torch":
         return sys.modules["torch"]
     if name in ("jax", "jaxlib"):

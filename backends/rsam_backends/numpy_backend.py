@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rsam_backends.base import Backend, BackendError, Kernel
+from rsam_backends.base import Backend, BackendError, Kernel, package_of
 from rsam_backends.numpy_kernels import KERNELS
 from rsam_backends.threads import blas_libraries, one_blas_thread
 
@@ -122,7 +122,7 @@ def from_a_device(array: Any) -> Any:
 
     So a state that was taken under another backend, and an input, cross to the host.
     """
-    name = FROM_A_DEVICE.get(type(array).__module__.partition(".")[0])
+    name = FROM_A_DEVICE.get(package_of(array))
     return array if name is None else getattr(array, name)()
 
 

@@ -28,10 +28,13 @@ def in_another_process(code: str, *arguments: str) -> CompletedProcess[str]:
 
 def end_of(done: CompletedProcess[str]) -> str:
     """How a process ended, as what follows its name: is ended by SIGBUS."""
-    code = done.returncode
-    if code >= 0:
-        return f"ends with exit code {code}"
+    how = code_in_words(done.returncode)
+    return f"ends with {how}" if done.returncode >= 0 else f"is ended by {how}"
+
+
+def code_in_words(code: int) -> str:
+    """What a process returned: exit code 1, SIGBUS, signal 40."""
     try:
-        return f"is ended by {signal.Signals(-code).name}"
+        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
     except ValueError:
-        return f"is ended by signal {-code}"
+        return f"signal {-code}"

@@ -12,8 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Self
 
 from rsam_backends import require_here
-from rsam_backends.base import Array
-from rsam_backends.libraries import name_of
+from rsam_backends.base import Array, package_of
 from rsam_ref.algorithms.protocol import one_step
 from rsam_ref.algorithms.sam import LossAndGrad, Trace
 from rsam_ref.algorithms.schedules import Schedule
@@ -57,7 +56,7 @@ class Optimizer(ABC):
             )
         if len(w.shape) != 1:  # of a matrix, v @ v would be no length
             raise ValueError(f"w is one flat vector of weights, not of shape {tuple(w.shape)}")
-        require_here(w, "w", ELSEWHERE.get(name_of(w), ""))
+        require_here(w, "w", ELSEWHERE.get(package_of(w), ""))
         with one_step(loss_and_grad):
             trace = self.find(loss_and_grad, w)
             self.move(w, trace.gradient)

@@ -517,9 +517,7 @@ def add_relu(x: Tensor, y: Tensor) -> Tensor:
 @op
 def _add_relu(x: Array, y: Array) -> Result:
     """The definitions of both, one after the other."""
-    total, (vjp_x, vjp_y) = add.__wrapped__(x, y)  # type: ignore[attr-defined]
-    value, (vjp_relu,) = relu.__wrapped__(total)  # type: ignore[attr-defined]
-    return value, lambda g: tuple(vjp(vjp_relu(g)) for vjp in (vjp_x, vjp_y))
+    return _then_relu(*add.__wrapped__(x, y))  # type: ignore[attr-defined]
 
 
 def batch_norm_relu(x: Tensor, gamma: Tensor, beta: Tensor, **options: Any) -> Tensor:
@@ -532,9 +530,18 @@ def batch_norm_relu(x: Tensor, gamma: Tensor, beta: Tensor, **options: Any) -> T
 @op
 def _batch_norm_relu(x: Array, gamma: Array, beta: Array, **options: Any) -> Result:
     """The definitions of both, one after the other."""
-    normal, (vjp_x, vjp_gamma, vjp_beta) = batch_norm.__wrapped__(x, gamma, beta, **options)  # type: ignore[attr-defined]
-    value, (vjp_relu,) = relu.__wrapped__(normal)  # type: ignore[attr-defined]
-    return value, lambda g: tuple(vjp(vjp_relu(g)) for vjp in (vjp_x, vjp_gamma, vjp_beta))
+    return _then_relu(*batch_norm.__wrapped__(x, gamma, beta, **options))  # type: ignore[attr-defined]
+
+
+def _then_relu(x: Array, vjps: tuple[Callable[[Array], Array], ...]) -> Result:
+    """relu of an op's result, as one op: the gradient at x is computed once for all inputs."""
+    value, (vjp_relu,) = relu.__wrapped__(x)  # type: ignore[attr-defined]
+
+    def back(g: Array) -> tuple[Array, ...]:
+        at_x = vjp_relu(g)
+        return tuple(vjp(at_x) for vjp in vjps)
+
+    return value, back
 
 
 @op(alike=(0, 1))

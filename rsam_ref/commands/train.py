@@ -455,19 +455,20 @@ def _go(run: Any) -> None:
 
 def _no_better_than_a_guess(run: Any, accuracy: float) -> str | None:
     """A line for an accuracy that always naming the most frequent class has, to two deviations."""
+    from rsam_ref.training.ranks import counted
+
     labels = run.data.watched.labels.tolist()
     [(_, most)] = Counter(labels).most_common(1)
     share = most / len(labels)
     if share == 1 or accuracy > share + 2 * math.sqrt(share * (1 - share) / len(labels)):
         return None
     most_often, lr = 100 * share, run.recipe.lr
-    steps = "1 step" if run.steps == 1 else f"{run.steps} steps"
     samples = f"the {len(labels):,} samples" if len(labels) > 1 else "the one sample"
     told = "This is no better than a guess"
     if accuracy > share:
         told = "This is not significantly better than a guess"
     return (
         f"{told}: {100 * accuracy:.1f} %, where the most frequent class "
-        f"has {most_often:.1f} % of {samples}. In {steps} another learning rate may "
-        f"do: try --lr {lr / 10:g} (now {lr:g}), a smaller --batch-size, more --epochs."
+        f"has {most_often:.1f} % of {samples}. In {counted(run.steps, 'step')} another learning "
+        f"rate may do: try --lr {lr / 10:g} (now {lr:g}), a smaller --batch-size, more --epochs."
     )

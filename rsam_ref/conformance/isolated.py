@@ -13,6 +13,7 @@ import threading
 from contextlib import suppress
 from typing import Any
 
+from rsam_backends.processes import code_in_words
 from rsam_ref.conformance.checking import Progress, check, raised
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.report.report import Report
@@ -112,7 +113,7 @@ def _listen(child: Any, patience: float, progress: Progress | None, printed: Any
             if any("XLA_FLAGS" in text for text in said):
                 raise _FlagsError("; ".join(said))
             last = _last(said)
-            raise BrokenError(f"the implementation ended the process ({_ended(code)}){last}")
+            raise BrokenError(f"the implementation ended the process ({code_in_words(code)}){last}")
         message = json.loads(line)
         if "broken" in message:
             raise BrokenError(
@@ -134,14 +135,6 @@ def _lines(printed: Any) -> list[str]:
 
 def _last(said: list[str]) -> str:
     return f"; the last it printed: {said[-1]}" if said else ""
-
-
-def _ended(code: int) -> str:
-    """How a process ended, in words."""
-    try:
-        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"
 
 
 def main() -> None:

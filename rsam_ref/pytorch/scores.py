@@ -60,17 +60,20 @@ class Scores:
         computes under no_grad it knows nothing.
         """
         if self._forward is None:
-            self._forward = self._agrees_forward(w, v)
+            found = self._tried_forward(w, v)
+            self._forward = found is not None
+            if found is not None:
+                return found
         return self._pushed(w, v) if self._forward else self._pulled_twice(w, v)
 
-    def _agrees_forward(self, w: Tensor, v: Tensor) -> bool:
-        """Whether r . J v = J^T r . v, for r = J v."""
+    def _tried_forward(self, w: Tensor, v: Tensor) -> Tensor | None:
+        """r = J v by going forward; None where that fails, or r . J v is not J^T r . v."""
         try:
             r = self._pushed(w, v)
         except RuntimeError:  # a NotImplementedError among them
-            return False
+            return None
         square, again = float((r * r).sum()), float(self.pull(w, r) @ v)
-        return abs(again - square) <= CLOSE[w.dtype] * square
+        return r if abs(again - square) <= CLOSE[w.dtype] * square else None
 
     def _pushed(self, w: Tensor, v: Tensor) -> Tensor:
         with (

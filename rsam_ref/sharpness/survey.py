@@ -369,11 +369,10 @@ def trace(subject: Subject) -> Iterator[Row]:
     names, w, parts = subject.layers(), subject.w, subject.parts()
     count = sum(part.count for part in parts)
     found = hutch_plus_plus(
-        product_at(subject.evaluation(), w),
+        [(part.count / count, product_at(part, w, keep=False)) for part in parts],
         w,
         products=3 * subject.settings.probes,
         parts=list(names.values()),
-        samples=[(part.count / count, product_at(part, w, keep=False)) for part in parts],
         stream=subject.stream("trace"),
     )
     cost = 1 + 2 * found.products

@@ -66,22 +66,21 @@ def hutchinson(
 
 
 def hutch_plus_plus(
-    product: Product,
+    product: Product | Sequence[tuple[float, Product]],
     w: Array,
     *,
     products: int = 30,
     parts: Sequence[slice] = (),
-    samples: Sequence[tuple[float, Product]] = (),
     stream: Stream,
 ) -> TraceEstimate:
     """The trace by Hutch++, with as many products: a third each for H S, for Q, and for probes.
 
     The interval is that of the estimated part, given Q. Memory: a third of the products in vectors.
 
-    ``samples`` are the matrices of parts of the samples, each with its share of them, which add up
-    to the whole. Their products take the place of its own, and the same vectors estimate them too.
+    In place of a product there may be those of parts of the samples, each behind its share of them,
+    which add up to the whole: the same vectors estimate the traces of the parts too.
     """
-    matrix = _Matrix(samples or [(1.0, product)], w, parts)
+    matrix = _Matrix([(1.0, product)] if callable(product) else product, w, parts)
     third = products // 3
     if third < 2:
         raise ValueError(f"Hutch++ needs at least 6 products, 2 for each third, not {products}")

@@ -25,7 +25,7 @@ def relu(x: Array) -> Result:
         return NotImplemented
     zeros = _zeros(x)
     value = _by_piece(x, x, lambda x, _, out: np.maximum(x, zeros[: len(out)], out=out))
-    return value, (lambda g: where_open(value, g),)
+    return value, (lambda g: _where_open(value, g),)
 
 
 def _add_relu(x: Array, y: Array) -> Result:
@@ -39,15 +39,20 @@ def _add_relu(x: Array, y: Array) -> Result:
         np.maximum(out, zeros[: len(out)], out=out)
 
     value = _by_piece(x, y, added)
+    return value, to_both(lambda g: _where_open(value, g))
+
+
+def to_both(vjp: Callable[[Array], Array]) -> Callable[[Array], tuple[Array, Array]]:
+    """The vjps of two inputs that have one gradient, computed once."""
 
     def vjps(g: Array) -> tuple[Array, Array]:
-        back = where_open(value, g)
+        back = vjp(g)
         return back, back
 
-    return value, vjps
+    return vjps
 
 
-def where_open(value: Array, g: Array) -> Array:
+def _where_open(value: Array, g: Array) -> Array:
     """The gradient ``g`` where a relu has let something through."""
     return _by_piece(value, g, lambda value, g, out: np.multiply(g, value != 0, out=out))
 

@@ -39,12 +39,7 @@ def _add_relu(x: Array, y: Array) -> Result:
     if result is NotImplemented or not float32(x):
         return NotImplemented
     value, _ = result
-
-    def vjps(g: Array) -> tuple[Array, Array]:
-        back = _where_open(value, g)
-        return back, back
-
-    return value, vjps
+    return value, pointwise.to_both(lambda g: _where_open(value, g))
 
 
 def _where_open(value: Array, g: Array) -> Array:
