@@ -33,6 +33,7 @@ SAM, VARIANTS = "rsam_ref/algorithms/sam.py", "rsam_ref/algorithms/variants.py"
 NOISE, BASE = "rsam_ref/algorithms/noise.py", "rsam_ref/algorithms/base.py"
 OPTIMIZERS, SCHEDULES = "rsam_ref/algorithms/optimizers.py", "rsam_ref/algorithms/schedules.py"
 OPS, OPS_NN = "rsam_ref/autograd/ops.py", "rsam_ref/autograd/ops_nn.py"
+HESSIAN = "rsam_ref/sharpness/hessian.py"
 LAYERS, OBJECTIVE = "rsam_ref/nn/layers.py", "rsam_ref/nn/objective.py"
 RULES = "test_limits test_against_torch"
 DERIVATIVES = "test_ops test_ops_nn test_finite_differences"
@@ -92,8 +93,8 @@ MISTAKES = [
     Mistake(
         "noise: same in every step",
         OPTIMIZERS,
-        'Stream("noise", self.seed, self.steps)',
-        'Stream("noise", self.seed, 0)',
+        "key = (self.steps, self.worker) if self.worker else (self.steps,)",
+        "key = (0, self.worker) if self.worker else (0,)",
         "test_noise test_optim",
     ),
     Mistake(
@@ -113,15 +114,15 @@ MISTAKES = [
     Mistake(
         "state: velocity not saved",
         BASE,
-        "None if self.velocity is None else self.velocity.copy()",
-        "None",
+        "self.velocity = _on_the_device(state",
+        "_on_the_device(state",
         "test_optim test_run",
     ),
     Mistake(
         "state: velocity aliased",
         BASE,
-        "else self.velocity.copy()",
-        "else self.velocity",
+        "else to_host(vector).copy()",
+        "else to_host(vector)",
         "test_optim test_run",
     ),
     Mistake(
@@ -155,27 +156,29 @@ MISTAKES = [
         "_spread(g, shape, axes)",
         DERIVATIVES,
     ),
-    Mistake("ops: transpose back", OPS, "g.transpose(back)", "g.transpose(order)", DERIVATIVES),
-    Mistake("ops: relu at 0", OPS_NN, "g * (value > 0)", "g * (value >= 0)", DERIVATIVES),
+    Mistake(
+        "ops: transpose back", OPS, "permute_dims(g, back)", "permute_dims(g, order)", DERIVATIVES
+    ),
+    Mistake("ops: relu at 0", OPS_NN, "xp.where(value != 0, g, 0)", "g", DERIVATIVES),
     Mistake(
         "ops: linear swapped",
         OPS_NN,
-        "g.reshape(-1, out).T @ rows",
-        "(rows.T @ g.reshape(-1, out)).T * 2",
+        "lambda g: xp.reshape(g, (-1, out)).T @ rows",
+        "lambda g: 2 * xp.reshape(g, (-1, out)).T @ rows",
         DERIVATIVES,
     ),
     Mistake(
         "ops: softmax axis",
         OPS_NN,
-        "g - xp.exp(value) * g.sum(axis=axis",
-        "g - xp.exp(value) * g.sum(axis=0",
+        "g - xp.exp(value) * xp.sum(g, axis=axis",
+        "g - xp.exp(value) * xp.sum(g, axis=0",
         DERIVATIVES,
     ),
     Mistake(
         "ops: conv bias",
         OPS_NN,
-        "lambda g: g.sum(axis=(0, 2, 3)))",
-        "lambda g: g.mean(axis=(0, 2, 3)))",
+        "(vjp_x, vjp_weight, lambda g: xp.sum(g",
+        "(vjp_x, vjp_weight, lambda g: xp.mean(g",
         DERIVATIVES,
     ),
     Mistake(
@@ -219,6 +222,41 @@ MISTAKES = [
         "        if not shapes:\n            raise",
         "        shapes = shapes or [w.shape]\n        if not shapes:\n            raise",
         "test_noise",
+    ),
+    Mistake(
+        "products: one side of the difference",
+        HESSIAN,
+        "(ahead - behind) / (2 * h)",
+        "(ahead - behind) / h",
+        "test_curvature test_sharpness",
+    ),
+    Mistake(
+        "products: block of a vector",
+        HESSIAN,
+        "[0 * w[: part.start], v, 0 * w[part.stop :]]",
+        "[v, 0 * w[: part.start], 0 * w[part.stop :]]",
+        "test_curvature",
+    ),
+    Mistake(
+        "trace: within the span left out",
+        "rsam_ref/sharpness/trace.py",
+        "math.fsum(values[n][i] for values in within)",
+        "0.0",
+        "test_curvature test_flatness_questions",
+    ),
+    Mistake(
+        "torch: masks drawn anew in the second pass",
+        "rsam_ref/pytorch/passes.py",
+        "            self._starts[self._replayed].put_back()",
+        "            pass",
+        "test_pytorch_equal test_pytorch_training",
+    ),
+    Mistake(
+        "torch: batch norm moves in the second pass",
+        "rsam_ref/pytorch/passes.py",
+        "                buffer.copy_(values)",
+        "                pass",
+        "test_pytorch_equal test_pytorch_training",
     ),
 ]
 

@@ -740,7 +740,7 @@ WRONG = {
     "other batches": (
         ["net.py:mlp", "--batches-from", "number"],
         1,
-        "number is a int: give a loader",
+        "number is an int: give a loader",
     ),
     "no pairs": (["net.py:mlp", "--batches-from", "dicts"], 1, "a batch is a dict"),
     "no such weights": (

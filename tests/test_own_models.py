@@ -138,7 +138,7 @@ def test_a_model_that_builds_itself_is_left_as_it_is(mine):
     [
         ("nets", "has no 'nets'; there are"),
         ("model", "is a model; give a function or a class that makes one"),
-        ("value", "is a int, not a function that makes a model"),
+        ("value", "is an int, not a function that makes a model"),
         ("an_array", "gives a list, where a model"),
         ("Hidden", "what lies in it would never be trained"),
         ("Mistaken", r"AttributeError: .*nothing.* \(line 68\)"),
@@ -209,7 +209,7 @@ def test_a_stopped_run_of_ones_own_goes_on_with_the_same_bits_and_tells_of_chang
         ("by_sample", "gives shape (2, 10), where one number"),
         ("number", "gives float, where one number"),
         ("wrong", "raised IndexError: tuple index out of range"),
-        ("value", "is a int, not a function"),
+        ("value", "is an int, not a function"),
     ],
 )
 def test_a_loss_that_is_none_is_refused_before_anything_is_written(mine, tmp_path, name, says):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import replant
 from tests.helpers import imports
 
 ROOT = Path(__file__).parent.parent
@@ -77,7 +78,7 @@ TORCH |= {
 }
 for stem in TORCH:
     ALONE[f"rsam_ref.pytorch.{stem}"] = (
-        "rsam_backends rsam_ref.algorithms.noise rsam_ref.algorithms.sam"
+        "rsam_backends rsam_backends.base rsam_ref.algorithms.noise rsam_ref.algorithms.sam"
         " rsam_ref.algorithms.schedules rsam_ref.algorithms.settings"
         " rsam_ref.algorithms.variants rsam_ref.batched "
         + " ".join(f"rsam_ref.pytorch.{other}" for other in sorted(TORCH))
@@ -88,7 +89,7 @@ TREES = {"around", "axes", "batches", "checks", "devices", "draw", "flat", "grad
 TREES |= {"objectives", "optimizers", "parts", "settings", "vectors"}
 for stem in TREES:
     ALONE[f"rsam_ref.jax.{stem}"] = (
-        "rsam_ref.algorithms rsam_ref.algorithms.noise rsam_ref.algorithms.sam"
+        "rsam_backends.base rsam_ref.algorithms rsam_ref.algorithms.noise rsam_ref.algorithms.sam"
         " rsam_ref.algorithms.schedules rsam_ref.algorithms.settings rsam_ref.algorithms.variants"
         " rsam_ref.batched " + " ".join(f"rsam_ref.jax.{other}" for other in sorted(TREES))
     )
@@ -295,3 +296,9 @@ def test_the_versions_agree():
 
     assert f"version: {rsam_ref.__version__}" in (ROOT / "CITATION.cff").read_text()
     assert f"## {rsam_ref.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize("mistake", replant.MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_mistake_to_plant_has_its_place_and_its_tests(mistake):
+    assert (ROOT / mistake.file).read_text(encoding="utf-8").count(mistake.old) >= 1
+    assert all((ROOT / f"tests/{name}.py").exists() for name in mistake.tests.split())

@@ -642,7 +642,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     "no batch": (lambda: objective(nn.Linear(3, 2), F.cross_entropy, []), "no batches"),
     "a number for batches": (
         lambda: objective(nn.Linear(3, 2), F.cross_entropy, 3),
-        "batches is a int",
+        "batches is an int",
     ),
     "no samples": (
         lambda: objective(nn.Linear(3, 2), F.cross_entropy, (torch.ones(0, 3), torch.ones(0))),

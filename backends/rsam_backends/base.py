@@ -46,6 +46,12 @@ def package_of(array: Any) -> str:
     return type(array).__module__.partition(".")[0]
 
 
+def kind_of(thing: Any) -> str:
+    """The name of a thing's type with its article, for messages: an int, a list."""
+    name = type(thing).__name__
+    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
+
+
 class Missing:
     """Stands for a backend that was asked for by the environment and cannot work here.
 

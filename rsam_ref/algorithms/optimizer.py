@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from typing import Any, Self
 
 from rsam_backends import require_here
-from rsam_backends.base import Array, package_of
+from rsam_backends.base import Array, kind_of, package_of
 from rsam_ref.algorithms.protocol import one_step
 from rsam_ref.algorithms.sam import LossAndGrad, Trace
 from rsam_ref.algorithms.schedules import Schedule
@@ -51,7 +51,7 @@ class Optimizer(ABC):
         """
         if not hasattr(w, "shape"):
             raise TypeError(
-                f"w is one flat vector of weights, not a {type(w).__name__}; of a model it is "
+                f"w is one flat vector of weights, not {kind_of(w)}; of a model it is "
                 "step(f, model.weights.flat)"
             )
         if len(w.shape) != 1:  # of a matrix, v @ v would be no length

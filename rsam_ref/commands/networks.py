@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rsam_backends.base import kind_of
+
 TARGET = re.compile(r"(.+\.py|[A-Za-z_][\w.]*):[A-Za-z_][\w.]*")
 
 
@@ -173,7 +175,7 @@ def _pairs_in_jax(targets: list[str], seed: int) -> list[Any] | None:
         if "torch" in sys.modules:
             return None
         raise NetworkError(
-            f"{targets[0]} gives a {type(found[0]).__name__}: give a loss of params and batch with "
+            f"{targets[0]} gives {kind_of(found[0])}: give a loss of params and batch with "
             "its params, (loss, params), or a function that returns both"
         )
     if not all(in_jax):

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from rsam_backends.base import kind_of
 from rsam_ref.data.errors import DataError, read_bytes, read_lines
 from rsam_ref.data.pickles import read_pickle
 from rsam_ref.data.samples import Source
@@ -116,7 +117,7 @@ def _unpacked(path: Path) -> dict[str, Any]:
         raise DataError(path, "is missing; fetch the set again")
     held = read_pickle(path, read_bytes(path))
     if not isinstance(held, dict):
-        raise DataError(path, f"holds a {type(held).__name__} where CIFAR has a dict")
+        raise DataError(path, f"holds {kind_of(held)} where CIFAR has a dict")
     return {_text(key): value for key, value in held.items()}
 
 

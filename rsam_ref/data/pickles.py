@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from rsam_backends.base import kind_of
 from rsam_ref.data.errors import DataError
 
 _ARRAY_NAMES = {
@@ -154,9 +155,7 @@ def _since_mark(stack: list[Any]) -> list[Any]:
 
 def _top(stack: list[Any], kind: type) -> Any:
     if not isinstance(stack[-1], kind):
-        raise _RefusedError(
-            f"it fills a {type(stack[-1]).__name__} like a {kind.__name__.strip('_')}"
-        )
+        raise _RefusedError(f"it fills {kind_of(stack[-1])} like a {kind.__name__.strip('_')}")
     return stack[-1]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rsam_backends.base import kind_of
 from rsam_ref.data.errors import DataError
 from rsam_ref.data.weight_files import read_weights
 from rsam_ref.jax.axes import OutputAxis, equinox_axis, flax_axis, name_of
@@ -37,7 +38,7 @@ def output_axis(text: str, named: Callable[[str], Any]) -> OutputAxis:
     found = named(text)
     if not callable(found):
         raise GivenError(
-            f"--output-axis {text} is a {type(found).__name__}: give a number, {', '.join(AXES)}, "
+            f"--output-axis {text} is {kind_of(found)}: give a number, {', '.join(AXES)}, "
             "or a function of a leaf's name and the leaf"
         )
     return found

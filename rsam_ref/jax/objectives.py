@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rsam_backends.base import kind_of
 from rsam_ref.batched import Batched, dealt
 from rsam_ref.jax.axes import OutputAxis
 from rsam_ref.jax.batches import as_batches, count_samples, every, joined, lengths_in, placed
@@ -33,7 +34,7 @@ class Objective(Batched):
         self, loss: Loss, params: Tree, batches: Any, *, output_axis: OutputAxis, dtype: Any
     ) -> None:
         if not callable(loss):
-            raise TypeError(f"the loss is a {type(loss).__name__}: give a function(params, batch)")
+            raise TypeError(f"the loss is {kind_of(loss)}: give a function(params, batch)")
         if dtype is not None and jnp.dtype(dtype) not in (jnp.float32, jnp.float64):
             raise ValueError(f"dtype is float32 or float64, not {dtype}")
         if dtype is not None and jax.dtypes.canonicalize_dtype(dtype) != jnp.dtype(dtype):
@@ -125,7 +126,7 @@ class Objective(Batched):
 def _checked(value: Any) -> Any:
     remedy = "give a function of params and batch that returns the mean over the samples alone"
     if isinstance(value, tuple | list | dict):
-        raise ValueError(f"the loss gives a {type(value).__name__}, not one number: {remedy}")
+        raise ValueError(f"the loss gives {kind_of(value)}, not one number: {remedy}")
     value = jnp.asarray(value)
     if value.ndim or not jnp.issubdtype(value.dtype, jnp.floating):
         raise ValueError(

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rsam_backends import Stream
+from rsam_backends.base import kind_of
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.loading import line_of, load
 from rsam_ref.nn.module import Module
@@ -39,12 +40,11 @@ def own_model(
     if isinstance(make, Module):
         raise ValueError(f"{target} is a model; give a function or a class that makes one")
     if not callable(make):
-        raise ValueError(f"{target} is a {type(make).__name__}, not a function that makes a model")
+        raise ValueError(f"{target} is {kind_of(make)}, not a function that makes a model")
     model = _made(target, make, shape, classes, seed, dtype, options)
     if not isinstance(model, Module):
         raise ValueError(
-            f"{target} gives a {type(model).__name__}, where a model, a rsam_ref.nn.Module, should "
-            "be"
+            f"{target} gives {kind_of(model)}, where a model, a rsam_ref.nn.Module, should be"
         )
     if not model._built:
         try:
@@ -112,7 +112,7 @@ def _check_scores(target: str, model: Module, shape: tuple[int, int, int], class
         told = f"{type(error).__name__}: {error}{line_of(error, target)}"
         raise ValueError(f"{target} does not take images of shape {x.shape}: {told}") from error
     if not isinstance(out, Tensor) or out.shape != (2, classes):
-        got = f"shape {out.shape}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+        got = f"shape {out.shape}" if isinstance(out, Tensor) else kind_of(out)
         raise ValueError(
             f"{target} gives {got} for 2 images, where a tensor of scores (2, {classes}), one for "
             "each class, should be"

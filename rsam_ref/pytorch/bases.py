@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from rsam_backends.base import kind_of
+
 Base = torch.optim.Optimizer
 
 
@@ -32,7 +34,7 @@ def made(
     _check_options(make, options, who)
     base = make(groups, **options)
     if not isinstance(base, torch.optim.Optimizer):
-        raise TypeError(f"base_optimizer made a {type(base).__name__}, no torch optimizer")
+        raise TypeError(f"base_optimizer made {kind_of(base)}, no torch optimizer")
     return base
 
 

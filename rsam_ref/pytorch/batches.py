@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rsam_backends.base import kind_of
 from rsam_ref.pytorch.passes import GeneratorStates
 
 
@@ -26,7 +27,7 @@ def as_batches(given: Any) -> list[Any]:
         batches = list(given)
     except TypeError as error:
         raise TypeError(
-            f"batches is a {type(given).__name__}: give a batch (x, y), a list of them, or a loader"
+            f"batches is {kind_of(given)}: give a batch (x, y), a list of them, or a loader"
         ) from error
     finally:
         stood.put_back()

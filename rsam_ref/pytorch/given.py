@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from rsam_backends.base import kind_of
 from rsam_ref.data.errors import DataError
 from rsam_ref.pytorch.batches import as_batches, count_samples, is_one
 from rsam_ref.pytorch.network import Network, load_state
@@ -34,7 +35,7 @@ def model(made: Any, name: str, seed: int, weights: Path | None = None) -> nn.Mo
             torch.manual_seed(seed)
             made = called(made, name)
     if not isinstance(made, nn.Module):
-        raise GivenError(f"{name} gives a {type(made).__name__}, not a torch.nn.Module")
+        raise GivenError(f"{name} gives {kind_of(made)}, not a torch.nn.Module")
     if weights is not None:
         if not weights.is_file():
             raise DataError(weights, "no such file; give the weights as safetensors or npz")
@@ -48,7 +49,7 @@ def loss(given: Any) -> Loss:
         return nn.functional.cross_entropy
     made = given() if inspect.isclass(given) else given
     if not callable(made):
-        raise GivenError(f"the loss is a {type(made).__name__}, not a function(output, target)")
+        raise GivenError(f"the loss is {kind_of(made)}, not a function(output, target)")
     return cast(Loss, made)
 
 

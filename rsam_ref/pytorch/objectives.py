@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from rsam_backends import Stream
+from rsam_backends.base import kind_of
 from rsam_ref.batched import Batched, dealt
 from rsam_ref.pytorch.batches import (
     as_batches,
@@ -68,9 +69,9 @@ class Objective(Batched):
         count: Callable[[Any], int] | None,
     ) -> None:
         if not isinstance(model, nn.Module):
-            raise TypeError(f"the model is a {type(model).__name__}: give a torch.nn.Module")
+            raise TypeError(f"the model is {kind_of(model)}: give a torch.nn.Module")
         if not callable(loss):
-            raise TypeError(f"the loss is a {type(loss).__name__}: give a function(output, target)")
+            raise TypeError(f"the loss is {kind_of(loss)}: give a function(output, target)")
         if dtype not in (None, torch.float32, torch.float64):
             raise ValueError(f"dtype is torch.float32 or torch.float64, not {dtype}")
         model = getattr(model, "_orig_mod", model)  # torch.compile's code has no second derivative
@@ -173,7 +174,7 @@ class Objective(Batched):
     def _checked(self, value: Any) -> Tensor:
         if isinstance(value, int | float):
             raise ValueError(
-                f"the loss is a {type(value).__name__} and no tensor, so it has no gradient: "
+                f"the loss is {kind_of(value)} and no tensor, so it has no gradient: "
                 "return the tensor, without item() or float()"
             )
         if not isinstance(value, Tensor) or value.ndim > 0 or value.is_complex():
@@ -384,8 +385,8 @@ def _told(thing: Any) -> str:
         kind = "complex tensor" if thing.is_complex() else "tensor"
         return f"a {kind} of shape {tuple(thing.shape)}"
     if isinstance(thing, list | tuple):
-        return f"a {type(thing).__name__} of {len(thing)}"
-    return f"a {type(thing).__name__}"
+        return f"{kind_of(thing)} of {len(thing)}"
+    return kind_of(thing)
 
 
 def _summed(parts: Iterable[list[Tensor]]) -> list[Tensor]:

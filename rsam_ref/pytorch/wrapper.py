@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
+from rsam_backends.base import kind_of
 from rsam_ref.pytorch.bases import check_base, made
 from rsam_ref.pytorch.order import Order
 from rsam_ref.pytorch.passes import Buffers, Replay, kept_by, modules_that_run
@@ -73,8 +74,7 @@ class Wrapper(torch.optim.Optimizer):
             params, model = params.parameters(), params if model is None else model
         if model is not None and not isinstance(model, nn.Module):
             raise TypeError(
-                "model is an nn.Module, or nn.ModuleList([...]) of several, "
-                f"not a {type(model).__name__}"
+                f"model is an nn.Module, or nn.ModuleList([...]) of several, not {kind_of(model)}"
             )
         if max_grad_norm is not None:
             max_grad_norm = number("max_grad_norm", max_grad_norm, "a number, or None")

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rsam_backends.base import kind_of
 from rsam_ref.data import Samples, load_dataset
 from rsam_ref.data.feed import batches as training_batches
 from rsam_ref.sharpness.survey import MEASURES, USUAL, SurveySettings, chosen_samples
@@ -54,8 +55,7 @@ def whole_batches(
         source = called(source, name, told)
     if not isinstance(source, Iterable):
         raise GivenError(
-            f"{name} is a {type(source).__name__}: give a loader, {kind}, or a function that "
-            "returns one"
+            f"{name} is {kind_of(source)}: give a loader, {kind}, or a function that returns one"
         )
     found: list[Any] = []
     held = 0

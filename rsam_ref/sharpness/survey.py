@@ -635,13 +635,18 @@ def _loss(landscape: Landscape, w: Array) -> float:
 
 
 def _interval(found: Estimate) -> Row:
-    low, high = found.interval
+    low, high = _ends(found)
     return {"value": found.mean, "low": low, "high": high}
 
 
 def _over_samples(found: Estimate) -> Row:
-    low, high = found.interval
+    low, high = _ends(found)
     return {"sample_low": low, "sample_high": high}
+
+
+def _ends(found: Estimate) -> tuple[float, float] | tuple[None, None]:
+    """The interval's ends; one value alone has none."""
+    return (None, None) if found.n == 1 else found.interval
 
 
 def _under_noise(

@@ -18,6 +18,7 @@ import tomli_w
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from rsam_backends import xp
+from rsam_backends.base import kind_of
 from rsam_ref.algorithms.base import SGD, AdamW
 from rsam_ref.algorithms.optimizer import Optimizer
 from rsam_ref.algorithms.optimizers import RSAM, SAM, NoiseOnly, Wrapper
@@ -424,7 +425,7 @@ def _own_loss(target: str) -> Callable[..., Tensor]:
     """A loss of one's own, which is asked for one number for every mini-batch."""
     function = load(target)
     if not callable(function) or isinstance(function, type):
-        raise RecipeError(f"{target} is a {type(function).__name__}, not a function")
+        raise RecipeError(f"{target} is {kind_of(function)}, not a function")
 
     def loss(scores: Tensor, labels: Tensor) -> Tensor:
         value = function(scores, labels)

@@ -437,7 +437,7 @@ def test_a_loss_that_lowers_its_numbers_is_told(tree):
 
 
 WRONG = {
-    "no pair": (["tree.py:nothing"], "tree.py:nothing gives a int: give a loss of params and"),
+    "no pair": (["tree.py:nothing"], "tree.py:nothing gives an int: give a loss of params and"),
     "a loss that fails": (["tree.py:fails"], "tree.py:fails could not be run: KeyError: 'gone'"),
     "a loss besides": (["tree.py:pair", "--loss", "loss"], "--loss and --forward are for a"),
     "another axis": (["tree.py:pair", "--output-axis", "pair"], "--output-axis pair is a tuple"),

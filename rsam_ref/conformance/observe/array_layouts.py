@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from rsam_backends.base import kind_of
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.observe.problem import Problem, Weights
 
@@ -37,7 +38,7 @@ class Layout:
         """The parts of what a step gave; `BrokenError` for anything else than weights."""
         if self.kind == VECTOR:
             if isinstance(weights, list | tuple):  # one number a weight, as a loop over w makes it
-                raise BrokenError(f"{doing} a {type(weights).__name__}, and no vector of weights")
+                raise BrokenError(f"{doing} {kind_of(weights)}, and no vector of weights")
             weights = [weights]
         elif self.kind == DICT:
             if not isinstance(weights, Mapping) or set(weights) != set(self.names):

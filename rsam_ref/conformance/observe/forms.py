@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
+from rsam_backends.base import kind_of
 from rsam_ref.conformance.observe import names
 from rsam_ref.conformance.observe.arguments import is_required, parameters_of, role_of
 from rsam_ref.conformance.observe.array_maker import ArrayMaker, is_array_step
@@ -54,7 +55,7 @@ def form_of(subject: Any) -> str:
             return "optimizer"
         raise BrokenError(f"{subject.__name__} is a class without step(). {EXPLAINED}")
     if not callable(subject):
-        raise BrokenError(f"{_kind(subject)} is not callable. {EXPLAINED}")
+        raise BrokenError(f"{kind_of(subject)} is not callable. {EXPLAINED}")
     try:
         taken = parameters_of(subject)
     except (TypeError, ValueError):
@@ -98,12 +99,6 @@ def _is_mlx_step(subject: Any) -> bool:
     return bool({role_of(p) for p in parameters_of(subject).values()} & {"model", "optimizer"})
 
 
-def _kind(subject: Any) -> str:
-    """Its type, with an article."""
-    name = type(subject).__name__
-    return f"{'an' if name[0] in 'aeioAEIO' else 'a'} {name}"
-
-
 def _has_steps(made: type) -> bool:
     """Whether a class has methods by which weights may be moved."""
     words = (*HALVES, "step")
@@ -126,11 +121,11 @@ class Maker:
 
     def __init__(self, subject: Any, form: str, algorithm: str) -> None:
         if form != "optax" and not callable(subject) and not is_array_step(subject):
-            raise BrokenError(f"{_kind(subject)} is not callable. {EXPLAINED}")
+            raise BrokenError(f"{kind_of(subject)} is not callable. {EXPLAINED}")
         if hasattr(subject, "no_attribute_of_this_name"):
             raise BrokenError(
-                f"{_kind(subject)} has every attribute that it is asked for, so that nothing tells "
-                "what it is: give the function or the class itself"
+                f"{kind_of(subject)} has every attribute that it is asked for, so that nothing "
+                "tells what it is: give the function or the class itself"
             )
         self.subject = subject
         self.form = form
