@@ -30,6 +30,13 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "RSAM_REF_THREADS",
+)
+
 
 class AbsentError(RuntimeError):
     """A contestant cannot run here. The message says what is missing."""
@@ -51,14 +58,27 @@ class Result:
     versions: dict[str, str] = field(default_factory=dict)
 
 
-class _Worker:
-    """A contestant's process; see worker.py for what is said to it."""
+ROOT = Path(__file__).parent.parent
 
-    def __init__(self, target: str, python: str) -> None:
+
+class Worker:
+    """A contestant's process; see worker.py for what is said to it.
+
+    ``folder`` is the checkout whose contestant it is; ``one_core`` gives it one core, one thread
+    and the processor's time.
+    """
+
+    def __init__(
+        self, target: str, python: str, *, folder: Path = ROOT, one_core: bool = False
+    ) -> None:
         self.target = target
+        environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{folder / 'backends'}"}
+        if one_core:
+            environment |= dict.fromkeys(THREADS, "1")
         self.process = subprocess.Popen(
-            [python, "-m", "benchmarks.worker", target],
-            cwd=Path(__file__).parent.parent,
+            [python, "-P", ROOT / "benchmarks" / "worker.py", target, *["--one-core"] * one_core],
+            cwd=folder,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -85,12 +105,14 @@ class _Worker:
 
     def close(self) -> None:
         assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.close()
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:  # in the middle of a long step
             self.process.kill()
             self.process.wait()
+        self.process.stdout.close()
 
 
 def _leave_interrupts_to_the_parent() -> None:
@@ -109,10 +131,10 @@ def duel(
 
     ``pythons`` are the interpreters that run them. Raises `AbsentError` where one cannot run.
     """
-    workers: list[_Worker] = []
+    workers: list[Worker] = []
     try:
         for target, python in zip((a, b), pythons):
-            workers.append(_Worker(target, python))
+            workers.append(Worker(target, python))
         answers = [worker.ask() for worker in workers]
         for answer in answers:
             if "absent" in answer:

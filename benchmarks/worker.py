@@ -1,10 +1,11 @@
 """A contestant's process: makes a step, then times it as often as it is asked to.
 
-    python -m benchmarks.worker benchmarks.contestants:mlp_32_sgd_ours_cpu
+    python -m benchmarks.worker benchmarks.contestants:mlp_32_sgd_ours_cpu [--one-core]
 
 Each answer is a line of JSON. First, unasked, the versions of the libraries, or what is absent. A
 number of steps is answered by the median of their seconds; "memory" by the bytes by which this
-process grew at its peak, from `before_the_net` on.
+process grew at its peak, from `before_the_net` on. With --one-core it keeps to one of its cores,
+and seconds are those of the processor, in which other processes' work does not count.
 
 On Linux the peak is the kernel's VmHWM, set back before the network is made. `ru_maxrss` would not
 do there: a process inherits the peak of the one that started it.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
+import os
 import statistics
 import sys
 import time
@@ -70,9 +72,12 @@ def say(answer: Any) -> None:
     print(json.dumps(answer), flush=True)
 
 
-def main(target: str) -> None:
+def main(target: str, one_core: bool) -> None:
     from benchmarks import worker  # not __main__: the contestants' own import of this file
 
+    clock = time.process_time if one_core else time.perf_counter
+    if one_core and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     module, name = target.split(":")
     try:
         step = getattr(importlib.import_module(module), name)()
@@ -86,11 +91,11 @@ def main(target: str) -> None:
             continue
         times = []
         for _ in range(int(line)):
-            start = time.perf_counter()
+            start = clock()
             step()
-            times.append(time.perf_counter() - start)
+            times.append(clock() - start)
         say(statistics.median(times))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], "--one-core" in sys.argv[2:])

@@ -1,10 +1,14 @@
 """The benchmark of whole steps: who is timed against whom, and that PyTorch's step is R-SAM."""
 
 import copy
+import os
+import shutil
+import sys
 
 import pytest
+import typer
 
-from benchmarks import contestants, duel, steps
+from benchmarks import contestants, duel, one_core, steps
 
 EVERYTHING = [list(steps.BATCHES), list(steps.METHODS), list(steps.COLOURS), list(steps.KERNELS)]
 
@@ -77,3 +81,45 @@ def test_the_step_of_pytorchs_lists_is_that_of_our_optimizer(method, model, monk
         ours.step(closure)
     for p, q in zip(net.parameters(), twin.parameters()):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process")
+@pytest.mark.parametrize("one_core", [False, True])
+def test_a_contestants_process_is_of_the_folder_that_it_is_asked_of(one_core, tmp_path):
+    """Of a former checkout, say; on one core it has one thread, and only its own time counts."""
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("__init__.py", "worker.py"):
+        shutil.copy(duel.ROOT / "benchmarks" / name, tmp_path / "benchmarks")
+    (tmp_path / "benchmarks" / "mine.py").write_text(
+        "import os, time\n"
+        "def step_of():\n"
+        "    seen = [os.environ.get('OMP_NUM_THREADS'), len(os.sched_getaffinity(0))]\n"
+        "    open('seen', 'w').write(str(seen))\n"
+        "    return lambda: time.sleep(0.05)\n"
+    )
+    threads = os.environ.get("OMP_NUM_THREADS")
+    worker = duel.Worker(
+        "benchmarks.mine:step_of", sys.executable, folder=tmp_path, one_core=one_core
+    )
+    try:
+        assert "versions" in worker.ask()
+        seconds = worker.run(2)
+    finally:
+        worker.close()
+    seen = ["1", 1] if one_core else [threads, len(os.sched_getaffinity(0))]
+    assert (tmp_path / "seen").read_text() == str(seen)
+    assert (seconds < 0.02) == one_core  # it slept, and had no core meanwhile
+
+
+def test_each_of_our_sets_of_kernels_is_told_as_a_share_of_each_contestants_time():
+    times = {"NumPy kernels": [0.002, 0.004], "oneDNN": [0.001, 0.002], "PyTorch": [0.004, 0.004]}
+    assert one_core.rows(times) == [
+        ("NumPy kernels", "3.00", "", "0.50 (0.50 to 0.50)"),
+        ("oneDNN", "1.50", "2.00 (2.00 to 2.00)", ""),
+        ("PyTorch", "4.00", "0.75 (0.62 to 0.88)", "0.38 (0.31 to 0.44)"),
+    ]
+
+
+def test_a_former_checkout_that_is_none_is_refused(tmp_path):
+    with pytest.raises(typer.BadParameter, match=r"is no checkout: it has no benchmarks"):
+        one_core.main(models="mlp", methods="sgd", turns=1, former=tmp_path)
