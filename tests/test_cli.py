@@ -92,7 +92,11 @@ def test_help_and_version():
         ),
         (["train", "--model", "vit_tiny"], 2, "patch 16 does not divide image_size 8"),
         (["train", "--model-option", "width"], 2, "write it as NAME=VALUE"),
-        (["train", "--model", "mlp", "--model-option", "hidden=a"], 2, "mlp cannot be made with"),
+        (
+            ["train", "--model", "mlp", "--model-option", "hidden=a"],
+            2,
+            "mlp: hidden must be a whole number, or a list of them, not 'a'",
+        ),
         (["train", "--preset", "best"], 2, "unknown preset 'best'; there are cifar-resnet18"),
         (["train", "--warmup-steps", "99999"], 2, "warmup_steps = 99999, but the run has"),
         (["train", "--resume", "x", "--lr", "1"], 2, "--resume goes on with the recipe in the"),

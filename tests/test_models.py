@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -335,6 +337,34 @@ def test_seeds_and_options_are_passed_on():
     named = models.make_model("cnn", **given, width=4, seed=5).weights.flat
     expected = models.cnn(size=8, classes=3, width=4, seed=5).weights.flat
     np.testing.assert_array_equal(named, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "kind"),
+    [
+        ("mlp", {"hidden": "8,8"}, "a whole number, or a list of them"),
+        ("mlp", {"hidden": [8, 2.5]}, "a whole number, or a list of them"),
+        ("cnn", {"width": 2.5}, "a whole number"),
+        ("cnn", {"width": True}, "a whole number"),
+        ("wide_resnet", {"depth": "abc"}, "a whole number"),
+        ("vit_tiny", {"dropout": "abc"}, "a number"),
+        ("resnet18", {"stem": 3}, "a word"),
+        ("resnet18", {"zero_init_residual": "yes"}, "true or false"),
+    ],
+)
+def test_an_option_of_another_kind_is_told_with_what_it_must_be(name, option, kind):
+    [(key, value)] = option.items()
+    says = re.escape(f"{name}: {key} must be {kind}, not {value!r}")
+    with pytest.raises(ValueError, match=f"^{says}$"):
+        models.make_model(name, shape=(3, 32, 32), classes=3, **option)
+
+
+def test_the_kind_of_every_option_is_known():
+    for make in models.MODELS.values():
+        assert {p.annotation for p in inspect.signature(make).parameters.values()} - {
+            "Any",
+            "tuple[int, ...]",
+        } <= models.KINDS.keys()
 
 
 @pytest.mark.parametrize("name", ["wrn10_1", "vit_tiny"])

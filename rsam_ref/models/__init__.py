@@ -103,9 +103,36 @@ def make_model(
     known = [option for option in takes if option not in given]
     if wrong := [option for option in options if option not in known]:
         raise ValueError(f"{name} has no option {wrong[0]!r}; it has {', '.join(known) or 'none'}")
+    for option, value in options.items():
+        _check_kind(name, option, value, takes[option].annotation)
     arguments = {key: given[key] for key in given if key in takes}
     try:
         return MODELS[name](**arguments, **options)
     except TypeError as error:
         told = ", ".join(f"{option} = {value!r}" for option, value in options.items())
         raise ValueError(f"{name} cannot be made with {told}: {error}") from None
+
+
+def _is_whole(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _are_whole(value: Any) -> bool:
+    return all(map(_is_whole, value if isinstance(value, (list, tuple)) else [value]))
+
+
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "int": (_is_whole, "a whole number"),
+    "float": (lambda value: _is_whole(value) or isinstance(value, float), "a number"),
+    "bool": (lambda value: isinstance(value, bool), "true or false"),
+    "str": (lambda value: isinstance(value, str), "a word"),
+    "Sequence[int] | int": (_are_whole, "a whole number, or a list of them"),
+}
+"""What an option may be, by how its parameter is annotated."""
+
+
+def _check_kind(model: str, option: str, value: Any, annotation: str) -> None:
+    """Raise ValueError for an option of another kind than its parameter's."""
+    fits, kind = KINDS[annotation]
+    if not fits(value):
+        raise ValueError(f"{model}: {option} must be {kind}, not {value!r}")
