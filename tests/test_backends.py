@@ -42,6 +42,7 @@ from rsam_backends import (
     use_backend,
     xp,
 )
+from rsam_backends.numpy_backend import QUICK
 from rsam_ref.algorithms import base, noise
 from rsam_ref.algorithms.noise import filter_scale
 from rsam_ref.autograd import ops, ops_nn
@@ -647,3 +648,23 @@ def train_a_little() -> bytes:
     batch = rsam_ref.objective(model, np.ones((2, 1, 8, 8)), np.array([1, 2]))
     optimizer.step(batch, model.weights.flat)
     return to_host(model.weights.flat).tobytes()
+
+
+@pytest.mark.parametrize("options", [{}, {"axis": 0}, {"axis": (0, 2), "keepdims": True}])
+@pytest.mark.parametrize("name", ["sum", "max"])
+def test_the_quick_names_give_what_numpys_give(name, options):
+    rng = np.random.default_rng(0)
+    for x in (
+        rng.standard_normal((3, 4, 5)),
+        rng.integers(0, 2, (2, 3, 4)) > 0,
+        np.ones((1, 2, 3), "float32"),
+    ):
+        quick, numpys = (f(x, **options) for f in (QUICK[name], getattr(np, name)))
+        np.testing.assert_array_equal(quick, numpys)
+        assert quick.dtype == numpys.dtype
+
+
+def test_kinds_of_types_are_numpys():
+    for dtype in map(np.dtype, ("float16", "float64", "int8", "uint32", "bool", "complex64")):
+        for kind in ("real floating", "integral", ("integral", "bool"), "complex floating"):
+            assert QUICK["isdtype"](dtype, kind) == np.isdtype(dtype, kind)

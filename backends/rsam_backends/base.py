@@ -141,9 +141,9 @@ class Backend(ABC):
     def erf(self, x: Array) -> Array:
         """The error function, element by element."""
 
-    def all_within(self, array: Array, low: int, high: int) -> bool:
-        """Whether all values lie in [low, high]; True where looking would make it wait."""
-        return True
+    def all_within(self, array: Array, low: int, high: int) -> bool | None:
+        """Whether all values lie in [low, high]; None where looking would make it wait."""
+        return None
 
     def freeze(self, array: Array) -> None:  # noqa: B027 - a hook: a library may lack the flag
         """Forbid in-place changes of ``array``, where the library can."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import platform
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,11 +22,23 @@ FROM_A_DEVICE = {"dpnp": "asnumpy", "cupy": "get"}
 """By which method arrays of these libraries come to the host."""
 
 
+def _sum(x: Any, axis: Any = None, **options: Any) -> Any:
+    return np.add.reduce(x, axis=axis, **options)
+
+
+def _max(x: Any, axis: Any = None, **options: Any) -> Any:
+    return np.maximum.reduce(x, axis=axis, **options)
+
+
+QUICK = {"sum": _sum, "max": _max, "isdtype": functools.cache(np.isdtype)}
+"""What NumPy's functions of these names come to, without the 3 us that each takes to get there."""
+
+
 class NumpyBackend(Backend):
     """The host's own memory and processor."""
 
     name = "numpy"
-    namespace = np
+    namespace = SimpleNamespace(**vars(np) | QUICK)
 
     def __init__(self, device: int = 0) -> None:
         super().__init__(device)
@@ -61,7 +75,7 @@ class NumpyBackend(Backend):
         return erf(x)
 
     def all_within(self, array: np.ndarray, low: int, high: int) -> bool:
-        return array.size == 0 or (array.min() >= low and array.max() <= high)
+        return bool(((array >= low) & (array <= high)).all())
 
     def freeze(self, array: Any) -> None:
         array.setflags(write=False)

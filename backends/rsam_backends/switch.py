@@ -254,8 +254,8 @@ def erf(x: Array) -> Array:
     return in_force.backend.erf(x)
 
 
-def all_within(array: Array, low: int, high: int) -> bool:
-    """Whether all values lie in [low, high]; True where finding out would make the host wait."""
+def all_within(array: Array, low: int, high: int) -> bool | None:
+    """Whether all values lie in [low, high]; None where finding out would make the host wait."""
     if in_force.looking:
         return bool(xp.all((array >= low) & (array <= high)))
     return in_force.backend.all_within(array, low, high)

@@ -103,12 +103,14 @@ def _target_distribution(name: str, logits: Array, targets: Array) -> Array:
     """Targets as one distribution a row: whole-number labels (N,) become one-hot rows (N, K)."""
     n, k = logits.shape if logits.ndim == 2 else (-1, -1)
     if targets.shape == (n,) and xp.isdtype(targets.dtype, "integral"):
-        if not all_within(targets, 0, k - 1):
-            raise ValueError(f"a label is none of the {k} classes 0 .. {k - 1}")
-        # Where looking at the labels would make the host wait, a wrong one makes its loss nan.
-        right = (targets >= 0) & (targets < k)
         one_hot = xp.asarray(targets[:, None] == xp.arange(k), dtype=logits.dtype)
-        return xp.where(right[:, None], one_hot, math.nan)
+        within = all_within(targets, 0, k - 1)
+        if within is None:  # looking would make the host wait: a wrong label makes its loss nan
+            right = (targets >= 0) & (targets < k)
+            return xp.where(right[:, None], one_hot, math.nan)
+        if not within:
+            raise ValueError(f"a label is none of the {k} classes 0 .. {k - 1}")
+        return one_hot
     if targets.shape == (n, k) and xp.isdtype(targets.dtype, "real floating"):
         return xp.asarray(targets, dtype=logits.dtype)
     raise ShapeError(
@@ -687,7 +689,7 @@ def embedding(table: Tensor, indices: Any) -> Tensor:
     """
     numbers = xp.asarray(indices._data if isinstance(indices, Tensor) else indices)
     size = table.shape[0]
-    if not xp.isdtype(numbers.dtype, "integral") or not all_within(numbers, 0, size - 1):
+    if not xp.isdtype(numbers.dtype, "integral") or (all_within(numbers, 0, size - 1) is False):
         raise IndexError(
             f"embedding: the indices must be whole numbers 0 .. {size - 1}, for a table of {size} "
             "rows; look for the one that is not, or make the table larger"
