@@ -339,6 +339,10 @@ class Driving:
             maker.found = self._found()
         self.afresh()
         subject = maker(self.problem, hyper)
+        if maker.form == "lightning":
+            maker.fixed = self._fixed_once_made(subject)
+            self.afresh()
+            subject = maker(self.problem, hyper)
         missing = tuple(s for s in subject.missing if s in maker.asked)
         own = self._own(subject, hyper, missing)
         hyper = hyper.but(**own)
@@ -391,6 +395,30 @@ class Driving:
             return maker(self.problem, hyper, way=way, found=found)
 
         return Trying(make, self.hyper, maker.asked, self.afresh).find()
+
+    def _fixed_once_made(self, subject: Any) -> tuple[str, ...]:
+        """The settings that a step follows where its module is made with them, and not where they
+        are changed afterwards: its optimizer keeps them out of reach.
+        """
+
+        def run(first: Hyper, second: Hyper) -> list[Step]:
+            self.afresh()
+            return watch(self.maker(self.problem, first), [first, second])
+
+        hyper = self.hyper
+        usual = run(hyper, hyper)
+        if not all(map(_alike, usual, run(hyper, hyper))):
+            return ()
+        fixed = []
+        for setting in CHANGED:
+            if setting not in self.maker.asked or not subject.settable(setting):
+                continue
+            other = hyper.but(**{setting: 0.7 * getattr(hyper, setting)})
+            if _alike(run(hyper, other)[1], usual[1]) and not _alike(
+                run(other, other)[0], usual[0]
+            ):
+                fixed.append(setting)
+        return tuple(fixed)
 
     def _own(self, subject: Any, hyper: Hyper, missing: tuple[str, ...]) -> dict[str, float]:
         """What the settings are that could not be passed: what its groups say, or what is seen."""

@@ -326,6 +326,69 @@ def own_optimizer(net, data, target, rho=0.05):
     return trained(net, net.engine, nn.functional.cross_entropy, data, target, rho)
 
 
+class KeptSam(torch.optim.SGD):
+    """Its radius is an attribute."""
+
+    def __init__(self, params, rho, **own):
+        super().__init__(params, **own)
+        self.rho = rho
+
+    @torch.no_grad()
+    def climb(self):
+        known = [p for group in self.param_groups for p in with_gradients(group["params"])]
+        norm = length([p.grad for p in known]) if known else 1.0
+        self.saved = [(p, p.clone()) for p in known]
+        for p in known:
+            p.add_(p.grad * (self.rho / norm))
+        self.zero_grad()
+
+    @torch.no_grad()
+    def come_back(self):
+        for p, old in self.saved:
+            p.copy_(old)
+
+
+def by_a_sam_of_its_own(sam, model, loss_fn, x, y):
+    sam.zero_grad()
+    loss = loss_fn(model(x), y)
+    loss.backward()
+    kept = copy.deepcopy(dict(model.named_buffers()))
+    sam.climb()
+    loss_fn(model(x), y).backward()
+    sam.come_back()
+    for name, buffer in model.named_buffers():
+        buffer.copy_(kept[name])
+    sam.step()
+    return loss.detach()
+
+
+def keeps_it_on_the_model(model, loss_fn, batch, lr, rho, momentum, weight_decay):
+    """Made in the first step, with that step's settings."""
+    if not hasattr(model, "sam"):
+        own = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        model.sam = KeptSam(model.parameters(), rho, **own)
+    return by_a_sam_of_its_own(model.sam, model, loss_fn, *batch)
+
+
+class Helper:
+    """Around the optimizer that is given."""
+
+    def __init__(self, optimizer, rho):
+        self.optimizer, self.rho = optimizer, rho
+
+    def train(self, model, loss_fn, x, y):
+        return trained(model, self.optimizer, loss_fn, x, y, self.rho)
+
+
+HELPERS = {}
+
+
+def keeps_it_in_a_global(model, optimizer, loss_fn, batch, hyper):
+    if model not in HELPERS:
+        HELPERS[model] = Helper(optimizer, hyper.rho)
+    return HELPERS[model].train(model, loss_fn, *batch)
+
+
 def augmented(model, optimizer, loss_fn, batch, hyper):
     x, y = batch
     return trained(model, optimizer, loss_fn, x + 0.3 * torch.randn_like(x), y, hyper.rho)

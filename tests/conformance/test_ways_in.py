@@ -266,6 +266,8 @@ RIGHT = [
     strangers.over_a_loader,
     strangers.starred,
     strangers.own_optimizer,
+    strangers.keeps_it_on_the_model,
+    strangers.keeps_it_in_a_global,
 ]
 
 

@@ -101,6 +101,76 @@ class Automatic(pl.LightningModule):
         return ClosureSam(self.parameters(), **self.settings)
 
 
+class KeepsRho(torch.optim.SGD):
+    """SAM with its radius in an attribute, which ``kept`` chooses."""
+
+    kept = "rho"
+
+    def __init__(self, params, radius, **own):
+        super().__init__(params, **own)
+        setattr(self, self.kept, radius)
+
+    def radius(self):
+        return getattr(self, self.kept)
+
+    @torch.no_grad()
+    def step(self, closure):
+        with torch.enable_grad():
+            loss = closure()
+        known = [p for group in self.param_groups for p in group["params"] if p.grad is not None]
+        length = torch.stack([p.grad.norm() for p in known]).norm() + 1e-12
+        saved = [p.clone() for p in known]
+        for p in known:
+            p.add_(p.grad * (self.radius() / length))
+        with torch.enable_grad():
+            closure()
+        for p, old in zip(known, saved):
+            p.copy_(old)
+        super().step()
+        return loss
+
+
+class HidesRho(KeepsRho):
+    kept = "how_far"
+
+
+class FixesRho(KeepsRho):
+    def radius(self):
+        return 0.05
+
+
+class WithRhoInside(pl.LightningModule):
+    """Automatic optimisation; the radius goes from the constructor to the optimizer, and stays."""
+
+    optimizer = KeepsRho
+
+    def __init__(self, model, lr=0.1, momentum=0.9, weight_decay=0.0, rho=0.05):
+        super().__init__()
+        self.save_hyperparameters(ignore=["model"])
+        self.model = model
+        self.passes = 0
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        self.passes += 1
+        if self.passes % 2:
+            return nn.functional.cross_entropy(self.model(x), y)
+        with still_statistics(self):
+            return nn.functional.cross_entropy(self.model(x), y)
+
+    def configure_optimizers(self):
+        own = dict(self.hparams)
+        return self.optimizer(self.parameters(), own.pop("rho"), **own)
+
+
+class WithRhoHidden(WithRhoInside):
+    optimizer = HidesRho
+
+
+class WithRhoFixed(WithRhoInside):
+    optimizer = FixesRho
+
+
 class StaysPerturbed(ByHand):
     def put_back(self, params, saved):
         pass

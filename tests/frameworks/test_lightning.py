@@ -40,9 +40,17 @@ def test_the_automatic_loop_hands_the_optimizer_a_closure():
     assert divergences(report) == ["batch-norm.moved-twice"]
 
 
+@pytest.mark.parametrize("name", ["WithRhoInside", "WithRhoHidden"])
+def test_a_radius_that_the_optimizer_keeps_is_changed_there_or_not_at_all(name):
+    report = report_on(name)
+    assert report.conforms, str(report)
+    assert report.probes["rho = 0"] == "passed"
+
+
 @pytest.mark.parametrize(
     ("name", "code"),
     [
+        ("WithRhoFixed", "ascent.radius-ignored"),
         ("StaysPerturbed", "restore.not-undone"),
         ("Descends", "ascent.descends"),
         ("AutomaticSgd", "algorithm.base-optimizer"),

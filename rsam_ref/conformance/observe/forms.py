@@ -140,6 +140,8 @@ class Maker:
         adaptive = algorithm == "asam"
         self.arrays = ArrayMaker(subject, adaptive=adaptive) if form == "function" else None
         self.outside = Outside(subject) if form in ("function", "loop") else None
+        self.fixed: tuple[str, ...] = ()
+        """The settings that are only followed where it is made."""
         self.workers: Any = None
         """The processes that take part, where there are several."""
 
@@ -174,6 +176,7 @@ class Maker:
                 f"the form {self.form!r} needs PyTorch ({error}); pip install 'rsam-ref[torch]'"
             ) from None
         if self.form == "lightning":
+            options = {"fixed": self.fixed, **options}
             return LightningSubject(self.subject, problem, hyper, **options)
         if self.form == "loop":
             options |= {"assignment": self.way, "workers": self.workers} | options

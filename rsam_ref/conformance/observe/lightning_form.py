@@ -22,6 +22,7 @@ from rsam_ref.conformance.observe.arguments import (
     parameters_of,
     role_of,
 )
+from rsam_ref.conformance.observe.made_inside import Kept, change, kept_in
 from rsam_ref.conformance.observe.names import SETTINGS, setting_of
 from rsam_ref.conformance.observe.observer import BrokenError, Step
 from rsam_ref.conformance.observe.problem import Hyper, Problem
@@ -29,7 +30,10 @@ from rsam_ref.conformance.observe.torch_forms import Net, TorchSubject
 
 
 class LightningSubject(TorchSubject):
-    """A module of a class, with a trainer that runs nothing."""
+    """A module of a class, with a trainer that runs nothing.
+
+    ``fixed`` are the settings that it only follows where it is made.
+    """
 
     form = "lightning"
 
@@ -42,9 +46,12 @@ class LightningSubject(TorchSubject):
         dtype: str = "float64",
         net: Net | None = None,
         asked: Collection[str] = SETTINGS,
+        fixed: Collection[str] = (),
     ) -> None:
         super().__init__(problem, dtype, net)
         self.make, self.asked, self.dtype_name = make, asked, dtype
+        self.fixed = fixed
+        self.last = hyper
         self.passed: set[str] = set()
         problem.own_loss = True
         self.module = self._made(hyper)
@@ -111,9 +118,16 @@ class LightningSubject(TorchSubject):
 
     def settable(self, setting: str) -> bool:
         """Whether a setting can be changed between steps."""
-        return bool(self._places(setting))
+        found = self._places(setting) or self._in_optimizers([setting])
+        return bool(found) and setting not in self.fixed
+
+    def _in_optimizers(self, settings: Collection[str]) -> list[Kept]:
+        """Where its optimizers keep settings, as they last were."""
+        return kept_in(self.optimizers, self.last, settings)
 
     def _set(self, hyper: Hyper) -> None:
+        change(self._in_optimizers(self.asked), hyper)
+        self.last = hyper
         for setting in SETTINGS:
             if setting in self.asked:
                 for owner, name in self._places(setting):
@@ -156,7 +170,12 @@ class LightningSubject(TorchSubject):
 
     def resumed(self, hyper: Hyper) -> LightningSubject:
         other = LightningSubject(
-            self.make, self.problem, hyper, dtype=self.dtype_name, asked=self.asked
+            self.make,
+            self.problem,
+            hyper,
+            dtype=self.dtype_name,
+            asked=self.asked,
+            fixed=self.fixed,
         )
         other.net.load_state_dict(self.net.state_dict())
         for optimizer, own in zip(other.optimizers, self.optimizers):

@@ -24,12 +24,16 @@ from rsam_ref.conformance.observe.arguments import (
     takes_more,
     takes_rest,
 )
+from rsam_ref.conformance.observe.made_inside import Kept, change, kept_in, objects_in
 from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, NotSavedError, Step
 from rsam_ref.conformance.observe.outside import Outside
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.torch_base import given_base
 from rsam_ref.conformance.observe.torch_forms import Net, TorchSubject
+
+CHANGED = ("rho", "sigma", "lam", "lr")
+"""The settings that a run changes from step to step."""
 
 USUAL = "train_step(model, optimizer, loss_fn, batch, hyper)"
 
@@ -74,6 +78,8 @@ class LoopSubject(TorchSubject):
         if self.given_optimizer:
             self.base_seen = given_base(self.optimizer, self.judged)
         self.state: Any = {}
+        self.kept_inside: list[Kept] = []
+        self.first_of_model = {id(value) for value in vars(self.net).values()}
         self.scaler = torch.amp.GradScaler("cpu")
         self.accelerator, self.model, self.prepared = None, self.net, self.optimizer
         if "accelerator" in self.assignment.values():
@@ -104,10 +110,21 @@ class LoopSubject(TorchSubject):
         self._begin(number)
         for group in self.optimizer.param_groups:
             group["lr"] = hyper.lr
+        change(self.kept_inside, hyper)
         self._settings = self.base_seen.begin() if self.base_seen else []
         with self._watching(seen), self.outside.holding(self.kept):
             seen.returned = self._call(number, hyper)
+            self.kept_inside = self._settings_kept(hyper)
         self._end(seen)
+
+    def _settings_kept(self, hyper: Hyper) -> list[Kept]:
+        """Where what the step made, and keeps for the next one, has its settings: optimizers that
+        stepped, and objects on the model, in the state, outside of the function.
+        """
+        own = [v for v in vars(self.net).values() if id(v) not in self.first_of_model]
+        kept = [*own, self.state, *(slot.read() for slot in self.outside.slots)]
+        made = [o for o in (*self.stepped, *objects_in(kept)) if o is not self.optimizer]
+        return kept_in(made, hyper, [s for s in CHANGED if s in self.asked])
 
     def _call(self, number: int, hyper: Hyper) -> Any:
         batch = self._batch(number)

@@ -69,7 +69,7 @@ def _within(owner: Any, path: tuple[str, ...], depth: int) -> Iterator[tuple[Pla
             continue
         if _is_number(value):
             yield Place((*path, name)), float(value)
-        elif depth > 1 and _is_config(value):
+        elif depth > 1 and is_config(value):
             yield from _within(value, (*path, name), depth - 1)
 
 
@@ -85,7 +85,8 @@ def _names(owner: Any) -> list[str]:
     return list(dict.fromkeys(name for name in found if not name.startswith("__")))
 
 
-def _is_config(value: Any) -> bool:
+def is_config(value: Any) -> bool:
+    """Whether a value is an object or a mapping that may hold settings."""
     if isinstance(value, type):
         return False
     if isinstance(value, MutableMapping):

@@ -105,6 +105,8 @@ class TorchSubject:
         self.overflow_in: int | None = None
         """At which place of a step the gradient is infinite, from 0."""
         self.base_seen: TorchBase | None = None
+        self.stepped: list[Any] = []
+        """The optimizers that have stepped on the weights."""
         self._settings: Settings = []
         # A function, not a method: copy.deepcopy of the network then does not copy this object.
         self.net.watch = lambda net, x, out: self._ran(net, x, out)
@@ -188,15 +190,14 @@ class TorchSubject:
     @contextmanager
     def _looking_for_a_base(self) -> Iterator[None]:
         """Inside, a torch optimizer that steps on the weights is taken for the base."""
-        if self.base_seen is not None:
-            yield
-            return
         own = {id(p) for p in self.judged}
 
         def look(optimizer: Any, *_: Any) -> None:
-            if self.base_seen is not None or not _is_torchs_own(optimizer):
+            if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
                 return
-            if any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+            if all(optimizer is not other for other in self.stepped):
+                self.stepped.append(optimizer)
+            if self.base_seen is None and _is_torchs_own(optimizer):
                 self.base_seen = given_base(optimizer, self.judged)
                 self._settings = self.base_seen.begin() if self.base_seen else []
 
