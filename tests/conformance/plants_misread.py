@@ -268,6 +268,17 @@ def counts_its_calls(weights, loss_and_grad, state, hyper):
     return moved, {"v": velocity}
 
 
+def looks_ahead(weights, loss_and_grad, state, hyper, nesterov=True):
+    """Nesterov's momentum, which it is asked for."""
+    before = state.get("v", Arrays(0 * w for w in weights))
+    _, velocity = _moved(weights, loss_and_grad, hyper, before)
+    g = velocity - hyper.momentum * before
+    ahead = g + hyper.momentum * velocity if nesterov else velocity
+    return list(Arrays(weights) - hyper.lr * ahead), {"v": velocity}
+
+
+NOTED_MISREAD = [("sam-own-nesterov", "function", "sam", looks_ahead, ("update.own-base",))]
+
 RIGHT_MISREAD = [
     ("sam-counts-its-calls", "function", "sam", counts_its_calls),
     ("sam-long-gradient-cut", "function", "sam",

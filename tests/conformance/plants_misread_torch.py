@@ -6,7 +6,7 @@ import functools
 
 import torch
 
-from .right_torch import TwoStepSam, still_statistics
+from .right_torch import ClosureSam, TwoStepSam, still_statistics
 
 
 class HiddenNesterov(TwoStepSam):
@@ -22,6 +22,42 @@ class ShownNesterov(TwoStepSam):
     def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, nesterov=True, rho=0.05):
         base = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, rho=rho, nesterov=nesterov, **base)
+
+
+class OwnNesterov(ClosureSam):
+    """Nesterov's momentum by a formula of its own, as the constructor chooses."""
+
+    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, nesterov=True, rho=0.05):
+        super().__init__(params, lr, momentum, weight_decay, rho)
+        for group in self.param_groups:
+            group["nesterov"] = nesterov
+
+    def looks_ahead(self, group):
+        return group["nesterov"]
+
+    def move(self, p, group):
+        g = p.grad + group["weight_decay"] * p
+        velocity = self.state[p].get("velocity", 0.0)
+        self.state[p]["velocity"] = velocity = group["momentum"] * velocity + g
+        ahead = g + group["momentum"] * velocity if self.looks_ahead(group) else velocity
+        p.sub_(ahead, alpha=group["lr"])
+
+
+def makes_it_look_ahead(params, hyper):
+    own = {"lr": hyper.lr, "momentum": hyper.momentum, "weight_decay": hyper.weight_decay}
+    return OwnNesterovUnlessAsked(params, **own, nesterov=True, rho=hyper.rho)
+
+
+class OwnNesterovUnlessAsked(OwnNesterov):
+    def __init__(self, params, lr, momentum=0.9, weight_decay=0.0, nesterov=False, rho=0.05):
+        super().__init__(params, lr, momentum, weight_decay, nesterov, rho)
+
+
+class LooksAheadUnasked(OwnNesterovUnlessAsked):
+    """The choice is there, and is not Nesterov's."""
+
+    def looks_ahead(self, group):
+        return True
 
 
 class NeedsABackward(TwoStepSam):
@@ -197,6 +233,7 @@ class BayesianInThreeParts(InThreeParts):
 
 PLANTS = [
     ("torch-hidden-nesterov", "optimizer", "sam", HiddenNesterov, "update.nesterov"),
+    ("torch-nesterov-unasked", "optimizer", "sam", LooksAheadUnasked, "update.nesterov"),
     ("torch-two-ascents-in-parts", "optimizer", "sam", TwoAscents, "algorithm.k-step-sam"),
     ("torch-bayesian-in-parts", "optimizer", "sam", BayesianInThreeParts, "algorithm.bayesian-sam",
      ("limits.missing-gradient", "restore.skipped-without-gradient")),
@@ -210,6 +247,8 @@ PLANTS = [
 RIGHT = [("torch-rsam-in-three-parts", "optimizer", "rsam", RsamInThreeParts)]
 NOTED = [
     ("torch-shown-nesterov", "optimizer", "sam", ShownNesterov, ("update.own-base",)),
+    ("torch-own-nesterov", "optimizer", "sam", OwnNesterov, ("update.own-base",)),
+    ("torch-made-nesterov", "optimizer", "sam", makes_it_look_ahead, ("update.own-base",)),
     ("torch-needs-a-backward", "optimizer", "sam", NeedsABackward, ("contract.backward-first",)),
     (
         "torch-nothing-without-a-backward",

@@ -444,6 +444,7 @@ from .plants import (  # noqa: E402  (on the plants' right step)
 RIGHT += [Right(*row) for row in (*right_arrays.RIGHT, *right_handed.RIGHT)]
 RIGHT += [Right(*row) for row in plants_misread.RIGHT_MISREAD]
 NOTED += [Right(*row) for row in plants_more.NOTED_MORE]
+NOTED += [Right(*row) for row in plants_misread.NOTED_MISREAD]
 NOTED += [Right(*row) for row in plants_settings.NOTED_SETTINGS]
 
 try:

@@ -103,6 +103,14 @@ MOMENTA = [
 ]
 
 
+def momenta(m: Moves) -> list[Option]:
+    """How the momentum may be used; Nesterov's is its own affair where it was chosen."""
+    if not m.fed.cases[0].problem.nesterov_chosen:
+        return MOMENTA
+    chosen = Option("Nesterov", ("update.own-base",), "nesterov")
+    return [chosen if option.value == chosen.value else option for option in MOMENTA]
+
+
 def simulate(
     m: Moves,
     gradient: Any,
@@ -193,7 +201,7 @@ def explanations(m: Moves, more: list[Option] | None, rates: list[Option]) -> It
             for decay in decays(m):
                 if isinstance(decay.value, list) and _same(decay.value, base.value):
                     continue
-                for momentum in MOMENTA:
+                for momentum in momenta(m):
                     for rate in rates:
                         parts = (g, base, decay, momentum, rate)
                         codes = (*base.codes, *g.codes, *rate.codes, *decay.codes, *momentum.codes)

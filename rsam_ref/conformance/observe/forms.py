@@ -9,6 +9,7 @@ from rsam_backends.base import kind_of
 from rsam_ref.conformance.observe import names
 from rsam_ref.conformance.observe.arguments import is_required, parameters_of, role_of
 from rsam_ref.conformance.observe.array_maker import ArrayMaker, is_array_step
+from rsam_ref.conformance.observe.chosen import chooses_nesterov
 from rsam_ref.conformance.observe.frameworks import framework_of
 from rsam_ref.conformance.observe.function_form import FunctionSubject
 from rsam_ref.conformance.observe.jax_roles import is_jax_step
@@ -151,6 +152,12 @@ class Maker:
         return getattr(self.way, "name", None)
 
     def __call__(self, problem: Problem, hyper: Hyper, **options: Any) -> Any:
+        made = self._made(problem, hyper, **options)
+        optimizer = getattr(made, "optimizer", None) if self.form == "optimizer" else None
+        problem.nesterov_chosen = chooses_nesterov(self.subject, optimizer)
+        return made
+
+    def _made(self, problem: Problem, hyper: Hyper, **options: Any) -> Any:
         if self.single and options.get("dtype", "float64") == "float64":
             options["dtype"] = "float32"
         if self.form in ("function", *OWN_PASSES):

@@ -35,13 +35,15 @@ def objects_in(values: Iterable[Any]) -> Iterator[Any]:
 
 def kept_in(owners: Iterable[Any], given: Hyper, settings: Collection[str]) -> list[Kept]:
     """Where the owners keep these settings, as they were given."""
-    return [
-        (owner, place, setting)
-        for owner in owners
-        for place, value in places(owner, _groups(owner))
-        if (setting := setting_of(place.name)) in settings
-        and math.isclose(value, getattr(given, str(setting)), rel_tol=1e-6)
-    ]
+    found: list[Kept] = []
+    for owner in owners:
+        for place, value in places(owner, _groups(owner)):
+            setting = setting_of(place.name)
+            if setting is None or setting not in settings:
+                continue
+            if math.isclose(value, getattr(given, setting), rel_tol=1e-6):
+                found.append((owner, place, setting))
+    return found
 
 
 def change(kept: Iterable[Kept], hyper: Hyper) -> None:

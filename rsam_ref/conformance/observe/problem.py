@@ -110,6 +110,8 @@ class Problem:
         self.scale = scale
         self.own_loss = False
         """Whether the implementation has the loss itself, so that nothing multiplies it."""
+        self.nesterov_chosen = False
+        """Whether the implementation's arguments ask for Nesterov's momentum."""
         self.rng = np.random.default_rng((seed, 7))
         with use_backend("numpy"):
             self.model = network(seed)
