@@ -181,6 +181,7 @@ class Driving:
 
     def _trial(self) -> Any:
         """A subject to ask for its ways; of arrays in the first layout with which it is made."""
+        self.maker.way = None
         if self.maker.form != "function":
             return self.maker(self.problem, self.hyper)
         failed: list[BrokenError] = []
@@ -300,6 +301,10 @@ class Driving:
                 [f"; given {VECTOR} instead of {LISTS}: {other}"] if str(other) != str(told) else []
             )
             return type(told)("".join([str(told), *also]))
+        if self.maker.form == "loop":
+            from rsam_ref.conformance.observe.own_optimizer import hint_for
+
+            return type(told)(f"{told}{hint_for(str(told), self.errors)}")
         halves = all(getattr(way, "name", "") == "two-step" for way in self.errors)
         hint = NO_DRAW if self.rsam and halves else ""
         return type(told)(f"{told}{hint}")
@@ -339,7 +344,7 @@ class Driving:
             maker.found = self._found()
         self.afresh()
         subject = maker(self.problem, hyper)
-        if maker.form == "lightning":
+        if maker.form == "lightning" or getattr(subject, "own", None) is not None:
             maker.fixed = self._fixed_once_made(subject)
             self.afresh()
             subject = maker(self.problem, hyper)
@@ -397,8 +402,8 @@ class Driving:
         return Trying(make, self.hyper, maker.asked, self.afresh).find()
 
     def _fixed_once_made(self, subject: Any) -> tuple[str, ...]:
-        """The settings that a step follows where its module is made with them, and not where they
-        are changed afterwards: its optimizer keeps them out of reach.
+        """The settings that a step follows where its module or optimizer is made with them, and not
+        where they are changed afterwards: that keeps them out of reach.
         """
 
         def run(first: Hyper, second: Hyper) -> list[Step]:

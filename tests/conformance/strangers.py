@@ -370,6 +370,64 @@ def keeps_it_on_the_model(model, loss_fn, batch, lr, rho, momentum, weight_decay
     return by_a_sam_of_its_own(model.sam, model, loss_fn, *batch)
 
 
+def in_halves(model, optimizer, loss_fn, batch):
+    return by_a_sam_of_its_own(optimizer, model, loss_fn, *batch)
+
+
+def in_halves_of_a_sam(model, sam, batch, criterion):
+    return by_a_sam_of_its_own(sam, model, criterion, *batch)
+
+
+def in_halves_twice_moved(model, optimizer: KeptSam, loss_fn, batch):
+    """Both passes move batch norm's statistics."""
+    x, y = batch
+    optimizer.zero_grad()
+    loss = loss_fn(model(x), y)
+    loss.backward()
+    optimizer.climb()
+    loss_fn(model(x), y).backward()
+    optimizer.come_back()
+    optimizer.step()
+    return loss.detach()
+
+
+def by_closure(model, optimizer: Recorded, loss_fn, batch):
+    """An SGD would take it, too, for one gradient; the radius stays as it was made."""
+    x, y = batch
+    kept = copy.deepcopy(dict(model.named_buffers()))
+    losses = []
+
+    def closure():
+        optimizer.sgd.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        losses.append(loss.detach())
+        if len(losses) > 1:
+            for name, buffer in model.named_buffers():
+                buffer.copy_(kept[name])
+        kept.update(copy.deepcopy(dict(model.named_buffers())))
+        return loss
+
+    optimizer.step(closure)
+    return losses[0]
+
+
+class NeedsColours:
+    def __init__(self, params, colours):
+        raise ValueError("no colours")
+
+    def colour_step(self):
+        pass
+
+
+def in_colours(model, optimizer, loss_fn, batch):
+    optimizer.colour_step()
+
+
+def in_no_known_way(model, optimizer, loss_fn, batch):
+    optimizer.leap()
+
+
 class Helper:
     """Around the optimizer that is given."""
 

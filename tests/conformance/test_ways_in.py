@@ -268,6 +268,9 @@ RIGHT = [
     strangers.own_optimizer,
     strangers.keeps_it_on_the_model,
     strangers.keeps_it_in_a_global,
+    strangers.in_halves,
+    strangers.in_halves_of_a_sam,
+    strangers.by_closure,
 ]
 
 
@@ -276,6 +279,17 @@ def test_a_right_step_conforms_in_the_forms_of_strangers(subject):
     report = check(subject, "sam")
     assert codes(report) == [], f"{report}\n{report.probes}"
     assert report.algorithm == "sam"
+
+
+def test_a_step_written_for_a_class_of_its_file_is_given_one():
+    report = check(strangers.in_halves, "sam")
+    assert report.form == "loop"
+    assert report.probes["save and resume"] == "passed"
+    assert codes(check(strangers.in_halves_twice_moved, "sam")) == ["batch-norm.moved-twice"]
+    with pytest.raises(BrokenError, match=r"no attribute 'leap'.*annotate the parameter with it"):
+        check(strangers.in_no_known_way, "sam")
+    with pytest.raises(BrokenError, match=r"given NeedsColours instead: .*needs 'colours'"):
+        check(strangers.in_colours, "sam")
 
 
 def test_rsam_in_three_calls_is_found_by_trying():

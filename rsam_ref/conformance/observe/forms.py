@@ -52,7 +52,7 @@ def form_of(subject: Any) -> str:
     if inspect.isclass(subject):
         if any(parent.__name__ == "LightningModule" for parent in subject.__mro__):
             return "lightning"
-        if _has_steps(subject):
+        if has_steps(subject):
             return "optimizer"
         raise BrokenError(f"{subject.__name__} is a class without step(). {EXPLAINED}")
     if not callable(subject):
@@ -96,11 +96,11 @@ def _takes_gradient(required: list[str], framework: str | None) -> bool:
 def _is_mlx_step(subject: Any) -> bool:
     """Whether it is a class, or a function of a model or a base optimizer, and not of arrays."""
     if inspect.isclass(subject):
-        return _has_steps(subject)
+        return has_steps(subject)
     return bool({role_of(p) for p in parameters_of(subject).values()} & {"model", "optimizer"})
 
 
-def _has_steps(made: type) -> bool:
+def has_steps(made: type) -> bool:
     """Whether a class has methods by which weights may be moved."""
     words = (*HALVES, "step")
     return any(
@@ -186,7 +186,8 @@ class Maker:
             options = {"fixed": self.fixed, **options}
             return LightningSubject(self.subject, problem, hyper, **options)
         if self.form == "loop":
-            options |= {"assignment": self.way, "workers": self.workers} | options
+            given = {"way": self.way, "workers": self.workers, "algorithm": self.algorithm}
+            options = {"fixed": self.fixed, **given, **options}
             return LoopSubject(self.subject, problem, hyper, **options)
         given = {
             "adaptive": self.algorithm == "asam",

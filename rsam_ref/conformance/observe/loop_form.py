@@ -27,7 +27,9 @@ from rsam_ref.conformance.observe.arguments import (
 from rsam_ref.conformance.observe.made_inside import Kept, change, kept_in, objects_in
 from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, NotSavedError, Step
+from rsam_ref.conformance.observe.optimizer_form import saved, state_keeper
 from rsam_ref.conformance.observe.outside import Outside
+from rsam_ref.conformance.observe.own_optimizer import OwnOptimizer, OwnWay, made_of, own_ways
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.torch_base import given_base
 from rsam_ref.conformance.observe.torch_forms import Net, TorchSubject
@@ -39,8 +41,10 @@ USUAL = "train_step(model, optimizer, loss_fn, batch, hyper)"
 
 
 class LoopSubject(TorchSubject):
-    """A training step, with SGD for its optimizer. ``assignment`` says what its parameters are;
-    ``workers``, that several processes take part.
+    """A training step, with SGD for its optimizer, or one of a class of its own.
+
+    ``way`` says what its parameters are, and the class; ``workers``, that several processes take
+    part; ``fixed`` are the settings that its optimizer only follows where it is made.
     """
 
     form = "loop"
@@ -53,8 +57,10 @@ class LoopSubject(TorchSubject):
         *,
         dtype: str = "float64",
         net: Net | None = None,
-        assignment: Assignment | None = None,
+        way: Assignment | OwnWay | None = None,
+        algorithm: str = "",
         asked: Collection[str] = SETTINGS,
+        fixed: Collection[str] = (),
         outside: Outside | None = None,
         workers: Any = None,
     ) -> None:
@@ -64,18 +70,24 @@ class LoopSubject(TorchSubject):
         self.kept = self.outside.fresh()
         self.workers = workers
         self.dtype_name = dtype
-        self.ways = ways_of(train_step)
-        chosen = self.ways[0] if assignment is None else assignment
-        self.asked = asked
+        self.ways = ways_of(train_step, algorithm)
+        self.way = self.ways[0] if way is None else way
+        self.algorithm, self.asked, self.fixed = algorithm, asked, fixed
+        chosen = self.way.assignment if isinstance(self.way, OwnWay) else self.way
         self.assignment = asked_alone(train_step, chosen, asked)
-        self.optimizer = torch.optim.SGD(
+        self.own: OwnOptimizer | None = None
+        self.optimizer: Any = torch.optim.SGD(
             self.net.parameters(),
             lr=hyper.lr,
             momentum=hyper.momentum,
             weight_decay=hyper.weight_decay,
         )
         self.given_optimizer = "optimizer" in self.assignment.values()
-        if self.given_optimizer:
+        if isinstance(self.way, OwnWay):
+            made_by, adaptive = self.way.optimizer_class, algorithm == "asam"
+            own = made_of(made_by, self.net, self.judged, hyper, asked, adaptive=adaptive)
+            self.own, self.optimizer, self.base_seen = own, own.optimizer, own.base
+        elif self.given_optimizer:
             self.base_seen = given_base(self.optimizer, self.judged)
         self.state: Any = {}
         self.kept_inside: list[Kept] = []
@@ -95,6 +107,8 @@ class LoopSubject(TorchSubject):
         roles = set(self.assignment.values())
         if "hyper" in roles or takes_more(self.train_step):
             return ()
+        if self.own is not None:
+            return tuple(s for s in self.own.not_passed if s not in roles)
         given = roles | (set(BASE_SETTINGS) if self.given_optimizer else set())
         return tuple(setting for setting in SETTINGS if setting not in given)
 
@@ -104,12 +118,15 @@ class LoopSubject(TorchSubject):
 
     def settable(self, setting: str) -> bool:
         """Whether a setting can be changed between steps."""
-        return setting not in self.missing
+        return setting not in (*self.missing, *self.fixed)
 
     def step(self, number: int, hyper: Hyper, seen: Step) -> None:
         self._begin(number)
-        for group in self.optimizer.param_groups:
-            group["lr"] = hyper.lr
+        if self.own is None:
+            for group in self.optimizer.param_groups:
+                group["lr"] = hyper.lr
+        else:
+            change(self.own.kept, hyper)
         change(self.kept_inside, hyper)
         self._settings = self.base_seen.begin() if self.base_seen else []
         with self._watching(seen), self.outside.holding(self.kept):
@@ -165,26 +182,29 @@ class LoopSubject(TorchSubject):
             self.problem,
             hyper,
             dtype=self.dtype_name,
-            assignment=self.assignment,
+            way=self.way,
+            algorithm=self.algorithm,
             asked=self.asked,
+            fixed=self.fixed,
             outside=self.outside,
             workers=self.workers,
         )
         other.net.load_state_dict(self.net.state_dict())
-        other.optimizer.load_state_dict(copy.deepcopy(self.optimizer.state_dict()))
+        state_keeper(other.optimizer).load_state_dict(saved(state_keeper(self.optimizer)))
         other.state = copy.deepcopy(self.state)
         other.scaler.load_state_dict(self.scaler.state_dict())
         return other
 
 
-def ways_of(train_step: Callable[..., Any]) -> list[Assignment]:
+def ways_of(train_step: Callable[..., Any], algorithm: str) -> list[Assignment | OwnWay]:
     """The ways to call it, the likeliest first."""
     try:
         found = [a for a in assignments(train_step) if "model" in a.values()]
     except (TypeError, ValueError):
         found = []
     if found:
-        return found
+        told, own = own_ways(train_step, found, algorithm)
+        return [*told, *found, *own]
     try:
         taken = f"({', '.join(inspect.signature(train_step).parameters)})"
     except (TypeError, ValueError):

@@ -253,22 +253,22 @@ class OptimizerSubject(TorchSubject):
                 self.net.zero_grad()
 
     def resumed(self, hyper: Hyper) -> OptimizerSubject:
-        state = _saved(_state_keeper(self.optimizer))
+        state = saved(state_keeper(self.optimizer))
         other = OptimizerSubject(self.make, self.problem, hyper, way=self.way, **self.options)
         with torch.no_grad():
             for p, q in zip(other.judged, self.judged):
                 p.copy_(q)
-        _state_keeper(other.optimizer).load_state_dict(state)
+        state_keeper(other.optimizer).load_state_dict(state)
         return other
 
 
-def _state_keeper(optimizer: Any) -> Any:
+def state_keeper(optimizer: Any) -> Any:
     """Whose state_dict its users save: its own, or where it has none that of its base."""
     owners = (optimizer, *(getattr(optimizer, name, None) for name in BASES))
     return next((owner for owner in owners if hasattr(owner, "state_dict")), optimizer)
 
 
-def _saved(keeper: Any) -> Any:
+def saved(keeper: Any) -> Any:
     """A copy of its state_dict, as a file would hold it."""
     if not hasattr(keeper, "state_dict"):
         raise NotSavedError(f"{type(keeper).__name__} has no state_dict to save")
