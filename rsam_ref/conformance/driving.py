@@ -230,7 +230,15 @@ class Driving:
         except Exception as error:
             self.errors[key] = self.told(error)
             return None
+        finally:
+            self._keep_apart()
         return subject
+
+    def _keep_apart(self) -> None:
+        """Where a run has left something outside by ids, no other one meets it."""
+        outside = self.maker.outside
+        if outside is not None and not outside.matters and outside.hold_ids:
+            outside.found_to_matter()
 
     def _closure(self, way: Any, trials: dict[Any, list[Step]]) -> Any:
         """step(closure) as torch's users call it; where that raises, with gradients on."""
@@ -255,7 +263,10 @@ class Driving:
         def run(way: Any) -> Step:
             self.afresh()
             self.maker.way, self.maker.found = way, None
-            return watch(self.maker(self.problem, small), [small])[0]
+            try:
+                return watch(self.maker(self.problem, small), [small])[0]
+            finally:
+                self._keep_apart()
 
         candidates = [way for way in orders if not usual or way.name == "three-step"]
         best = best_order(candidates, run, self.rsam, self.raised, must_return=has_closure)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import types
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -324,6 +325,103 @@ def own_optimizer(net, data, target, rho=0.05):
     if not hasattr(net, "engine"):
         net.engine = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     return trained(net, net.engine, nn.functional.cross_entropy, data, target, rho)
+
+
+# What is kept outside, by the ids of the parameters
+
+
+def by_id(kept, model, loss_fn, batch, lr, rho, momentum):
+    """A step of SAM with its momentum in ``kept``."""
+    x, y = batch
+
+    def gradients():
+        loss = loss_fn(model(x), y)
+        return loss, torch.autograd.grad(loss, params, allow_unused=True)
+
+    params = list(model.parameters())
+    loss, gs = gradients()
+    buffers = copy.deepcopy(dict(model.named_buffers()))
+    norm = length([g for g in gs if g is not None])
+    with torch.no_grad():
+        old = [p.clone() for p in params]
+        for p, g in zip(params, gs):
+            if g is not None:
+                p.add_(g * (rho / norm))
+    _, gs = gradients()
+    with torch.no_grad():
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+        for p, before, g in zip(params, old, gs):
+            p.copy_(before)
+            if g is not None:
+                kept[id(p)] = momentum * kept[id(p)] + g if id(p) in kept else g
+                p.sub_(lr * kept[id(p)])
+    return loss.detach()
+
+
+VELOCITIES = {}
+
+
+def in_a_global(model, loss_fn, batch, lr, rho, momentum):
+    return by_id(VELOCITIES, model, loss_fn, batch, lr, rho, momentum)
+
+
+def in_a_default(model, loss_fn, batch, lr, rho, momentum, kept={}):  # noqa: B006
+    return by_id(kept, model, loss_fn, batch, lr, rho, momentum)
+
+
+def in_an_attribute(model, loss_fn, batch, lr, rho, momentum):
+    return by_id(in_an_attribute.kept, model, loss_fn, batch, lr, rho, momentum)
+
+
+in_an_attribute.kept = {}
+
+
+class Memory:
+    velocities: ClassVar = {}
+
+
+def in_a_class(model, loss_fn, batch, lr, rho, momentum):
+    return by_id(Memory.velocities, model, loss_fn, batch, lr, rho, momentum)
+
+
+def closed_over():
+    kept = {}
+
+    def in_a_closure(model, loss_fn, batch, lr, rho, momentum):
+        return by_id(kept, model, loss_fn, batch, lr, rho, momentum)
+
+    return in_a_closure
+
+
+in_a_closure = closed_over()
+
+
+class InItsClass:
+    """An optimizer whose class has the momentum of all."""
+
+    velocities: ClassVar = {}
+
+    def __init__(self, params, lr=0.1, rho=0.05, momentum=0.9):
+        self.params, self.lr, self.rho, self.momentum = list(params), lr, rho, momentum
+
+    def step(self, closure):
+        loss = closure()
+        with torch.no_grad():
+            params = with_gradients(self.params)
+            norm = length([p.grad for p in params]) if params else 1.0
+            old = [p.clone() for p in params]
+            for p in params:
+                p.add_(p.grad * (self.rho / norm))
+        closure()
+        with torch.no_grad():
+            for p, before in zip(params, old):
+                p.copy_(before)
+            for p in with_gradients(self.params):
+                before = self.velocities.get(id(p), 0)
+                self.velocities[id(p)] = self.momentum * before + p.grad
+                p.sub_(self.lr * self.velocities[id(p)])
+        return loss
 
 
 class KeptSam(torch.optim.SGD):

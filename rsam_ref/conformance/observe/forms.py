@@ -23,6 +23,8 @@ from rsam_ref.conformance.observe.trying import asked_for
 FORMS = ("function", "optimizer", "loop", "lightning", "optax", "jax", "keras", "mlx")
 OWN_PASSES = ("loop", "lightning")
 """The forms that make both passes themselves."""
+WITH_OUTSIDE = ("function", "optimizer", *OWN_PASSES)
+"""The forms in which what is kept outside is each run's own."""
 EXPLAINED = (
     "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state), or "
     "a class with step(loss_and_grad, w) on NumPy arrays; "
@@ -140,7 +142,7 @@ class Maker:
         """Whether it only runs in float32."""
         adaptive = algorithm == "asam"
         self.arrays = ArrayMaker(subject, adaptive=adaptive) if form == "function" else None
-        self.outside = Outside(subject) if form in ("function", "loop") else None
+        self.outside = Outside(subject) if form in WITH_OUTSIDE else None
         self.fixed: tuple[str, ...] = ()
         """The settings that are only followed where it is made."""
         self.workers: Any = None
@@ -162,7 +164,7 @@ class Maker:
             options["dtype"] = "float32"
         if self.form in ("function", *OWN_PASSES):
             options.setdefault("asked", self.asked)
-        if self.form in ("function", "loop"):
+        if self.form in WITH_OUTSIDE:
             options.setdefault("outside", self.outside)
         given: dict[str, Any]
         if self.form == "function":

@@ -25,6 +25,7 @@ from rsam_ref.conformance.observe.arguments import (
 from rsam_ref.conformance.observe.made_inside import Kept, change, kept_in
 from rsam_ref.conformance.observe.names import SETTINGS, setting_of
 from rsam_ref.conformance.observe.observer import BrokenError, Step
+from rsam_ref.conformance.observe.outside import Outside
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.torch_forms import Net, TorchSubject
 
@@ -47,18 +48,22 @@ class LightningSubject(TorchSubject):
         net: Net | None = None,
         asked: Collection[str] = SETTINGS,
         fixed: Collection[str] = (),
+        outside: Outside | None = None,
     ) -> None:
         super().__init__(problem, dtype, net)
+        self.outside = outside or Outside(make)
+        self.kept = self.outside.fresh()
         self.make, self.asked, self.dtype_name = make, asked, dtype
         self.fixed = fixed
         self.last = hyper
         self.passed: set[str] = set()
         problem.own_loss = True
-        self.module = self._made(hyper)
-        if all(part is not self.net for part in self.module.modules()):
-            exchange_network(self.module, self.net)
-        self.module.to(self.dtype)
-        self.trainer = trainer_of(self.module)
+        with self.outside.holding(self.kept):
+            self.module = self._made(hyper)
+            if all(part is not self.net for part in self.module.modules()):
+                exchange_network(self.module, self.net)
+            self.module.to(self.dtype)
+            self.trainer = trainer_of(self.module)
         self.optimizers = self.trainer.strategy.optimizers
 
     @property
@@ -134,6 +139,10 @@ class LightningSubject(TorchSubject):
                     owner[name] = getattr(hyper, setting)
 
     def step(self, number: int, hyper: Hyper, seen: Step) -> None:
+        with self.outside.holding(self.kept):
+            self._step(number, hyper, seen)
+
+    def _step(self, number: int, hyper: Hyper, seen: Step) -> None:
         self._begin(number)
         self._set(hyper)
         self._settings = self.base_seen.begin() if self.base_seen else []
@@ -176,6 +185,7 @@ class LightningSubject(TorchSubject):
             dtype=self.dtype_name,
             asked=self.asked,
             fixed=self.fixed,
+            outside=self.outside,
         )
         other.net.load_state_dict(self.net.state_dict())
         for optimizer, own in zip(other.optimizers, self.optimizers):

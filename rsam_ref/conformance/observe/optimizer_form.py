@@ -14,6 +14,7 @@ from rsam_ref.conformance.observe import ways
 from rsam_ref.conformance.observe.construct import construct
 from rsam_ref.conformance.observe.names import ALIASES, BASES, SETTINGS, setting_of
 from rsam_ref.conformance.observe.observer import NotSavedError, Step
+from rsam_ref.conformance.observe.outside import Outside
 from rsam_ref.conformance.observe.places import Found, Place, places, write
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.observe.torch_base import find_base, hints_of
@@ -57,8 +58,11 @@ class OptimizerSubject(TorchSubject):
         asked: Collection[str] = SETTINGS,
         found: Found | None = None,
         parts: int = 1,
+        outside: Outside | None = None,
     ) -> None:
         super().__init__(problem, dtype, net)
+        self.outside = outside or Outside(make)
+        self.kept = self.outside.fresh()
         self.make, self.grouped, self.parts = make, grouped, parts
         self.asked, self.found = asked, found or Found()
         self.options: dict[str, Any] = {
@@ -67,18 +71,20 @@ class OptimizerSubject(TorchSubject):
             "parts": parts,
             "asked": asked,
             "found": found,
+            "outside": self.outside,
         }
-        self.made = construct(
-            make,
-            self._params(hyper),
-            hyper,
-            self.net,
-            adaptive=adaptive,
-            grouped=bool(grouped),
-            asked=asked,
-            renamed=self.found.renamed,
-            numbers=self.found.numbers,
-        )
+        with self.outside.holding(self.kept):
+            self.made = construct(
+                make,
+                self._params(hyper),
+                hyper,
+                self.net,
+                adaptive=adaptive,
+                grouped=bool(grouped),
+                asked=asked,
+                renamed=self.found.renamed,
+                numbers=self.found.numbers,
+            )
         self.optimizer = self.made.optimizer
         self.base_seen = find_base(self.optimizer, self.judged)
         self._given_way = way
@@ -205,6 +211,10 @@ class OptimizerSubject(TorchSubject):
         return write(self.optimizer, every, place, value)
 
     def step(self, number: int, hyper: Hyper, seen: Step) -> None:
+        with self.outside.holding(self.kept):
+            self._step(number, hyper, seen)
+
+    def _step(self, number: int, hyper: Hyper, seen: Step) -> None:
         self._begin(number)
         self._set(hyper)
         self._settings = self.base_seen.begin() if self.base_seen else []
@@ -253,12 +263,14 @@ class OptimizerSubject(TorchSubject):
                 self.net.zero_grad()
 
     def resumed(self, hyper: Hyper) -> OptimizerSubject:
-        state = saved(state_keeper(self.optimizer))
+        with self.outside.holding(self.kept):
+            state = saved(state_keeper(self.optimizer))
         other = OptimizerSubject(self.make, self.problem, hyper, way=self.way, **self.options)
         with torch.no_grad():
             for p, q in zip(other.judged, self.judged):
                 p.copy_(q)
-        state_keeper(other.optimizer).load_state_dict(state)
+        with other.outside.holding(other.kept):
+            state_keeper(other.optimizer).load_state_dict(state)
         return other
 
 

@@ -1,14 +1,15 @@
-"""What a function keeps outside of what it is given and returns: its own attributes, variables that
-it closes over, global ones of its file, defaults.
+"""What a function or a class keeps outside of what it is given and returns: its own attributes,
+variables that it closes over, global ones of its file, defaults, attributes of classes.
 
 A run that is made anew must find them as they were before the first one, else its first step goes
 on with another run's velocity. So where that shows, every run has its own, put in place for each
-step.
+step. It need not show at once: what is kept by id(p) is met by the run whose p has the same.
 """
 
 from __future__ import annotations
 
 import copy
+import enum
 import inspect
 import types
 from collections import deque
@@ -47,8 +48,13 @@ class Outside:
         self._first = [_copied(slot.read()) for slot in self.slots]
         self.matters = False
 
+    @property
+    def hold_ids(self) -> bool:
+        """Whether something is kept there by an id, which an object of another run may have."""
+        return any(_ids(slot.read()) > _ids(first) for slot, first in zip(self.slots, self._first))
+
     def found_to_matter(self) -> None:
-        """A second run began otherwise than the first: from now on every run has its own."""
+        """One run may go on with what another has left: from now on every run has its own."""
         self.matters = True
         self._put(self.fresh())
 
@@ -75,22 +81,50 @@ class Outside:
             slot.put(value)
 
 
+def _ids(value: Any) -> int:
+    """How many numbers in containers, and among their keys, look like ids."""
+    if isinstance(value, dict):
+        return _ids(list(value)) + _ids(list(value.values()))
+    if isinstance(value, CONTAINERS):
+        return sum(_ids(v) for v in list(value))
+    return int(type(value) is int and value > SMALLEST_ID)
+
+
+SMALLEST_ID = 100_000
+"""No step counts so far here."""
+
+
 def _slots(function: Any, known: set[int]) -> Iterator[Slot]:
-    """The places of a function, and of those functions of its file that it uses."""
+    """The places of a function or a class, and of those of its file that it uses."""
     for part in (getattr(function, "func", None), getattr(function, "__self__", None)):
         if part is not None and not isinstance(part, types.ModuleType):
             yield from _slots(part, known)
     if isinstance(function, types.FunctionType):
         function = inspect.unwrap(function)
-    if id(function) in known or isinstance(function, type):
+    if id(function) in known:
         return
     known.add(id(function))
+    if isinstance(function, type):
+        yield from _slots_of_class(function, known)
+        return
     if isinstance(getattr(function, "__dict__", None), dict):
         yield _attributes(function)
     if isinstance(function, types.FunctionType):
         yield from _slots_of_code(function, known)
     elif isinstance(called := vars(type(function)).get("__call__"), types.FunctionType):
         yield from _slots(called, known)
+
+
+def _slots_of_class(made: type, known: set[int]) -> Iterator[Slot]:
+    """Its attributes and those of its parents of that file, and the places of their methods."""
+    for owner in made.__mro__:
+        if owner.__module__ != made.__module__ or isinstance(owner, enum.EnumMeta):
+            continue
+        yield _data_of_class(owner)
+        for value in list(vars(owner).values()):
+            function = getattr(value, "__func__", value)
+            if isinstance(function, types.FunctionType):
+                yield from _slots(function, known)
 
 
 def _slots_of_code(function: types.FunctionType, known: set[int]) -> Iterator[Slot]:
@@ -110,10 +144,10 @@ def _slots_of_code(function: types.FunctionType, known: set[int]) -> Iterator[Sl
 
 
 def _is_of(value: Any, module: str | None) -> bool:
-    """Whether this is a function of that file, or an object of a class of that file."""
-    if isinstance(value, types.FunctionType):
+    """Whether this is a function or a class of that file, or an object of such a class."""
+    if isinstance(value, types.FunctionType | type):
         return value.__module__ == module
-    return not isinstance(value, type) and type(value).__module__ == module
+    return type(value).__module__ == module
 
 
 def _names(code: types.CodeType) -> set[str]:
@@ -127,6 +161,23 @@ def _attributes(owner: Any) -> Slot:
         vars(owner).update(values)
 
     return Slot(lambda: {**vars(owner)}, put)
+
+
+def _data_of_class(owner: type) -> Slot:
+    """The attributes of a class that are data."""
+
+    def read() -> dict[str, Any]:
+        items = list(vars(owner).items())
+        return {n: v for n, v in items if not n.startswith("__") and _is_plain(v)}
+
+    def put(values: dict[str, Any]) -> None:
+        for name in read().keys() - values.keys():
+            delattr(owner, name)
+        for name, value in values.items():
+            if vars(owner).get(name, MISSING) is not value:
+                setattr(owner, name, value)
+
+    return Slot(read, put)
 
 
 def _attribute(owner: Any, name: str) -> Slot:
