@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 
 def length(tensors):
@@ -325,6 +326,97 @@ def own_optimizer(net, data, target, rho=0.05):
     if not hasattr(net, "engine"):
         net.engine = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     return trained(net, net.engine, nn.functional.cross_entropy, data, target, rho)
+
+
+# Other weights in the model for a pass, without a change of its parameters
+
+
+class Added(nn.Module):
+    def __init__(self, eps):
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, weight):
+        return weight + self.eps
+
+
+class AddedNoise(Added):
+    def forward(self, weight):
+        return weight + self.eps * torch.randn(())
+
+
+def in_another_way(put, take_back):
+    """A right step of SAM, with ``put(module, name, eps)`` for each weight, and the way back."""
+
+    def train_step(model, optimizer, loss_fn, batch, rho):
+        x, y = batch
+        optimizer.zero_grad()
+        loss = loss_fn(model(x), y)
+        loss.backward()
+        norm = length([p.grad for p in with_gradients(model.parameters())])
+        places = [
+            (module, name, p)
+            for module in list(model.modules())
+            for name, p in list(module._parameters.items())
+            if p is not None
+        ]
+        eps = {p: rho / norm * p.grad for _, _, p in places}
+        optimizer.zero_grad()
+        buffers = copy.deepcopy(dict(model.named_buffers()))
+        put_there = [put(module, name, eps[p]) for module, name, p in places]
+        loss_fn(model(x), y).backward()
+        for (module, name, p), put_in in zip(places, put_there):
+            take_back(module, name, p, put_in)
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
+        optimizer.step()
+        return loss.detach()
+
+    return train_step
+
+
+def parametrized_by(kind):
+    def put(module, name, eps):
+        parametrize.register_parametrization(module, name, kind(eps))
+
+    def take_back(module, name, p, put_in):
+        parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+
+    return in_another_way(put, take_back)
+
+
+def attribute(module, name, eps):
+    p = module._parameters.pop(name)
+    setattr(module, name, p + eps)
+
+
+def parameter(module, name, p, put_in=None):
+    delattr(module, name)
+    module.register_parameter(name, p)
+
+
+def hooked(module, name, eps):
+    """The layer has other weights only while it runs."""
+    p = module._parameters[name]
+    before = module.register_forward_pre_hook(lambda *_: attribute(module, name, eps))
+    after = module.register_forward_hook(lambda *_: parameter(module, name, p))
+    return before, after
+
+
+def unhooked(module, name, p, put_in):
+    for hook in put_in:
+        hook.remove()
+
+
+parametrized = parametrized_by(Added)
+drawn_anew = parametrized_by(AddedNoise)
+as_attributes = in_another_way(attribute, parameter)
+by_hooks = in_another_way(hooked, unhooked)
+
+
+def taken_away(model, optimizer, loss_fn, batch, rho):
+    for module in model.modules():
+        module._parameters.clear()
 
 
 # What is kept outside, by the ids of the parameters

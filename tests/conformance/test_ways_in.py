@@ -287,6 +287,27 @@ def test_a_right_step_conforms_in_the_forms_of_strangers(subject):
     assert report.algorithm == "sam"
 
 
+@pytest.mark.parametrize("way", ["parametrized", "as_attributes"])
+def test_perturbed_weights_may_stand_in_the_place_of_parameters(way):
+    report = check(getattr(strangers, way), "sam")
+    assert report.conforms, report
+    assert report.probes["batch norm, dropout, shared weights"] == "findings"  # other masks
+    assert codes(report) == []
+
+
+@pytest.mark.parametrize(
+    ("way", "says"),
+    [
+        ("by_hooks", "only while a layer runs.*for the whole pass"),
+        ("drawn_anew", "draws anew, cannot be followed"),
+        ("taken_away", "layers.0.weight was taken away"),
+    ],
+)
+def test_weights_that_cannot_be_followed_are_no_verdict(way, says):
+    with pytest.raises(BrokenError, match=says):
+        check(getattr(strangers, way), "sam")
+
+
 def test_a_step_written_for_a_class_of_its_file_is_given_one():
     report = check(strangers.in_halves, "sam")
     assert report.form == "loop"

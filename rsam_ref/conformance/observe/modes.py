@@ -53,15 +53,8 @@ class ModesNet(Net):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = self.first(x)
-        look = Look(
-            [p.detach().clone() for p in self.judged()],
-            x.detach().clone(),
-            h.detach().mean((0, 2, 3)),
-            {
-                "batch norm": self.norm.training,
-                "dropout": self.drop.training,
-            },
-        )
+        training = {"batch norm": self.norm.training, "dropout": self.drop.training}
+        look = Look(x.detach().clone(), h.detach().mean((0, 2, 3)), training)
         h = torch.tanh(self.second(torch.tanh(self.norm(h))))
         h = torch.tanh(self.one(self.layer_norm(h.flatten(1)))) + 1.5  # nowhere 0
         if self.masked_by is None:
@@ -70,6 +63,7 @@ class ModesNet(Net):
         else:
             h = h * self.masked_by / (1 - DROPPED)
         out = self.last(torch.tanh(self.other(h)))
+        look.weights = [p.detach().clone() for p in self.judged()]
         self.look(look, out)
         if torch.is_grad_enabled() and out.requires_grad:
             self.watch(self, x, out)
@@ -78,13 +72,13 @@ class ModesNet(Net):
 
 @dataclass
 class Look:
-    """A run of the network. ``training``: the modes of its layers."""
+    """A run of the network, with its ``weights``. ``training``: the modes of its layers."""
 
-    weights: list[torch.Tensor]
     x: torch.Tensor
     mean: torch.Tensor
     """Of batch norm's input, by channel: what its running mean moves by."""
     training: dict[str, bool]
+    weights: list[torch.Tensor] = field(default_factory=list)
     mask: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     used: bool = False
     """Whether a backward pass went through it."""

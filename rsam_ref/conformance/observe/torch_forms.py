@@ -8,6 +8,7 @@ goes through it. How the weights came to be where they are is the implementation
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Net(nn.Module):
         self.layers = nn.Sequential(*layers)
         self.extra_in = extra_in
         self.passes = 0
+        self._names: list[str] = []
         if extra_in is not None:
             self.extra = nn.Parameter(torch.linspace(-1, 1, CLASSES))
         self.watch: Callable[[Net, torch.Tensor, torch.Tensor], None] = lambda net, x, out: None
@@ -67,9 +69,28 @@ class Net(nn.Module):
 
     def judged(self) -> list[torch.Tensor]:
         """The weights that it runs with, in the problem's order: within functional_call the given
-        ones.
+        ones, under a parametrization what that makes, or what has been put in their place.
         """
-        return [p for name, p in self.named_parameters() if name != "extra"]
+        if not self._names:
+            self._names = [name for name, _ in self.named_parameters() if name != "extra"]
+        return [self._weight(name) for name in self._names]
+
+    def _weight(self, name: str) -> torch.Tensor:
+        path, _, last = name.rpartition(".")
+        found = getattr(self.get_submodule(path), last, None)
+        if not isinstance(found, torch.Tensor):
+            raise BrokenError(
+                f"the model's {name} was taken away, and nothing is in its place: where a pass is "
+                "run with other weights, set them by that name, or use torch.func.functional_call"
+            )
+        return found
+
+
+@functools.cache
+def _without_hooks() -> Net:
+    """A network of the same kind, whatever has been done to the others."""
+    with torch.random.fork_rng(devices=[]):
+        return Net()
 
 
 @dataclass
@@ -78,6 +99,7 @@ class _Run:
 
     weights: list[torch.Tensor]
     x: torch.Tensor
+    out: torch.Tensor
     node: Any
     place: int
     """At the how manieth place of the step it is, from 0."""
@@ -116,7 +138,7 @@ class TorchSubject:
                     p.copy_(torch.from_numpy(part.copy()))
 
     def weights(self) -> np.ndarray:
-        return flat(self.judged)
+        return flat(self.net.judged())
 
     def _ran(self, net: Net, x: torch.Tensor, out: torch.Tensor) -> None:
         """Remember a run. It is read when the step is over: within torch.func it cannot be."""
@@ -126,7 +148,8 @@ class TorchSubject:
             )
         weights = [p.detach().clone() for p in net.judged()]
         place = self._place(weights) if self.overflow_in is not None else 0
-        run = _Run(weights, x.detach().clone(), out.grad_fn, place, lowered_to())
+        given, got = x.detach().clone(), out.detach().clone()
+        run = _Run(weights, given, got, out.grad_fn, place, lowered_to())
         run.other_weights = self.lowered and runs_with_others(net, x, out)
         self.runs.append(run)
 
@@ -173,9 +196,29 @@ class TorchSubject:
                     f"{step} the model was run with {weights.size} weights; it has "
                     f"{self.weights().size}"
                 )
+            if not self.lowered and type(self.net) is Net and not self._explains(run):
+                raise BrokenError(
+                    f"{step} the model's outputs are not those of the weights that it had when its "
+                    "forward pass was over: what a hook changes only while a layer runs, or a "
+                    "parametrization draws anew, cannot be followed; let the model have the other "
+                    "weights for the whole pass"
+                )
             seen.evaluations.append(
                 Evaluation(weights, *samples_of(self.problem, x, self.number), run.lowered_to)
             )
+
+    def _explains(self, run: _Run) -> bool:
+        """Whether the weights that were seen give the outputs of a run, as a network of the same
+        kind without hooks computes them.
+        """
+        within = {torch.float64: 1e-6, torch.float32: 1e-3}.get(run.out.dtype)
+        if within is None or self.net.extra_in is not None or not run.out.isfinite().all():
+            return True
+        plain = _without_hooks()
+        weights = dict(zip(dict(plain.named_parameters()), run.weights))
+        with torch.no_grad():
+            apart = (torch.func.functional_call(plain, weights, (run.x,)) - run.out).abs().max()
+        return bool(apart <= within * (1 + run.out.abs().max()))
 
     @contextmanager
     def _watching(self, seen: Step) -> Iterator[None]:
