@@ -160,6 +160,8 @@ class Driving:
         closures = of.closures(trial.optimizer)
         if (not ways and not closures) or self.rsam or not usual:
             ways += self._orders(of.orders(trial.optimizer, self.rsam), usual, bool(closures))
+        if not ways and not closures:
+            ways = self._orders(of.by_turns(trial.optimizer), [], True)
         if not ways and not closures and not callable(getattr(trial.optimizer, "step", None)):
             first = next(iter(self.raised.items()), None)
             said = f" ({first[0]}: {self.told(first[1])})" if first else ""
@@ -316,6 +318,8 @@ class Driving:
             from rsam_ref.conformance.observe.own_optimizer import hint_for
 
             return type(told)(f"{told}{hint_for(str(told), self.errors)}")
+        if self.maker.form == "optimizer" and all(words in str(told) for words in WRONG_CALL):
+            return type(told)(f"{told}; {CALL_IT}")
         halves = all(getattr(way, "name", "") == "two-step" for way in self.errors)
         hint = NO_DRAW if self.rsam and halves else ""
         return type(told)(f"{told}{hint}")
@@ -535,6 +539,13 @@ class Driving:
 
 
 CLOSURES = ("closure", "forward-closure")
+
+WRONG_CALL = ("raised TypeError", "positional argument")
+CALL_IT = (
+    "it was called as an optimizer is: halves with a backward pass before each, or step(closure); "
+    "if it is called otherwise, write train_step(model, optimizer, loss_fn, batch, hyper) that "
+    "makes it once, keeps it (model.trainer = ...) and calls it as it is meant"
+)
 
 PASS_IT = "give a function make(params, hyper) that passes what it should be"
 

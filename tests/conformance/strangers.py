@@ -328,6 +328,49 @@ def own_optimizer(net, data, target, rho=0.05):
     return trained(net, net.engine, nn.functional.cross_entropy, data, target, rho)
 
 
+# A step() of nothing, and one of more than a closure
+
+
+class ByTurns:
+    """Its step() climbs and comes back by turns."""
+
+    def __init__(self, params, lr=0.1, momentum=0.0, weight_decay=0.0, rho=0.05):
+        self.params, self.rho, self.old = list(params), rho, None
+        self.sgd = torch.optim.SGD(self.params, lr, momentum, weight_decay=weight_decay)
+
+    @torch.no_grad()
+    def step(self):
+        params = with_gradients(self.params)
+        if self.old is None:
+            self.old = [p.clone() for p in self.params]
+            norm = length([p.grad for p in params]) if params else 1.0
+            for p in params:
+                p.add_(p.grad * (self.rho / norm))
+            return
+        for p, old in zip(self.params, self.old):
+            p.copy_(old)
+        self.old = None
+        self.sgd.step()
+
+    def state_dict(self):
+        return self.sgd.state_dict()
+
+    def load_state_dict(self, state):
+        self.sgd.load_state_dict(state)
+
+
+class NeverBack(ByTurns):
+    """It is no SAM: each step() is one of SGD."""
+
+    def step(self):
+        self.sgd.step()
+
+
+class OfABatch(ByTurns):
+    def step(self, x, y):
+        pass
+
+
 # Other weights in the model for a pass, without a change of its parameters
 
 

@@ -268,6 +268,7 @@ RIGHT = [
     strangers.own_optimizer,
     strangers.keeps_it_on_the_model,
     strangers.keeps_it_in_a_global,
+    strangers.ByTurns,
     strangers.in_a_global,
     strangers.in_a_default,
     strangers.in_an_attribute,
@@ -285,6 +286,12 @@ def test_a_right_step_conforms_in_the_forms_of_strangers(subject):
     report = check(subject, "sam")
     assert codes(report) == [], f"{report}\n{report.probes}"
     assert report.algorithm == "sam"
+
+
+@pytest.mark.parametrize("made", ["NeverBack", "OfABatch"])
+def test_a_step_that_cannot_be_called_so_says_what_to_write(made):
+    with pytest.raises(BrokenError, match=r"positional argument.*write train_step\(model"):
+        check(getattr(strangers, made), "sam")
 
 
 @pytest.mark.parametrize("way", ["parametrized", "as_attributes"])

@@ -98,6 +98,8 @@ CLOSURES = {
 CLOSURE = Way("closure", ("closure",))
 BACKWARD_FIRST = Way("backward-first", ("backward", "closure"))
 FORWARD = Way("forward-closure", ("closure",))
+BY_TURNS = Way("two-step", ("backward", "step", "backward", "step"))
+"""A step() of nothing that climbs and descends by turns."""
 
 
 def halves(optimizer: Any, rsam: bool) -> Iterator[Way]:
@@ -163,6 +165,12 @@ def steps_by_closure(optimizer: Any) -> bool:
         return False
     named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
     return any(p.kind not in named for p in inspect.signature(optimizer.step).parameters.values())
+
+
+def by_turns(optimizer: Any) -> list[Way]:
+    """The way of a step() that takes nothing, where it has one."""
+    step = getattr(optimizer, "step", None)
+    return [BY_TURNS] if callable(step) and not inspect.signature(step).parameters else []
 
 
 def method(optimizer: Any, name: str) -> Any:
