@@ -37,6 +37,7 @@ from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, watch
 from rsam_ref.conformance.observe.problem import Hyper, Problem
 from rsam_ref.conformance.probes import probes
+from rsam_ref.conformance.probes.loaders import ONE_PASS
 from rsam_ref.conformance.probes.modes import NO_ASCENT, perturbs_norms_alone
 from rsam_ref.conformance.probes.setting import cases_of
 from rsam_ref.conformance.report.report import Finding, Report
@@ -194,7 +195,8 @@ def _report(
     _tell_guesses(driving, driven, setting.main, seed, timeout)
     with _one_thread(), _same_numbers(seed), _errors_of("training"), _limited(timeout):
         others = driving.others(driven, setting.main)
-    chosen = probes.probes_of(maker.form, driven.steps)
+    takes_loader = getattr(driven.subject, "takes_loader", False)
+    chosen = probes.probes_of(maker.form, driven.steps, takes_loader)
     findings = held_to(base, [*setting.main.findings, *others])
     outcomes = {"training": "findings" if findings else "passed", **setting.outcomes}
     for i, (name, probe) in enumerate(chosen.items(), start=1):
@@ -218,8 +220,9 @@ def _report(
         fresh = [_if_guessed(f, driven) for f in fresh]
         findings += fresh
         outcomes[name] = "findings" if fresh else "passed"
-    if alone := [f for f in findings if f.code == "ascent.norm-layers-only"]:
-        findings = alone + [f for f in findings if f.code not in (*NO_ASCENT, alone[0].code)]
+    for better in [f for f in findings if f.where != "training" and f.code in LOOKS_LIKE]:
+        others = (*LOOKS_LIKE[better.code], better.code)
+        findings = [better, *(f for f in findings if f.code not in others)]
         setting.main.algorithm = None
     tell("done", len(chosen) + 1, len(chosen) + 1)
     findings.sort(key=lambda finding: (not finding.diverges, finding.note))
@@ -231,6 +234,10 @@ def _report(
         outcomes,
         _picture(setting.main, algorithm),
     )
+
+
+LOOKS_LIKE = {"ascent.norm-layers-only": NO_ASCENT, "update.other-batch": ONE_PASS}
+"""What a probe finds out, and what that looks like in the main run."""
 
 
 def _where_norms_are(error: RaisedError, maker: Maker, algorithm: str, seed: int) -> RaisedError:

@@ -1049,6 +1049,7 @@ compound("rsam-bias-unscaled-norm-only-not-undone", "rsam",
          )  # fmt: skip
 
 try:
+    from .plants_loaders import PLANTS as _LOADERS
     from .plants_misread_torch import PLANTS as _MISREAD
     from .plants_modes import PLANTS as _MODES
     from .plants_precision import PLANTS as _PRECISION
@@ -1058,7 +1059,7 @@ except ModuleNotFoundError as missing:  # without PyTorch there are the NumPy fo
     if missing.name != "torch":
         raise
 else:
-    PLANTS += [Plant(*row) for row in [*_PLANTS, *_MODES, *_MISREAD, *_PRECISION]]
+    PLANTS += [Plant(*row) for row in [*_PLANTS, *_MODES, *_MISREAD, *_PRECISION, *_LOADERS]]
     COMPOUND.update(_COMPOUND)
 
 from . import (  # noqa: E402  (on the right step above)

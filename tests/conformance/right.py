@@ -448,6 +448,7 @@ NOTED += [Right(*row) for row in plants_misread.NOTED_MISREAD]
 NOTED += [Right(*row) for row in plants_settings.NOTED_SETTINGS]
 
 try:
+    from .plants_loaders import RIGHT as _RIGHT_LOADERS
     from .plants_misread_torch import NOTED as _NOTED_MISREAD
     from .plants_misread_torch import RIGHT as _RIGHT_MISREAD
     from .plants_modes import NOTED as _NOTED_MODES
@@ -460,7 +461,7 @@ except ModuleNotFoundError as missing:  # without PyTorch there are the NumPy fo
     if missing.name != "torch":
         raise
 else:
-    _ROWS = [*_RIGHT, *_RIGHT_MODES, *_RIGHT_MISREAD, *_RIGHT_PRECISION]
+    _ROWS = [*_RIGHT, *_RIGHT_MODES, *_RIGHT_MISREAD, *_RIGHT_PRECISION, *_RIGHT_LOADERS]
     RIGHT += [Right(*row) for row in _ROWS]
     _ROWS = [*_NOTED, *_NOTED_MODES, *_NOTED_MISREAD, *_NOTED_PRECISION]
     NOTED += [Right(*row) for row in _ROWS]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import torch
@@ -92,6 +92,8 @@ class LoopSubject(TorchSubject):
         self.state: Any = {}
         self.kept_inside: list[Kept] = []
         self.first_of_model = {id(value) for value in vars(self.net).values()}
+        self.loader: Any = None
+        """What it is given for a loader; where there is none, one of this step's mini-batch."""
         self.scaler = torch.amp.GradScaler("cpu")
         self.accelerator, self.model, self.prepared = None, self.net, self.optimizer
         if "accelerator" in self.assignment.values():
@@ -154,7 +156,7 @@ class LoopSubject(TorchSubject):
             "batch": batch,
             "inputs": batch[0],
             "targets": batch[1],
-            "loader": [batch],
+            "loader": [batch] if self.loader is None else self.loader,
             "device": "cpu",
             "number": number,
             "state": self.state,
@@ -173,6 +175,14 @@ class LoopSubject(TorchSubject):
         rest = () if {"batch", "inputs", "loader"} & roles else batch
         rest = rest if takes_rest(self.train_step) else ()
         return called(self.train_step, self.assignment, values, rest, more)
+
+    @property
+    def takes_loader(self) -> bool:
+        return "loader" in self.assignment.values()
+
+    def give_loader(self, count: int) -> None:
+        """From now on it is given a loader of the first ``count`` mini-batches."""
+        self.loader = Shuffling(self._batch(number) for number in range(count))
 
     def resumed(self, hyper: Hyper) -> LoopSubject:
         if not self.given_optimizer:
@@ -194,6 +204,17 @@ class LoopSubject(TorchSubject):
         other.state = copy.deepcopy(self.state)
         other.scaler.load_state_dict(self.scaler.state_dict())
         return other
+
+
+class Shuffling(list[tuple[torch.Tensor, torch.Tensor]]):
+    """Mini-batches that come in another order whenever the loader is begun, as in training."""
+
+    begun = -1
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        self.begun += 1
+        at = self.begun % len(self)
+        return iter([self[(at + i) % len(self)] for i in range(len(self))])
 
 
 def ways_of(train_step: Callable[..., Any], algorithm: str) -> list[Assignment | OwnWay]:

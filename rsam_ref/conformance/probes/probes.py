@@ -17,6 +17,7 @@ from rsam_ref.conformance.probes.limits import (
     tiny_gradient,
     zero_gradient,
 )
+from rsam_ref.conformance.probes.loaders import several_batches
 from rsam_ref.conformance.probes.long_run import longer_run
 from rsam_ref.conformance.probes.losses import returned_loss
 from rsam_ref.conformance.probes.mixed_precision import autocast, gradient_scaler
@@ -61,7 +62,7 @@ OPTIMIZER: dict[str, Probe] = {
 }
 
 
-def probes_of(form: str, steps: list[Step]) -> dict[str, Probe]:
+def probes_of(form: str, steps: list[Step], takes_loader: bool = False) -> dict[str, Probe]:
     """The probes of a form, by name, in the order in which they are carried out. What the main
     run's ``steps`` do not use is not asked about.
     """
@@ -70,6 +71,8 @@ def probes_of(form: str, steps: list[Step]) -> dict[str, Probe]:
     if form in ("jax", "keras", "mlx"):
         return {**ALL, **LOSS}
     found = {**ALL, **TORCH, **(OPTIMIZER if form == "optimizer" else {})}
+    if takes_loader:
+        found["several mini-batches"] = several_batches
     if any(step.scaler.scalers for step in steps):
         found["gradient scaler"] = gradient_scaler
     if any(e.lowered_to for step in steps for e in step.evaluations):
