@@ -221,8 +221,8 @@ def _report(
         findings += fresh
         outcomes[name] = "findings" if fresh else "passed"
     for better in [f for f in findings if f.where != "training" and f.code in LOOKS_LIKE]:
-        others = (*LOOKS_LIKE[better.code], better.code)
-        findings = [better, *(f for f in findings if f.code not in others)]
+        seems = (*LOOKS_LIKE[better.code], better.code)
+        findings = [better, *(f for f in findings if f.code not in seems)]
         setting.main.algorithm = None
     tell("done", len(chosen) + 1, len(chosen) + 1)
     findings.sort(key=lambda finding: (not finding.diverges, finding.note))
@@ -236,7 +236,11 @@ def _report(
     )
 
 
-LOOKS_LIKE = {"ascent.norm-layers-only": NO_ASCENT, "update.other-batch": ONE_PASS}
+LOOKS_LIKE = {
+    "ascent.norm-layers-only": NO_ASCENT,
+    "update.other-batch": ONE_PASS,
+    "ascent.epsilon-too-large": ("precision.epsilon",),
+}
 """What a probe finds out, and what that looks like in the main run."""
 
 

@@ -292,6 +292,12 @@ class _Diagnosing:
     def _ascent(self, cases: list[Case], noisy: bool) -> None:
         verdict = perturbation.judge_ascent(cases, self.asked, noisy, self.tolerance)
         if verdict.best is not None:
+            codes = verdict.best.codes
+            low = verdict.low_precision and not self.single
+            inside = perturbation.constant_in_norm(cases, self.asked, noisy, codes) if low else None
+            if inside is not None:
+                self.add(codes[0] if codes else "precision.epsilon", inside[1])
+                return
             self.add_verdict(verdict)
             if "ascent.masked" in verdict.best.codes:
                 which = describe_tensors(cases) or relatives.describe_mask(cases)
@@ -303,6 +309,11 @@ class _Diagnosing:
                 self.add(code, evidence)
             return
         if self._after_a_base_step(cases):
+            return
+        each = ("ascent.norm-per-tensor",)
+        limit = self.tolerance if self.single else 0.0
+        if shared := perturbation.constant_in_norm(cases, self.asked, noisy, each, limit):
+            self.add(*shared)
             return
         others = judge_others(cases, self.asked, noisy, self.tolerance)
         if others is not None:

@@ -277,9 +277,9 @@ FINDINGS: dict[str, Entry] = {
         "multiply each group by its own rho",
     ),
     "ascent.epsilon-too-large": Entry(
-        "a constant added to the norm shortens the perturbation",
+        "a constant in the norm (beside it, under the root) shortens the perturbation",
         "the radius shrinks as the gradient does",
-        "add 1e-12 or so",
+        "add 1e-12 or so to the norm; under the root it counts for its own root",
     ),
     "ascent.radius-each-step": Entry(
         "each of k ascent steps has the full radius rho",

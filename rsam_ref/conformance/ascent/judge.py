@@ -6,6 +6,7 @@ of the four may depart from the algorithm on its own, so that several mistakes a
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -22,7 +23,13 @@ from rsam_ref.conformance.ascent.directions import (
     rsam_directions,
     sam_directions,
 )
-from rsam_ref.conformance.ascent.length import judge_length
+from rsam_ref.conformance.ascent.length import (
+    Found,
+    in_each_tensors_norm,
+    in_the_norm,
+    judge_length,
+    lengths_of,
+)
 from rsam_ref.conformance.ascent.masks import now_and_then_directions
 from rsam_ref.conformance.ascent.norms import norms, radii
 from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
@@ -124,3 +131,22 @@ def judge_direction(
     judged = [a for a in cases if a.before is not None or d.codes[:1] not in STALE]
     found.append(judge_length(judged, bool(start), d.vector, d.measured, tolerance))
     return verdict, found
+
+
+def constant_in_norm(
+    cases: list[Case],
+    algorithm: str,
+    noisy: bool,
+    codes: tuple[str, ...] = (),
+    tolerance: float = 0.0,
+) -> Found | None:
+    """The constant that explains why an explanation of ``codes`` fits only about.
+
+    Where these are none, it is the algorithm's own.
+    """
+    own = directions_of(cases, algorithm, noisy)[0]
+    lengths = lengths_of(cases, False, own.vector, own.measured, tolerance)
+    for code, evidence in itertools.chain(in_the_norm(lengths), in_each_tensors_norm(lengths)):
+        if codes == (code,) or (not codes and code == "ascent.epsilon-too-large"):
+            return code, evidence
+    return None

@@ -14,10 +14,16 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case, Vector, norm
+from rsam_ref.conformance.ascent.constants import Place, constant_of
 from rsam_ref.conformance.ascent.norms import modules
 
 STEADY = 1e-5
 """Numbers that differ by less than this share are one constant."""
+
+HALVES = 2.0**-7
+"""How far a norm may be off that is rounded to half precision (bfloat16 has 8 bits) twice."""
+
+ROUNDED = "as if rounded to"
 
 Found = tuple[str, dict[str, Any]]
 
@@ -33,6 +39,8 @@ class Lengths:
     """The norm that should divide."""
     vectors: list[Vector]
     """What should be divided, whose norms may have been taken in another way."""
+    measured: list[Vector]
+    """What should divide it by its norm."""
     exact: float = STEADY
 
     def steady(self, v: Vector) -> bool:
@@ -50,6 +58,28 @@ class Lengths:
         return np.array([norm(v) for v in self.vectors])
 
 
+def lengths_of(
+    cases: list[Case],
+    from_noise: bool,
+    vector: Callable[[Case], Vector],
+    measured: Callable[[Case], Vector] | None,
+    tolerance: float = 0.0,
+) -> Lengths:
+    """The lengths of eps along a direction, and what they should follow."""
+    eps = [a.eps - a.draw if from_noise else a.eps for a in cases]
+    vectors = [vector(a) for a in cases]
+    divisors = [measured(a) for a in cases] if measured else vectors
+    return Lengths(
+        cases,
+        np.array([norm(e) for e in eps]),
+        np.array([a.hyper.rho for a in cases]),
+        np.array([norm(m) for m in divisors]),
+        vectors,
+        divisors,
+        max(STEADY, tolerance),
+    )
+
+
 def judge_length(
     cases: list[Case],
     from_noise: bool,
@@ -58,18 +88,9 @@ def judge_length(
     tolerance: float = 0.0,
 ) -> Found:
     """What is wrong with the length of eps along a direction; the code that says least at last."""
-    eps = [a.eps - a.draw if from_noise else a.eps for a in cases]
-    vectors = [vector(a) for a in cases]
-    v = Lengths(
-        cases,
-        np.array([norm(e) for e in eps]),
-        np.array([a.hyper.rho for a in cases]),
-        np.array([norm(m) for m in ([measured(a) for a in cases] if measured else vectors)]),
-        vectors,
-        max(STEADY, tolerance),
-    )
+    v = lengths_of(cases, from_noise, vector, measured, tolerance)
     evidence = {"||eps|| / rho": [round(float(r), 6) for r in v.lengths / v.rhos]}
-    for law in (_constant, _bounded, _not_normalised, _partly, _other_norms, _settings, _powers):
+    for law in LAWS:
         for code, more in law(v):
             return code, {**more, **evidence}
     return "ascent.radius-scheduled", {**evidence, **_over_time(v)}
@@ -85,9 +106,41 @@ def _constant(v: Lengths) -> Iterator[Found]:
             yield "ascent.wrong-radius", {"||eps|| = rho times": float(of.mean())}
     if v.steady(v.lengths * v.sizes / v.along) and not v.steady(v.rhos):
         yield "ascent.radius-ignored", {"in rho's place": float((v.lengths * v.sizes / v.along)[0])}
-    constants = 1 / v.factors - v.sizes
-    if v.steady(constants) and constants[0] > 0:
-        yield "ascent.epsilon-too-large", {"the constant": float(constants[0])}
+    yield from in_the_norm(v)
+
+
+def in_the_norm(v: Lengths) -> Iterator[Found]:
+    """A constant that stands in the norm, wherever it does."""
+    slices = v.cases[0].problem.slices
+    whole = slices[-1].stop
+    parts = [
+        np.array([norm(m[at]) for at in slices]) if m.size == whole else np.array([norm(m)])
+        for m in v.measured
+    ]
+    found = constant_of(parts, 1 / v.factors, v.exact > STEADY)
+    if found is not None:
+        yield found[0].code, told(*found)
+
+
+def in_each_tensors_norm(v: Lengths) -> Iterator[Found]:
+    """A constant that stands in the norms of tensors that are divided one by one."""
+    parts, wholes = [], []
+    for a, along, measured in zip(v.cases, v.vectors, v.measured):
+        for at in a.problem.slices if measured.size == along.size else []:
+            factor = float(a.eps[at] @ along[at]) / (a.hyper.rho * norm(along[at]) ** 2)
+            if factor <= 0 or norm(a.eps[at] - a.hyper.rho * factor * along[at]) > (
+                max(1e-9, v.exact - STEADY) * norm(a.eps[at])
+            ):
+                return
+            parts.append(np.array([norm(measured[at])]))
+            wholes.append(1 / factor)
+    found = constant_of(parts, np.array(wholes), v.exact > STEADY) if parts else None
+    if found is not None and found[0].code == "ascent.epsilon-too-large":
+        yield "ascent.norm-per-tensor", told(*found)
+
+
+def told(place: Place, constant: float) -> dict[str, Any]:
+    return {"the constant": float(f"{constant:.6g}"), "it stands": place.told}
 
 
 def _bounded(v: Lengths) -> Iterator[Found]:
@@ -200,6 +253,23 @@ def _powers(v: Lengths) -> Iterator[Found]:
         halves = abs(2 * slope - round(2 * slope)) < 1e-4
         if halves and np.abs(slope * r + at - length).max() < v.exact:
             yield "ascent.radius-power", {"power of rho": float(slope)}
+
+
+def _halves(v: Lengths) -> Iterator[Found]:
+    """Right but for a scatter that half precision explains: not one that goes with time."""
+    ratios = v.factors * v.sizes
+    growth = np.diff(ratios)
+    goes_with_time = (growth >= 0).all() or (growth <= 0).all()
+    if len(ratios) > 3 and np.abs(ratios - 1).max() < HALVES and not goes_with_time:
+        error = float(np.abs(ratios - 1).max())
+        yield "precision.low", {"error": error, ROUNDED: "half precision"}
+
+
+LAWS = (
+    *(_constant, _bounded, _not_normalised, _partly, _other_norms, _settings, _powers),
+    _halves,
+)
+"""What a length may follow, in the order of trust."""
 
 
 def _over_time(v: Lengths) -> dict[str, Any]:

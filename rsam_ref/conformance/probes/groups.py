@@ -178,7 +178,7 @@ def _ascent(cases: list[Case], groups: Groups, s: Setting) -> list[Finding]:
         cases,
         lambda a: a.eps,
         lambda a: float(np.linalg.norm(a.eps)),
-        s.main.tolerance,
+        s.ascent_tolerance,
     )
     if verdict.best is not None:
         return [

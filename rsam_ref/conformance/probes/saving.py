@@ -83,7 +83,7 @@ def _rates(step: Step) -> list[float]:
 
 def _ascent(s: Setting, cases: list[Case]) -> list[Finding]:
     if s.conforms and len(cases[0].seen.points) == 2:
-        ascent = judge_ascent(cases, s.algorithm, s.algorithm == "rsam", s.main.tolerance)
+        ascent = judge_ascent(cases, s.algorithm, s.algorithm == "rsam", s.ascent_tolerance)
         if ascent.best is None or not all(map(is_note, ascent.best.codes)):
             return [Finding("resume.hidden-state", {"differs": "the ascent"})]
     return []

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case
+from rsam_ref.conformance.ascent.length import HALVES, ROUNDED
 from rsam_ref.conformance.ascent.relatives import take_parts_together
 from rsam_ref.conformance.diagnosis import Diagnosis
 from rsam_ref.conformance.observe.forms import Maker
@@ -49,6 +50,16 @@ class Setting:
     @property
     def conforms(self) -> bool:
         return all(finding.note for finding in self.main.findings)
+
+    @property
+    def in_halves(self) -> bool:
+        """Whether the main run tells of a norm that is rounded to half precision."""
+        return any(f.code == "precision.low" and ROUNDED in f.evidence for f in self.main.findings)
+
+    @property
+    def ascent_tolerance(self) -> float:
+        """How far eps may be from the algorithm's without another finding."""
+        return max(self.main.tolerance, HALVES) if self.in_halves else self.main.tolerance
 
     def need_conformance(self) -> None:
         """For questions that only a right step can be asked."""
