@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 
 import torch
@@ -229,6 +230,35 @@ class BayesianInThreeParts(InThreeParts):
                 s.lerp_((s.sqrt() * p.grad.abs() + 0.1) ** 2, 0.1)
 
 
+# An ascent for each part of the mini-batch
+
+
+def m_sam(second_pass):
+    """m-SAM; ``second_pass(model)`` is the context of the passes at w + eps."""
+
+    def train_step(model, optimizer, loss_fn, batch, hyper):
+        params = list(model.parameters())
+        total = [torch.zeros_like(p) for p in params]
+        for part in zip(*(whole.split(4) for whole in batch)):
+            first = torch.autograd.grad(loss_fn(model(part[0]), part[1]) / 2, params)
+            size = torch.stack([g.norm() for g in first]).norm() + 1e-12
+            saved = [p.detach().clone() for p in params]
+            with torch.no_grad():
+                for p, g in zip(params, first):
+                    p.add_(g * (hyper.rho / size))
+            with second_pass(model):
+                second = torch.autograd.grad(loss_fn(model(part[0]), part[1]) / 2, params)
+            with torch.no_grad():
+                for p, old, sum_, g in zip(params, saved, total, second):
+                    p.copy_(old)
+                    sum_.add_(g)
+        for p, g in zip(params, total):
+            p.grad = g
+        optimizer.step()
+
+    return train_step
+
+
 # Rows of plants.py and right.py
 
 PLANTS = [
@@ -239,6 +269,9 @@ PLANTS = [
      ("limits.missing-gradient", "restore.skipped-without-gradient")),
     ("torch-eps-in-the-gradient", "optimizer", "sam", PerturbedByItsGradient, "restore.not-undone",
      ("resume.momentum-lost", "resume.lr-lost", "limits.missing-gradient")),
+    ("torch-m-sam-still", "loop", "sam", m_sam(still_statistics), "algorithm.m-sam"),
+    ("torch-m-sam-moving", "loop", "sam", m_sam(contextlib.nullcontext), "algorithm.m-sam",
+     ("batch-norm.moved-twice",)),
     *[
         (f"torch-shared-twice-{where}", "loop", "sam", by_layers(*which), "ascent.shared-twice")
         for where, which in {"moved": (1, 0), "counted": (0, 1), "both": (1, 1)}.items()

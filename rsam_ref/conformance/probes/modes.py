@@ -129,15 +129,22 @@ def _moved_by(a: Any) -> str:
                 mean = (1 - rate) * mean + rate * look.mean.double().numpy()
         return mean
 
-    first, last = a.passes[0].looks, a.passes[-1].looks
+    # where each part of the mini-batch has its own ascent, several passes are at the first place
+    start = a.passes[0].at
+    first = [look for p in a.passes if np.array_equal(p.at, start) for look in p.looks]
+    others = [look for p in a.passes if not np.array_equal(p.at, start) for look in p.looks]
     passes = [look for p in a.passes for look in p.looks]
     ends = {"first": moved(first), "none": a.mean_before}
     if len(a.passes) > 1:
-        ends |= {"second": moved(last), "both": moved(passes)}
+        ends |= {
+            "second": moved(a.passes[-1].looks),
+            "seconds": moved(others),
+            "both": moved(passes),
+        }
     size = float(np.linalg.norm(rate * (first[0].mean.double().numpy() - a.mean_before)))
     errors = {name: float(np.linalg.norm(a.mean_after - end)) for name, end in ends.items()}
     best = min(errors, key=lambda name: errors[name])
-    return best if errors[best] < CLOSE * size else "other"
+    return best.removesuffix("s") if errors[best] < CLOSE * size else "other"
 
 
 def _masks(seen: list[Any], owns: bool) -> list[Finding]:
