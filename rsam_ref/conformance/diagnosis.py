@@ -302,13 +302,16 @@ class _Diagnosing:
             if "ascent.masked" in verdict.best.codes:
                 which = describe_tensors(cases) or relatives.describe_mask(cases)
                 self._first("ascent.masked", which)
+            if "noise.not-removed" in verdict.best.codes:
+                again = "the same draw, scaled by the filters' norms of w + D"
+                self._first("noise.not-removed", {"what is taken away": again})
+            return
+        if self._after_a_base_step(cases):
             return
         along, found = perturbation.judge_direction(cases, self.asked, noisy, self.tolerance)
         if along.best is not None:
             for code, evidence in found:
                 self.add(code, evidence)
-            return
-        if self._after_a_base_step(cases):
             return
         each = ("ascent.norm-per-tensor",)
         limit = self.tolerance if self.single else 0.0
@@ -339,10 +342,12 @@ class _Diagnosing:
     def _after_a_base_step(self, cases: list[Case]) -> bool:
         """Whether the ascent starts from where a base step with g0 ends."""
         a = cases[0]
-        at = a.seen.points[0]
-        start = -a.hyper.lr * (a.first + a.hyper.weight_decay * at)
-        climb = a.hyper.rho * a.first / np.linalg.norm(a.first)
-        if np.linalg.norm(a.eps - a.draw - start - climb) > 1e-3 * np.linalg.norm(climb):
+        climb = a.rho * a.first / np.linalg.norm(a.first)
+        start = a.eps - a.draw - climb
+        size = np.linalg.norm(start)
+        decays = {0.0, a.hyper.weight_decay}
+        steps = [-a.hyper.lr * (a.first + decay * a.seen.points[0]) for decay in decays]
+        if size < FAR * a.rho or all(np.linalg.norm(start - s) > 1e-3 * size for s in steps):
             return False
         self.add("update.two-steps", {"the ascent starts": "after a base step with g0"})
         return True
@@ -436,6 +441,9 @@ class _Diagnosing:
             self.algorithm = self.known.relative.name if self.known else None
         self.findings.sort(key=_order)
 
+
+FAR = 0.01
+"""A base step is told from rounding where it is so large a share of the radius."""
 
 ORDER = ("algorithm", "noise", "direction", "ascent", "restore", "update")
 LATE = ("noise.not-removed",)

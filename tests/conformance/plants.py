@@ -1067,9 +1067,11 @@ from . import (  # noqa: E402  (on the right step above)
     plants_misread,
     plants_more,
     plants_settings,
+    plants_unnamed,
 )
 
 PLANTS += plants_more.MORE + plants_misread.MISREAD + plants_settings.SETTINGS
+PLANTS += plants_unnamed.UNNAMED
 PLANTS += [Plant(*row) for row in plants_arrays.PLANTS]
 
 from .plants_relatives import KNOWN, step_of  # noqa: E402

@@ -259,6 +259,27 @@ def m_sam(second_pass):
     return train_step
 
 
+# A way back that comes too early
+
+
+def put_back_early(model, optimizer, loss_fn, batch, hyper):
+    """Between the second run of the network and its backward pass."""
+    x, y = batch
+    params = list(model.parameters())
+    first = torch.autograd.grad(loss_fn(model(x), y), params)
+    size = torch.stack([g.norm() for g in first]).norm() + 1e-12
+    saved = [p.data.clone() for p in params]
+    for p, g in zip(params, first):
+        p.data += hyper.rho / size * g
+    with still_statistics(model):
+        loss = loss_fn(model(x), y)
+    for p, old in zip(params, saved):
+        p.data.copy_(old)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+
+
 # Rows of plants.py and right.py
 
 PLANTS = [
@@ -272,6 +293,7 @@ PLANTS = [
     ("torch-m-sam-still", "loop", "sam", m_sam(still_statistics), "algorithm.m-sam"),
     ("torch-m-sam-moving", "loop", "sam", m_sam(contextlib.nullcontext), "algorithm.m-sam",
      ("batch-norm.moved-twice",)),
+    ("torch-put-back-early", "loop", "sam", put_back_early, "restore.before-backward"),
     *[
         (f"torch-shared-twice-{where}", "loop", "sam", by_layers(*which), "ascent.shared-twice")
         for where, which in {"moved": (1, 0), "counted": (0, 1), "both": (1, 1)}.items()

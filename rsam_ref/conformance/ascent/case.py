@@ -49,6 +49,20 @@ class Case:
         return s
 
     @cached_property
+    def own(self) -> Vector:
+        """What should be brought to the radius: lam g0 + D, or g0 where nothing was drawn."""
+        return self.hyper.lam * self.first + self.draw if self.draw.any() else self.first
+
+    @cached_property
+    def regenerated(self) -> Vector:
+        """D drawn once more from its seed, but scaled by the norms of the filters of w + D."""
+        again = np.zeros_like(self.w)
+        for at in self.problem.filters():
+            size = np.linalg.norm(self.w[at]) + 1e-300
+            again[at] = self.draw[at] * (np.linalg.norm(self.w[at] + self.draw[at]) / size)
+        return again
+
+    @cached_property
     def history(self) -> list[Case]:
         """The steps so far, this one the last."""
         return [*(self.before.history if self.before else []), self]

@@ -46,9 +46,14 @@ FINDINGS: dict[str, Entry] = {
         "use the same a above and below the fraction bar",
     ),
     "direction.normalised-first": Entry(
-        "gradient or draw are brought to length 1 before they are added",
+        "gradient or draw are brought to a length of their own before they are added",
         "their balance no longer follows the gradient's size",
         "a = lam g0 + D, then one norm of the sum",
+    ),
+    "direction.clipped-first": Entry(
+        "the gradient is cut to a length before the draw is added",
+        "in steps with a long gradient the ascent follows the draw more than lam says",
+        "a = lam g0 + D with g0 as it is; clip the second gradient, if any",
     ),
     "direction.unscaled-noise": Entry(
         "a holds the draw before it was scaled (z, s z or sigma z) instead of D",

@@ -19,6 +19,9 @@ def hidden_draw(cases: list[Case], noisy: bool) -> Found | None:
     if all(_draw_inside(a) for a in cases):
         code = "direction.fresh-draw" if noisy else "direction.gradient-at-w"
         return code, {"the unseen draw": "as large as sigma s"}
+    left = [a.eps - a.draw - a.hyper.rho * a.own / norm(a.own) for a in cases] if noisy else []
+    if left and all(_is_noise(v / (a.hyper.sigma * a.scale)) for a, v in zip(cases, left)):
+        return "noise.not-removed", {"what is taken away": "another draw than the one added"}
     after = [a.eps - a.hyper.rho * a.first / norm(a.first) for a in cases]
     if all(_is_noise(v / (a.hyper.sigma * a.scale)) for a, v in zip(cases, after)):
         ratios = [_rms(v / (a.hyper.sigma * a.scale)) for a, v in zip(cases, after)]

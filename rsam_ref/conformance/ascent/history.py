@@ -20,11 +20,41 @@ FEWEST = 3
 
 def judge_memory(cases: list[Case], noisy: bool, tolerance: float) -> list[Found] | None:
     """What eps is made of besides this step's gradient (and draw); None if that is not known."""
-    for judge in (_with_weights, _with_last_eps, _with_velocity, _with_gradients):
+    for judge in (
+        _around_older_weights,
+        _with_weights,
+        _with_last_eps,
+        _with_velocity,
+        _with_gradients,
+    ):
         found = judge(cases, noisy, max(1e-6, tolerance))
         if found:
             return found
     return None
+
+
+def _around_older_weights(cases: list[Case], noisy: bool, limit: float) -> list[Found] | None:
+    """eps as it should point, but from the weights of an earlier step."""
+    ages = []
+    for a in cases:
+        for age, b in enumerate(reversed(a.history)):
+            from_there = a.seen.last - b.w
+            along = float(from_there @ a.own) / norm(a.own) ** 2
+            if along > 0 and norm(from_there - along * a.own) < limit * norm(from_there):
+                ages.append(age)
+                break
+        else:
+            return None
+    if sum(age > 0 for age in ages) < FEWEST - 1:
+        return None
+    numbers = list(range(len(ages)))
+    if ages == numbers:
+        place = "the weights of the first step"
+    elif ages[1:] == [1] * (len(ages) - 1):
+        place = "the weights of the step before"
+    else:
+        place = "weights so many steps old: " + ", ".join(map(str, ages))
+    return [("ascent.stale-weights", {"eps is added to": place})]
 
 
 def _weights(

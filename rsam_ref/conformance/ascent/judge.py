@@ -34,6 +34,8 @@ from rsam_ref.conformance.ascent.masks import now_and_then_directions
 from rsam_ref.conformance.ascent.norms import norms, radii
 from rsam_ref.conformance.hypotheses import EXACT, Hypothesis, Verdict, choose
 
+FROM_NOISE = ("direction.measured-from-noise",)
+
 
 def directions_of(cases: list[Case], algorithm: str, noisy: bool) -> list[Direction]:
     """All that eps may point along in these steps."""
@@ -55,7 +57,9 @@ def explanations(cases: list[Case], algorithm: str, noisy: bool) -> Iterator[Hyp
     directions = directions_of(cases, algorithm, noisy)
     starts: list[tuple[str, tuple[str, ...], Callable[[Case], Any]]] = [("", (), lambda a: 0.0)]
     if noisy:
-        starts.append((", from w + D", ("direction.measured-from-noise",), lambda a: a.draw))
+        starts.append((", from w + D", FROM_NOISE, lambda a: a.draw))
+        removed = ("noise.not-removed",)
+        starts.append((", from w + D - D'", removed, lambda a: a.draw - a.regenerated))
     choices = {"all": norms(), "one": norms()[:1], "none": norms()[1:2]}
     for d in directions:
         for norm_label, norm_codes, divisor in choices[d.norms]:
@@ -63,7 +67,7 @@ def explanations(cases: list[Case], algorithm: str, noisy: bool) -> Iterator[Hyp
             for radius_label, radius_codes, radius in radii():
                 for start_label, start_codes, start in starts:
                     codes = (*start_codes, *d.codes, *own, *radius_codes)
-                    if start_codes and d.codes == ("algorithm.rsam-gradient",):
+                    if start_codes == FROM_NOISE and d.codes == ("algorithm.rsam-gradient",):
                         codes = ("algorithm.rsam-stacked", *own, *radius_codes)
 
                     def predict(
@@ -100,7 +104,7 @@ def judge_direction(
     cases: list[Case], algorithm: str, noisy: bool, tolerance: float
 ) -> tuple[Verdict, list[tuple[str, dict[str, Any]]]]:
     """Which direction fits, whatever the length; and all that is found of direction and length."""
-    starts = [()] if not noisy else [(), ("direction.measured-from-noise",)]
+    starts: list[tuple[str, ...]] = [(), FROM_NOISE] if noisy else [()]
 
     def along(a: Case, d: Direction, start: tuple[str, ...]) -> Vector:
         v = d.vector(a)

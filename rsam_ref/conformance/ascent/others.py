@@ -62,5 +62,4 @@ def _along_by_tensor(a: Case, v: Vector) -> bool:
 
 
 def _own(a: Case) -> Vector:
-    """What should be brought to the radius: g0 where nothing was drawn."""
-    return a.hyper.lam * a.first + a.draw if a.draw.any() else a.first
+    return a.own

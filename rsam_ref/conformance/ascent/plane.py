@@ -86,7 +86,10 @@ def _law(cases: list[Case], p: Vector, exact: float) -> Found:
     if 0 < cut.sum() < len(p) and steady((p * sizes / lams)[cut]):
         whole = np.abs(p / lams - 1)[~cut].max() < exact
         if whole:
-            return unit, {"g0 is cut to length": float((p * sizes / lams)[cut][0]), **evidence}
+            return "direction.clipped-first", {
+                "g0 is cut to length": float((p * sizes / lams)[cut][0]),
+                **evidence,
+            }
     if len(set(lams.tolist())) > 1 and (p > 0).all():
         power, at = np.polyfit(np.log(lams), np.log(p), 1)
         if np.abs(power * np.log(lams) + at - np.log(p)).max() < exact:

@@ -91,6 +91,12 @@ def starts(fed: Fed) -> Iterator[Option]:
         removed = ("noise.not-removed",)
         yield Option("w + D", removed, fed.first_point)
         yield Option("w - D", removed, [w - d for w, d in zip(fed.w, draws)])
+        again = [w + d - a.regenerated for a, w, d in zip(fed.cases, fed.w, draws)]
+        yield Option("w + D - D', drawn again at w + D", removed, again)
+        fresh = [
+            q - a.rho * a.own / np.linalg.norm(a.own) for a, q in zip(fed.cases, fed.last_point)
+        ]
+        yield Option("w + D - another draw", removed, fresh)
         kept = ("restore.not-undone", "noise.not-removed")
         yield Option("w + eps + D", kept, [q + d for q, d in zip(fed.last_point, draws)])
         yield Option("w + eps - D", undone, [q - d for q, d in zip(fed.last_point, draws)])

@@ -20,6 +20,11 @@ FINDINGS: dict[str, Entry] = {
         "every step leaves the difference of two perturbations in the weights",
         "restore from a saved copy, or keep eps",
     ),
+    "restore.before-backward": Entry(
+        "the weights are put back before the second gradient's backward pass",
+        "it is the gradient of nothing: activations at w + eps, derivatives at w",
+        "put the weights back after backward()",
+    ),
     "restore.by-subtraction": Entry(
         "the weights come back by subtracting eps: w + eps - eps is not w",
         "rounding moves the weights, in float32 by about 1e-8 of their size a step",
@@ -94,6 +99,11 @@ FINDINGS: dict[str, Entry] = {
         "the gradient is multiplied by a constant (a sum over the batch instead of a mean, say)",
         "another learning rate than the one that was set",
         "use the mean loss, and its gradient as it is",
+    ),
+    "update.scaled-by-first": Entry(
+        "the second gradient is scaled by the first one's length (its norm, its clip coefficient)",
+        "steps are long or short for reasons that are not their own gradient's",
+        "clip the second gradient, if any, by its own length",
     ),
     "update.normalised-gradient": Entry(
         "the gradient is brought to length 1 before the base step",

@@ -57,7 +57,7 @@ def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
         cut = judge_base_step(cases, tolerance, more=_cut_gradients)
         if _weight(cut) < 1 and not cut.low_precision:
             return cut
-        mixed = judge_base_step(cases, tolerance, more=mixtures)
+        mixed = judge_base_step(cases, tolerance, more=_altered)
         mixed.expected_error = formula.expected_error
         verdicts.append(mixed)
     if min(map(_weight, verdicts)) > 1:
@@ -109,6 +109,17 @@ def judge_given(cases: list[Case], given: Option, tolerance: float = EXACT) -> V
 def _cut_gradients(m: sgd.Moves) -> list[Option]:
     """The second gradient, cut to the lengths that are usual or that it holds."""
     return m.options(own.clipped(m.fed))
+
+
+def _altered(m: sgd.Moves) -> list[Option]:
+    """Mixtures of both gradients; the second one scaled as the first is when that is cut, or made
+    of weights that were put back too early.
+    """
+    found = mixtures(m)
+    for length in own.clip_lengths(m.fed.cases):
+        if m.first_lengths[0] <= length < max(m.first_lengths):  # else the first step told it
+            found += sgd.by_the_first(m, length)
+    return found + m.options(own.put_back_too_early(m.fed))
 
 
 def _as_own_base(replay: Verdict, cases: list[Case]) -> Verdict:

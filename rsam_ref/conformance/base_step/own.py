@@ -57,6 +57,18 @@ def clipped(fed: Fed) -> Iterator[Option]:
             yield Option(f"g cut at {c:g} entry by entry", ("update.clipped",), values)
 
 
+def put_back_too_early(fed: Fed) -> Iterator[Option]:
+    """Weights that were put back between the second run of the network and its backward pass."""
+    if any(len(a.seen.points) < 2 or a.seen.batches[-1][1] is not None for a in fed.cases):
+        return
+    gradients = [
+        a.problem.gradient_through(a.seen.last, a.w, a.seen.batches[-1][0], a.seen.number)
+        for a in fed.cases
+    ]
+    label = "the gradient through w, of the activations at w + eps"
+    yield Option(label, ("restore.before-backward",), gradients)
+
+
 def clip_lengths(cases: list[Case]) -> list[float]:
     """Lengths that the gradient may be cut to: those held by such a name, and usual ones."""
     hints = cases[0].seen.base.hints

@@ -51,6 +51,7 @@ class Moves:
         self.first = self.picked(self.fed.first)
         self.last = self.picked(self.fed.last)
         self.lengths = [float(np.linalg.norm(v)) for v in self.fed.last]
+        self.first_lengths = [float(np.linalg.norm(v)) for v in self.fed.first]
         self.sizes = [float(np.linalg.norm(end - w)) for end, w in zip(self.after, self.w)]
 
     def picked(self, vectors: list[Vector]) -> list[Vector]:
@@ -273,6 +274,16 @@ def mixtures(m: Moves) -> list[Option]:
     return list(found.values())
 
 
+def by_the_first(m: Moves, length: float) -> Iterator[Option]:
+    """g times what brings, or cuts, the first gradient to a length."""
+    code = ("update.scaled-by-first",)
+    shares = [length / size for size in m.first_lengths]
+    brought = [share * g for share, g in zip(shares, m.last)]
+    yield Option(f"g times {length:.4g} / ||g0||", code, brought)
+    cut = [min(1.0, share) * g for share, g in zip(shares, m.last)]
+    yield Option(f"g times min(1, {length:.4g} / ||g0||)", code, cut)
+
+
 def _readings(m: Moves, a: float, b: float) -> Iterator[Option]:
     """What weights a of g0 and b of g in the first step may mean in the others."""
     linear = [a * x + b * y for x, y in zip(m.first, m.last)]
@@ -283,6 +294,7 @@ def _readings(m: Moves, a: float, b: float) -> Iterator[Option]:
         yield Option(f"g brought to length {length:.4g}", ("update.normalised-gradient",), fixed)
         clipped = [y * min(1.0, length / size) for y, size in zip(m.last, m.lengths)]
         yield Option(f"g cut to length {length:.4g}", ("update.clipped",), clipped)
+        yield from by_the_first(m, b * m.first_lengths[0])
         return
     if abs(a + b - 1) < 1e-3 and b > 0:
         gamma = b / (1 + b)

@@ -166,9 +166,9 @@ FINDINGS: dict[str, Entry] = {
         note=True,
     ),
     "noise.not-removed": Entry(
-        "the draw stays in the weights after the step",
-        "the weights take a random walk",
-        "restore the saved weights before the base step",
+        "the draw, or what is left of it where another is taken away, stays in the weights",
+        "the weights take a random walk, or the second gradient is taken elsewhere",
+        "put the saved weights back after the first pass, and before the base step",
     ),
     "noise.added-after-ascent": Entry(
         "the draw is added after the ascent: it is not in the first gradient",

@@ -15,6 +15,7 @@ import numpy as np
 
 from rsam_backends import use_backend
 from rsam_ref.autograd import ops
+from rsam_ref.autograd.ops_nn import cross_entropy
 from rsam_ref.autograd.tensor import Tensor
 from rsam_ref.nn.layers import Conv2d, Flatten, Linear, Sequential
 from rsam_ref.nn.module import Module
@@ -162,6 +163,21 @@ class Problem:
             loss, gradient = objective(self.model, x, y)(w)
         scale = self.scale_at(step if taken_in is None else taken_in)
         return scale * float(loss), scale * gradient
+
+    def gradient_through(
+        self, forward: np.ndarray, backward: np.ndarray, step: int, taken_in: int
+    ) -> np.ndarray:
+        """What a backward pass gives (P,) where the weights are changed before it: the activations
+        are those at ``forward`` (P,), what they are multiplied by those at ``backward`` (P,).
+        """
+        x, y = self.batch(step)
+        w, gradient = forward.copy(), np.empty_like(forward)
+        weights = self.model.weights
+        with use_backend("numpy"), weights.at(w), weights.gradient_into(gradient):
+            loss = cross_entropy(self.model(Tensor(x)), Tensor(y))
+            w[...] = backward
+            loss.backward()
+        return self.scale_at(taken_in) * gradient
 
     def outputs(self, w: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The network's outputs (n, 5) for inputs (n, 2, 6, 6), at the flat weights w (P,)."""
