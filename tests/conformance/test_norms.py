@@ -110,6 +110,12 @@ def test_a_norm_in_half_precision_is_a_note(bits, make, algorithm):
     assert evidence["error"] < 2**-7
 
 
+def test_a_tensor_that_is_missing_in_the_norm_is_no_rounding():
+    codes, evidence = found(sam(length=divided_by(lambda a: norm(a[:1] + a[2:]))))
+    assert codes == ["ascent.other-norm"]
+    assert "without" in evidence["divided by"]
+
+
 def test_a_small_schedule_is_no_rounding():
     def length(s):
         s.state["t"] = s.state.get("t", 0) + 1

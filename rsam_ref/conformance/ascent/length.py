@@ -206,6 +206,9 @@ def _other_norms(v: Lengths) -> Iterator[Found]:
     known: dict[str, tuple[str, Callable[[Vector], float]]] = {}
     for name, parts in runs.items():
         known[f"the norm of {name}"] = "ascent.norm-of-one-tensor", partial(_norm_of, parts)
+    for name, at in zip(problem.names, problem.slices):
+        rest = [other for other in problem.slices if other != at]
+        known[f"the norm without {name}"] = "ascent.other-norm", partial(_norm_of, rest)
     for power in (1.0, 1.5, 3.0, 4.0):
         known[f"the {power:g}-norm"] = "ascent.other-norm", partial(_power_norm, power)
     known["the largest entry"] = "ascent.other-norm", lambda u: float(np.abs(u).max())
@@ -256,12 +259,12 @@ def _powers(v: Lengths) -> Iterator[Found]:
 
 
 def _halves(v: Lengths) -> Iterator[Found]:
-    """Right but for a scatter that half precision explains: not one that goes with time."""
+    """Right but for a scatter that half precision explains: to both sides, and not with time."""
     ratios = v.factors * v.sizes
     growth = np.diff(ratios)
     goes_with_time = (growth >= 0).all() or (growth <= 0).all()
-    if len(ratios) > 3 and np.abs(ratios - 1).max() < HALVES and not goes_with_time:
-        error = float(np.abs(ratios - 1).max())
+    error = float(np.abs(ratios - 1).max())
+    if error < HALVES and ratios.min() < 1 < ratios.max() and not goes_with_time:
         yield "precision.low", {"error": error, ROUNDED: "half precision"}
 
 
