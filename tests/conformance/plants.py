@@ -1063,12 +1063,14 @@ else:
 
 from . import (  # noqa: E402  (on the right step above)
     plants_arrays,
+    plants_late,
     plants_misread,
     plants_more,
     plants_settings,
 )
 
 PLANTS += plants_more.MORE + plants_misread.MISREAD + plants_settings.SETTINGS
+PLANTS += plants_late.LATE
 PLANTS += [Plant(*row) for row in plants_arrays.PLANTS]
 
 from .plants_relatives import KNOWN, step_of  # noqa: E402

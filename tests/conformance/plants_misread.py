@@ -12,6 +12,7 @@ from .plants import (
     Plant,
     asam,
     drawn,
+    filter_norm,
     norm,
     rsam,
     sam,
@@ -73,6 +74,16 @@ def by_kind(s):
     for part in s.a:
         sizes[part.ndim > 1] += float((part * part).sum())
     return s.a.map(lambda part: s.h.rho / (sizes[part.ndim > 1] ** 0.5 + 1e-12) * part)
+
+
+def by_norm_of(vector):
+    return lambda s: s.h.rho / (norm(vector(s)) + 1e-12) * s.a
+
+
+def last_steps_norm(s):
+    now = norm(s.a) + 1e-12
+    before, s.state["norm"] = s.state.get("norm", now), now
+    return s.h.rho / before * s.a
 
 
 def asam_by_kind(s):
@@ -237,6 +248,15 @@ for name, algorithm, subject, code, *more in [
      "ascent.other-norm"),
     ("rsam-sum-of-both-norms", "rsam", rsam(length=over(lambda s, n: sum(parts(s)) + 1e-12)),
      "ascent.other-norm"),
+    ("rsam-norm-before-lam", "rsam", rsam(length=by_norm_of(lambda s: s.g0 + s.D)),
+     "ascent.other-norm"),
+    ("rsam-norm-lam-on-the-draw", "rsam", rsam(length=by_norm_of(lambda s: s.g0 + s.h.lam * s.D)),
+     "ascent.other-norm"),
+    ("rsam-norm-of-unscaled-draw", "rsam", rsam(length=by_norm_of(lambda s: (
+        s.h.lam * s.g0 + Arrays(d / filter_norm(w) for d, w in zip(s.D, s.w))
+    ))), "ascent.other-norm"),
+    ("rsam-norm-of-the-last-step", "rsam", rsam(length=last_steps_norm), "ascent.other-norm"),
+    ("sam-norm-of-the-last-step", "sam", sam(length=last_steps_norm), "ascent.other-norm"),
     ("rsam-less-half-the-draw", "rsam", rsam(length=less_half_the_draw), "direction.wrong-weights"),
     ("rsam-norms-over-all-but-the-last", "rsam", rsam(noise=drawn(over_all_but_the_last_axis)),
      "noise.wrong-axis"),

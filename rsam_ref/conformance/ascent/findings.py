@@ -141,7 +141,8 @@ FINDINGS: dict[str, Entry] = {
         "add up the squares over all parameters before taking the root",
     ),
     "ascent.other-norm": Entry(
-        "another norm than the Euclidean one divides (maximum, sum, mean; of g0 and D apart)",
+        "another norm than the direction's Euclidean one divides (maximum, sum, mean; of g0 and D "
+        "apart; of another vector)",
         "the radius depends on the number of weights",
         "the root of the sum of squares over all parameters",
     ),
