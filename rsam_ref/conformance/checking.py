@@ -390,6 +390,8 @@ def _tell_use_of_settings(setting: probes.Setting, driven: Driven, timeout: floa
         wrong = varied.findings(run, driven.hyper, passed, main.tolerance)
         unknown = next((f for f in unsure if f.code == "update.not-judged"), None)
         of_sgd = setting.maker.form in PROMISE_SGD and "momentum" in passed
+        if not wrong and unknown is not None and of_sgd and "when" in unknown.evidence:
+            wrong = [replace(unknown, code="update.unknown")]
         if (
             not wrong
             and unknown is not None

@@ -15,10 +15,12 @@ from rsam_ref.conformance.ascent import judge as perturbation
 from rsam_ref.conformance.ascent import relatives
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.ascent.hidden import DIMENSIONS
+from rsam_ref.conformance.ascent.in_steps import judge_by_step as ascent_by_step
 from rsam_ref.conformance.ascent.masks import describe_tensors
 from rsam_ref.conformance.ascent.others import judge_others
 from rsam_ref.conformance.ascent.several import several_steps
 from rsam_ref.conformance.base_step import judge as base_step
+from rsam_ref.conformance.base_step.in_steps import UNKNOWN, judge_by_step
 from rsam_ref.conformance.family import CODES, SLIPS, Known, explained, recognise
 from rsam_ref.conformance.family import EXACT as RULE_EXACT
 from rsam_ref.conformance.hypotheses import EXACT, Verdict
@@ -42,17 +44,25 @@ class Diagnosis:
     """The relative of SAM that explains the run, where one does."""
 
 
-def diagnose(problem: Problem, steps: list[Step], asked: str) -> Diagnosis:
-    """Judge the steps of a run as ``asked`` ("sam", "asam" or "rsam")."""
-    return _Diagnosing(problem, steps, asked).carry_out()
+def diagnose(
+    problem: Problem, steps: list[Step], asked: str, like: Diagnosis | None = None
+) -> Diagnosis:
+    """Judge the steps of a run as ``asked`` ("sam", "asam" or "rsam").
+
+    ``like`` is another run, found right, that this one should be like.
+    """
+    return _Diagnosing(problem, steps, asked, like).carry_out()
 
 
 class _Diagnosing:
-    def __init__(self, problem: Problem, steps: list[Step], asked: str) -> None:
+    def __init__(
+        self, problem: Problem, steps: list[Step], asked: str, like: Diagnosis | None = None
+    ) -> None:
         for step in steps:
             _check_finite(step)
         self.problem = problem
         self.asked = asked
+        self.like = like
         self.seen = [Seen(problem, step) for step in steps]
         self.single = resolution(steps) > 2.0**-40
         self.tolerance = 1e-3 if self.single else EXACT
@@ -82,7 +92,7 @@ class _Diagnosing:
         for seen in self.seen:
             cases.append(Case(self.problem, seen, cases[-1] if cases else None))
         noisy = any(a.draw.any() for a in cases)
-        if parted or self._is_relative(cases):
+        if parted or (self.like is None and self._is_relative(cases)):
             pass
         elif min(counts) < max(counts):
             self._now_and_then(counts, cases)
@@ -99,7 +109,7 @@ class _Diagnosing:
         update = self._update(cases) if self.update is None else self.update
         if self.asked == "rsam" and not noisy and min(counts) > 1:
             self._undrawn()
-        if not parted and self.known is None and any(not f.note for f in self.findings):
+        if not parted and self.known is None and self.like is None and self._diverges():
             update = self._as_relative(cases) or update
         self._name()
         return Diagnosis(
@@ -111,6 +121,9 @@ class _Diagnosing:
             self.tolerance,
             self.known,
         )
+
+    def _diverges(self) -> bool:
+        return any(not f.note for f in self.findings)
 
     def _parts(self) -> bool:
         """Whether each part of the mini-batch has its own ascent: their mean is the gradient."""
@@ -308,6 +321,10 @@ class _Diagnosing:
             return
         if self._after_a_base_step(cases):
             return
+        if slips := ascent_by_step(cases, self.asked, noisy, self.tolerance):
+            for code, evidence in slips:
+                self.add(code, evidence)
+            return
         along, found = perturbation.judge_direction(cases, self.asked, noisy, self.tolerance)
         if along.best is not None:
             for code, evidence in found:
@@ -359,16 +376,35 @@ class _Diagnosing:
             return None
         if self.algorithm == "looksam":
             return None
-        verdict = base_step.judge(cases, self.tolerance)
-        if verdict.best is None:
-            self.add("update.unknown", verdict.evidence())
+        told: dict[str, Any] = {}
+        if self.like is not None and self._as_like(cases):
             return None
-        evidence = {"explanation": verdict.best.label, **verdict.evidence()}
+        verdict = base_step.judge(cases, self.tolerance)
+        if base_step.may_be_slips(verdict) and (slips := judge_by_step(cases, self.tolerance)):
+            if UNKNOWN not in slips:
+                for code, evidence in slips.items():
+                    self.add(code, evidence)
+                return None
+            told = slips[UNKNOWN]
+        if verdict.best is None:
+            self.add("update.unknown", {**verdict.evidence(), **told})
+            return None
+        evidence = {"explanation": verdict.best.label, **verdict.evidence(), **told}
         for code in verdict.best.codes:
             self.add(code, evidence)
         if verdict.low_precision and not self.single:
             self.add("precision.low", {"error": verdict.error})
         return verdict
+
+    def _as_like(self, cases: list[Case]) -> bool:
+        """Whether the base step is that of the run that this one should be like, but for slips."""
+        best = self.like.update.best if self.like and self.like.update else None
+        slips = judge_by_step(cases, self.tolerance, best.label if best else "")
+        if slips is None:
+            return bool(best and base_step.still_fits(best.codes, cases, self.tolerance))
+        for code, evidence in slips.items():
+            self.add(code, evidence)
+        return True
 
     def _is_relative(self, cases: list[Case]) -> bool:
         """Whether a relative explains all of the run exactly, and the algorithm itself does not."""

@@ -67,6 +67,17 @@ def in_turn(
     return predict
 
 
+def in_steps(numbers: Sequence[int], last: int) -> str:
+    """Which steps these are, in words; their numbers and the ``last`` one's count from 0."""
+    first = numbers[0]
+    if len(numbers) > 1 and list(numbers) == list(range(first, last + 1)):
+        return f"from step {first + 1} on"
+    told = [str(number + 1) for number in numbers]
+    if len(told) > 2 and list(numbers) == list(range(first, numbers[-1] + 1)):
+        return f"in steps {told[0]} to {told[-1]}"
+    return f"in step {told[0]}" if len(told) == 1 else f"in steps {', '.join(told)}"
+
+
 @dataclass
 class Verdict:
     """The hypothesis that fits, or None; how well; and what came next."""
@@ -84,7 +95,7 @@ class Verdict:
     def evidence(self) -> dict[str, Any]:
         """For people: how well what was found fits, and how well the algorithm does."""
         found: dict[str, Any] = {}
-        if self.best is not None:
+        if self.best is not None and not np.isnan(self.error):
             found["error"] = self.error
         found["error of the algorithm"] = self.expected_error
         if self.best is None and self.nearest is not None:

@@ -1064,6 +1064,7 @@ else:
 
 from . import (  # noqa: E402  (on the right step above)
     plants_arrays,
+    plants_late,
     plants_misread,
     plants_more,
     plants_settings,
@@ -1072,6 +1073,7 @@ from . import (  # noqa: E402  (on the right step above)
 
 PLANTS += plants_more.MORE + plants_misread.MISREAD + plants_settings.SETTINGS
 PLANTS += plants_unnamed.UNNAMED
+PLANTS += plants_late.LATE
 PLANTS += [Plant(*row) for row in plants_arrays.PLANTS]
 
 from .plants_relatives import KNOWN, step_of  # noqa: E402

@@ -12,6 +12,8 @@ from .plants import (
     Plant,
     asam,
     drawn,
+    filter_norm,
+    gaussian,
     norm,
     rsam,
     sam,
@@ -73,6 +75,35 @@ def by_kind(s):
     for part in s.a:
         sizes[part.ndim > 1] += float((part * part).sum())
     return s.a.map(lambda part: s.h.rho / (sizes[part.ndim > 1] ** 0.5 + 1e-12) * part)
+
+
+def balanced(by_filter=True):
+    """Numbers less their mean, in every filter or in every tensor."""
+
+    def z(s):
+        numbers = gaussian(s)
+        along = [tuple(range(1, v.ndim)) if by_filter and v.ndim > 1 else None for v in numbers]
+        return Arrays(v - v.mean(axis=axes, keepdims=True) for v, axes in zip(numbers, along))
+
+    return z
+
+
+def rolled_pool(s):
+    """One pool of numbers for all steps, some places further in each."""
+    count = sum(w.size for w in s.w)
+    pool = np.roll(np.random.default_rng(3).standard_normal(count), 29 * s.state["t"])
+    parts = np.split(pool, np.cumsum([w.size for w in s.w])[:-1])
+    return Arrays(s.h.sigma * filter_norm(w) * part.reshape(w.shape) for w, part in zip(s.w, parts))
+
+
+def by_norm_of(vector):
+    return lambda s: s.h.rho / (norm(vector(s)) + 1e-12) * s.a
+
+
+def last_steps_norm(s):
+    now = norm(s.a) + 1e-12
+    before, s.state["norm"] = s.state.get("norm", now), now
+    return s.h.rho / before * s.a
 
 
 def asam_by_kind(s):
@@ -237,6 +268,20 @@ for name, algorithm, subject, code, *more in [
      "ascent.other-norm"),
     ("rsam-sum-of-both-norms", "rsam", rsam(length=over(lambda s, n: sum(parts(s)) + 1e-12)),
      "ascent.other-norm"),
+    ("rsam-norm-before-lam", "rsam", rsam(length=by_norm_of(lambda s: s.g0 + s.D)),
+     "ascent.other-norm"),
+    ("rsam-norm-lam-on-the-draw", "rsam", rsam(length=by_norm_of(lambda s: s.g0 + s.h.lam * s.D)),
+     "ascent.other-norm"),
+    ("rsam-norm-of-unscaled-draw", "rsam", rsam(length=by_norm_of(lambda s: (
+        s.h.lam * s.g0 + Arrays(d / filter_norm(w) for d, w in zip(s.D, s.w))
+    ))), "ascent.other-norm"),
+    ("rsam-norm-of-the-last-step", "rsam", rsam(length=last_steps_norm), "ascent.other-norm"),
+    ("sam-norm-of-the-last-step", "sam", sam(length=last_steps_norm), "ascent.other-norm"),
+    ("rsam-mean-of-filters-taken-off", "rsam", rsam(noise=drawn(z=balanced())),
+     "noise.not-gaussian"),
+    ("rsam-mean-of-tensors-taken-off", "rsam", rsam(noise=drawn(z=balanced(by_filter=False))),
+     "noise.not-gaussian"),
+    ("rsam-rolled-pool", "rsam", rsam(noise=rolled_pool), "noise.same-draw"),
     ("rsam-less-half-the-draw", "rsam", rsam(length=less_half_the_draw), "direction.wrong-weights"),
     ("rsam-norms-over-all-but-the-last", "rsam", rsam(noise=drawn(over_all_but_the_last_axis)),
      "noise.wrong-axis"),

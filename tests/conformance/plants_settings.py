@@ -109,7 +109,7 @@ def amsgrad(s, w, g):
 NOTED_SETTINGS = [
     ("sam-own-constants", "function", "sam", sam(move=own_constants), ("update.own-base",)),
     ("sam-own-reset", "function", "sam", sam(move=own_reset), ("update.not-judged",)),
-    ("sam-cut-to-the-last", "function", "sam", sam(move=cut_to_the_last), ("update.not-judged",)),
+    ("sam-cut-to-the-last", "function", "sam", sam(move=cut_to_the_last), ("update.clipped",)),
     ("sam-amsgrad", "function", "sam", sam(move=amsgrad), ("update.not-judged",)),
 ]
 """Right, with a base step of its own: rows of right.py."""

@@ -15,6 +15,7 @@ from rsam_ref.conformance import check
 
 from .broken import BROKEN, SOURCES
 from .plants import COMPOUND, NOT_PLANTED, PLANTS
+from .plants_late import LATE, WHEN
 from .right import NOTED, RIGHT
 
 WITHOUT_TORCH = pytest.mark.skipif(
@@ -82,6 +83,12 @@ def test_what_is_planted_is_found_once(case):
     assert wrong_with(case, report) is None, told(case, report)
     codes = [finding.code for finding in report.findings]
     assert len(codes) == len(set(codes)), told(case, report)
+
+
+@pytest.mark.parametrize("case", cases(row for row in LATE if WHEN[row.name]))
+def test_it_is_told_in_which_steps(case):
+    finding, *_ = run(case).findings
+    assert finding.evidence["when"] == WHEN[case.name]
 
 
 @pytest.mark.parametrize("case", cases(BROKEN))

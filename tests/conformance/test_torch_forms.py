@@ -364,3 +364,34 @@ def test_the_loss_that_a_closure_gives_is_looked_at_where_there_are_halves():
 def test_a_sam_of_norm_layers_that_cannot_run_without_any_says_so():
     with pytest.raises(BrokenError, match=r"non-empty TensorList.*no normalisation layers.*SAM-ON"):
         check(NormsAloneStacked, "sam")
+
+
+def with_its_step_replaced(params, hyper):
+    """SGD whose step is replaced on the object by one that makes SAM of it."""
+    options = {"lr": hyper.lr, "momentum": hyper.momentum, "weight_decay": hyper.weight_decay}
+    sgd = torch.optim.SGD(params, **options)
+    plain = sgd.step
+
+    def step(closure):
+        with torch.enable_grad():
+            loss = closure()
+        known = [p for group in sgd.param_groups for p in group["params"] if p.grad is not None]
+        kept = [p.detach().clone() for p in known]
+        size = torch.stack([p.grad.norm() for p in known]).norm() + 1e-12
+        with torch.no_grad():
+            for p in known:
+                p.add_(p.grad, alpha=float(hyper.rho / size))
+        with torch.enable_grad():
+            closure()
+        with torch.no_grad():
+            for p, old in zip(known, kept):
+                p.copy_(old)
+        plain()
+        return loss
+
+    sgd.step = step
+    return sgd
+
+
+def test_a_step_replaced_on_the_object_is_not_replayed_as_the_base():
+    assert codes(check(with_its_step_replaced, "sam")) == []

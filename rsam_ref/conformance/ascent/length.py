@@ -15,7 +15,7 @@ import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case, Vector, norm
 from rsam_ref.conformance.ascent.constants import Place, constant_of
-from rsam_ref.conformance.ascent.norms import modules
+from rsam_ref.conformance.ascent.norms import modules, vectors
 
 STEADY = 1e-5
 """Numbers that differ by less than this share are one constant."""
@@ -219,6 +219,21 @@ def _other_norms(v: Lengths) -> Iterator[Found]:
             yield code, {"divided by": label, **times}
 
 
+def _of_other_vectors(v: Lengths) -> Iterator[Found]:
+    """rho v over the norm of another vector, of this step or of the one before."""
+    later = [i for i, a in enumerate(v.cases) if a.before is not None]
+    for label, vector in vectors():
+        norms = np.array([norm(vector(a)) for a in v.cases])
+        before = np.array([norm(vector(a.before)) for a in v.cases if a.before is not None])
+        for of, ratios in (
+            (label, v.factors * norms),
+            (f"{label} of the step before", v.factors[later] * before),
+        ):
+            if len(ratios) > 2 and v.steady(ratios):
+                times = {} if abs(ratios[0] - 1) < 1e-4 else {"and a factor of": float(ratios[0])}
+                yield "ascent.other-norm", {"divided by": f"the norm of {of}", **times}
+
+
 def _norm_of(parts: list[slice], v: Vector) -> float:
     return norm(np.concatenate([v[at] for at in parts]))
 
@@ -269,8 +284,8 @@ def _halves(v: Lengths) -> Iterator[Found]:
 
 
 LAWS = (
-    *(_constant, _bounded, _not_normalised, _partly, _other_norms, _settings, _powers),
-    _halves,
+    *(_constant, _bounded, _not_normalised, _partly, _other_norms, _of_other_vectors),
+    *(_settings, _powers, _halves),
 )
 """What a length may follow, in the order of trust."""
 

@@ -20,6 +20,33 @@ def modules(a: Case) -> list[list[slice]]:
     return list(found.values())
 
 
+def vectors() -> list[tuple[str, Callable[[Case], Vector]]]:
+    """Vectors of a step, whose norm may have been taken for that of the direction."""
+    return [
+        ("g0", lambda a: a.first),
+        ("lam g0 + D", lambda a: a.hyper.lam * a.first + a.draw),
+        ("g0 + D", lambda a: a.first + a.draw),
+        ("g0 + lam D", lambda a: a.first + a.hyper.lam * a.draw),
+        ("lam (g0 + D)", lambda a: a.hyper.lam * (a.first + a.draw)),
+        ("lam g0 - D", lambda a: a.hyper.lam * a.first - a.draw),
+        ("lam g0 + sigma z", lambda a: a.hyper.lam * a.first + _unscaled(a)),
+        ("g0 + sigma z", lambda a: a.first + _unscaled(a)),
+        ("lam g0 + z", lambda a: a.hyper.lam * a.first + _unscaled(a) / max(a.hyper.sigma, TINY)),
+        ("D", lambda a: a.draw),
+        ("sigma z", _unscaled),
+        ("g0 + weight_decay w", lambda a: a.first + a.hyper.weight_decay * a.w),
+        ("T g0", lambda a: a.reach * a.first),
+        ("T^2 g0", lambda a: a.reach**2 * a.first),
+        ("w", lambda a: a.w),
+        ("g", lambda a: a.seen.gradient(-1)),
+    ]
+
+
+def _unscaled(a: Case) -> Vector:
+    """D over the scale of each weight: sigma z, where the draw is right."""
+    return a.draw / (a.scale + 1e-300)
+
+
 Norm = tuple[str, tuple[str, ...], Callable[[Case, Vector], Any]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from dataclasses import replace
 from typing import Any
@@ -43,7 +44,7 @@ def held_to(base: str | None, findings: list[Finding]) -> list[Finding]:
     """
     if base is None:
         return findings
-    name = SAME.get(base.lower(), base.lower())
+    name = base.lower()
     unknown = [f for f in findings if f.code in UNKNOWN]
     if unknown:
         told = {"asked for": base, "it is": "none that is known"}
@@ -55,10 +56,66 @@ def held_to(base: str | None, findings: list[Finding]) -> list[Finding]:
         if name == "sgd" or not stepped:
             return findings
         return [*findings, Finding("update.other-base", {"asked for": base, "it is": "SGD"})]
-    if name in str(own.evidence.get("explanation", "")).lower() and name != "sgd":
-        return findings
-    wrong = Finding("update.other-base", {"asked for": base, **own.evidence}, own.where)
+    explanation = str(own.evidence.get("explanation", ""))
+    if NAMELESS in explanation:
+        told = {"asked for": base, "whether it is that": "cannot be told", **own.evidence}
+        return [replace(own, evidence=told) if f is own else f for f in findings]
+    differs = _differs(name, explanation)
+    if not differs:
+        return [f for f in findings if f is not own]
+    told = {"asked for": base, "it is": differs, **own.evidence}
+    wrong = Finding("update.other-base", told, own.where)
     return [wrong if f is own else f for f in findings]
+
+
+NAMELESS = "its optax transformation"
+
+
+def _differs(name: str, explanation: str) -> str:
+    """In what a base step, by its explanation, is not the one of that name; empty if in nothing."""
+    rule = explanation.removeprefix("g, w, ").lower()
+    called = rule.partition("(")[0]
+    if name not in BASES:  # a class of its file
+        return "" if name in called else "another"
+    if name == "sgd" or _family(name) != _family(_named(called)):
+        return "another"
+    if "without the corrections" in rule:
+        return "without the corrections of its means, which start at 0"
+    if name not in (*SAME, *SAME.values()):
+        return ""
+    decay = _decay(rule)
+    right = DECOUPLED if name in SAME else COUPLED
+    if decay in ("", right) or (decay == "none" and name not in SAME):
+        return ""
+    told = {"none": "no weight decay", DECOUPLED: "weight decay that is decoupled (AdamW's)"}
+    return f"with {told.get(decay, f'weight decay that is {decay}')}"
+
+
+def _family(name: str) -> str:
+    """The name without what tells of weight decay alone."""
+    return SAME.get(name, name)
+
+
+def _named(called: str) -> str:
+    """The base that a rule or a class is: the longest name that is in what it is called."""
+    if "velocity's sign" in called:
+        return "signum"
+    return max((name for name in BASES if name in called), key=len, default="")
+
+
+DECOUPLED, COUPLED = "decoupled", "coupled: added to the gradient"
+
+
+def _decay(rule: str) -> str:
+    """How a rule decays the weights; nothing where it does not say so, having no weight decay."""
+    _, by_formula, told = rule.partition(", weight decay ")
+    if by_formula:
+        kinds = {"coupled": COUPLED, "none": "none", "decoupled, not times lr": told}
+        return kinds.get(told, DECOUPLED)
+    if not re.search(r"\bweight_decay=", rule):
+        return ""
+    with_w = rule.partition("(")[0].endswith("w")
+    return DECOUPLED if with_w or "decoupled_weight_decay=true" in rule else COUPLED
 
 
 def without_hidden_nesterov(

@@ -199,21 +199,31 @@ def fitted_decay(
 DECAYS = ("coupled", "decoupled", "decoupled, not times lr", "none")
 
 
-def ends(
-    family: Family,
-    starts: Sequence[Vector],
-    gradients: Sequence[Vector],
-    rates: list[float],
-    decay: float,
-    kind: str,
-) -> list[Vector]:
-    """Where the weights are after every step."""
-    if kind == "coupled":
-        gradients = [g + decay * w for g, w in zip(gradients, starts)]
-    share = {"decoupled": rates, "decoupled, not times lr": [1.0] * len(rates)}.get(kind)
-    moves = family.moves(list(gradients), rates)
-    shrunk = starts if share is None else [w - s * decay * w for w, s in zip(starts, share)]
-    return [w - move for w, move in zip(shrunk, moves)]
+@dataclass(frozen=True)
+class Decaying:
+    """A rule with weight decay: how much, and of which of the `DECAYS`."""
+
+    family: Family
+    decay: float
+    kind: str
+    told: str
+    """The kind in words."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.family.label}, weight decay {self.told}"
+
+    def ends(
+        self, starts: Sequence[Vector], gradients: Sequence[Vector], rates: list[float]
+    ) -> list[Vector]:
+        """Where the weights are after every step."""
+        decay, kind = self.decay, self.kind
+        if kind == "coupled":
+            gradients = [g + decay * w for g, w in zip(gradients, starts)]
+        share = {"decoupled": rates, "decoupled, not times lr": [1.0] * len(rates)}.get(kind)
+        moves = self.family.moves(list(gradients), rates)
+        shrunk = starts if share is None else [w - s * decay * w for w, s in zip(starts, share)]
+        return [w - move for w, move in zip(shrunk, moves)]
 
 
 def _numbers(hints: dict[str, Any]) -> Iterator[float]:

@@ -198,7 +198,7 @@ FINDINGS: dict[str, Entry] = {
         "w = w - lr v, with lr as it was given",
     ),
     "update.other-base": Entry(
-        "the base step is that of another optimizer than the one that it was given",
+        "the base step is that of another optimizer than the one that was asked for or given",
         "another base optimizer",
         "give the wrapper the base optimizer that was asked for",
     ),

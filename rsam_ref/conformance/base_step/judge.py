@@ -17,15 +17,18 @@ import numpy as np
 from rsam_ref.conformance.ascent import relatives
 from rsam_ref.conformance.ascent.case import Case
 from rsam_ref.conformance.base_step import families, own, sgd
+from rsam_ref.conformance.base_step.asked import NAMELESS
 from rsam_ref.conformance.base_step.fed import Fed, Option
 from rsam_ref.conformance.base_step.findings import FINDINGS
 from rsam_ref.conformance.base_step.sgd import judge_base_step, mixtures
 from rsam_ref.conformance.base_step.tensors import judge_tensors
 from rsam_ref.conformance.hypotheses import CLOSE, EXACT, Hypothesis, Verdict, at_once
 
-__all__ = ["judge", "judge_relatives", "still_fits"]
+__all__ = ["judge", "judge_relatives", "may_be_slips", "still_fits"]
 
 Vector = np.ndarray
+
+UNKNOWN = {"update.not-judged", "update.own-step-size"}
 
 ASKED = {"update.momentum-missing", "update.momentum-dampened", "update.decay-missing"}
 ASKED |= {"update.decay-decoupled", "update.decay-twice", "update.lr-ignored"}
@@ -47,7 +50,7 @@ def judge(cases: list[Case], tolerance: float = EXACT) -> Verdict:
         replay = _with_rates(replay, cases)
         if not _hides(formula, cases):
             if _weight(replay) == 0:
-                return _as_own_base(replay, cases)
+                return _as_own_base(replay, cases, tolerance)
             verdicts.append(replay)
     if formula.best is None:
         rated = judge_base_step(cases, tolerance, rates=sgd.other_rates)
@@ -122,7 +125,7 @@ def _altered(m: sgd.Moves) -> list[Option]:
     return found + m.options(own.put_back_too_early(m.fed))
 
 
-def _as_own_base(replay: Verdict, cases: list[Case]) -> Verdict:
+def _as_own_base(replay: Verdict, cases: list[Case], tolerance: float) -> Verdict:
     """A base that was replayed and is not SGD as it was asked for: a note says which it is."""
     assert replay.best is not None
     base, first = cases[0].seen.base.base, cases[0].seen.base.settings[:1]
@@ -130,6 +133,9 @@ def _as_own_base(replay: Verdict, cases: list[Case]) -> Verdict:
     told = {k: v for k, v in (first[0] if first else {}).items() if _tells(k, v)}
     settings = ", ".join(f"{k}={v}" for k, v in told.items())
     label = f"g, w, {base.name}({settings})"
+    if base.name == NAMELESS:
+        family = _family(cases, tolerance).best
+        label = family.label if family and family.codes == ("update.own-base",) else label
     replay.best = Hypothesis(("update.own-base",), replay.best.predict, label)
     return replay
 
@@ -154,6 +160,12 @@ def _weight(verdict: Verdict) -> float:
         return np.inf
     notes = [FINDINGS[code].note for code in verdict.best.codes if code in FINDINGS]
     return len(verdict.best.codes) - 0.9 * sum(notes)
+
+
+def may_be_slips(verdict: Verdict) -> bool:
+    """Whether one explanation of all steps was not found, or takes several mistakes in each."""
+    best = verdict.best
+    return best is None or _weight(verdict) > 1 or not UNKNOWN.isdisjoint(best.codes)
 
 
 def _base_known(cases: list[Case]) -> bool:
@@ -212,11 +224,11 @@ def _rules(m: sgd.Moves, limit: float) -> Iterator[Rule]:
             codes = ("update.own-base", *codes)
         yield codes, f"g, w, {fitted.label}", fitted.ends
     for g in m.options(own.all_gradients(m.fed)):
-        for name, ends in _published(m, [[v] for v in g.value], limit):
-            yield ("update.own-base", *g.codes), f"{g.label}, w, {name}", ends
+        for rule, ends in _published(m, [[v] for v in g.value], limit):
+            yield ("update.own-base", *g.codes), f"{g.label}, w, {rule.label}", ends
     both = [list(pair) for pair in zip(m.first, m.last)]
-    for name, ends in _published(m, both, limit):
-        yield ("update.momentum-twice",), f"g0 and g into the state of {name}", ends
+    for rule, ends in _published(m, both, limit):
+        yield ("update.momentum-twice",), f"g0 and g into the state of {rule.label}", ends
     yield from _lengths_of_its_own(m)
 
 
@@ -256,10 +268,20 @@ def _without_effect(hypers: Any, with_momentum: bool, with_decay: bool) -> tuple
     )
 
 
+def published(label: str, cases: list[Case], tolerance: float) -> families.Decaying | None:
+    """The published rule, fed with g at w, that an explanation names, if it explains the first
+    move.
+    """
+    m = sgd.Moves(cases[:1])
+    rules = (rule for rule, _ in _published(m, [[m.last[0]]], max(tolerance, CLOSE)))
+    return next((rule for rule in rules if f"g, w, {rule.label}" == label), None)
+
+
 def _published(
     m: sgd.Moves, fed: list[list[Vector]], limit: float
-) -> Iterator[tuple[str, list[Vector]]]:
-    """Published rules that explain the first move, whose state takes in all that is ``fed``.
+) -> Iterator[tuple[families.Decaying, list[Vector]]]:
+    """Published rules that explain the first move, whose state takes in all that is ``fed``, and
+    where they end.
 
     Of the gradients of one step the last one's move is kept.
     """
@@ -275,19 +297,10 @@ def _published(
         if its_own is not None:  # before "none", which a small one looks like
             decays.insert(-1, (f"{its_own:.3g} decoupled: its own", its_own, "decoupled"))
         for told, size, kind in decays:
-
-            def ends(
-                some: slice,
-                family: families.Family = family,
-                size: float = size,
-                kind: str = kind,
-            ) -> list[Vector]:
-                return families.ends(family, places[some], gradients[some], rates[some], size, kind)
-
-            first = ends(slice(count))[-1]
+            rule = families.Decaying(family, size, kind, told)
+            first = rule.ends(places[:count], gradients[:count], rates[:count])[-1]
             if np.linalg.norm(first - m.after[0]) <= limit * (m.sizes[0] + 1e-300):
-                name = f"{family.label}, weight decay {told}"
-                yield name, ends(slice(None))[count - 1 :: count]
+                yield rule, rule.ends(places, gradients, rates)[count - 1 :: count]
 
 
 def _not_judged(cases: list[Case], nearest: Verdict) -> Verdict:

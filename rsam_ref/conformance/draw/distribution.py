@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from rsam_ref.conformance.draw.draws import DEVIATIONS, Found
+from rsam_ref.conformance.draw.draws import DEVIATIONS, Draws, Found
 
 FAR = 3.6
 """Kolmogorov's distance times the root of the number: Gaussian ones exceed it once in 10^11."""
@@ -42,6 +42,26 @@ def judge_distribution(z: np.ndarray, repeated: bool) -> list[Found]:
         }
         found.append(("noise.not-gaussian", evidence))
     return found
+
+
+def zero_sums(draws: Draws, z: np.ndarray) -> Found | None:
+    """Whether the numbers of every filter, or of every tensor, add up to 0: their mean was taken
+    off. z: (steps, P).
+
+    One sum is so small by chance once in ten thousand times, and there are a dozen at least.
+    """
+    problem = draws.problem
+    filters = [at for at in problem.filters() if not problem.one_axis[at.start]]
+    for what, parts in (("filter", filters), ("tensor", problem.slices)):
+        runs = [row[at] for row in z for at in parts if at.stop - at.start > 3 and row[at].any()]
+        sums = [abs(float(v.sum())) / np.linalg.norm(v) for v in runs]
+        if len(sums) >= ENOUGH and max(sums) < NOTHING:
+            return "noise.not-gaussian", {f"the numbers of each {what} add up to": 0.0}
+    return None
+
+
+ENOUGH, NOTHING = 12, 1e-4
+"""So many sums that are smaller than this, in terms of a Gaussian's spread, are 0 by design."""
 
 
 def kurtosis_of(z: np.ndarray) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rsam_ref.conformance.draw.distribution import judge_distribution, kurtosis_of
+from rsam_ref.conformance.draw.distribution import judge_distribution, kurtosis_of, zero_sums
 from rsam_ref.conformance.draw.draws import Draws, Found, correlation
 from rsam_ref.conformance.draw.lengths import fixed_length
 from rsam_ref.conformance.draw.precision import low_precision
@@ -22,6 +22,7 @@ from rsam_ref.conformance.draw.repeats import (
     same_in_steps,
     same_in_tensor,
     same_in_tensors,
+    shifted_steps,
 )
 from rsam_ref.conformance.draw.scales import Scale, judge_scale, size_of_noise
 from rsam_ref.conformance.observe.observer import Seen
@@ -54,7 +55,11 @@ def judge_draw(problem: Problem, steps: list[Seen], draws: list[np.ndarray]) -> 
         repeats.append(correlated)
     for within in (same_in_tensor(those, z), same_in_tensors(those, z)):
         repeats += [within] if within else []
+    if not again and not repeats and (rolled := shifted_steps(those, z)):
+        repeats.append(rolled)
     numbers = judge_distribution(z[fresh][:, those.moved].ravel(), bool(repeats))
+    if not numbers and not repeats and (balanced := zero_sums(those, those.unscaled)):
+        numbers.append(balanced)
     if numbers:  # another distribution has another spread
         sizes = [
             size for size in sizes if size[0] not in ("noise.wrong-size", "noise.sigma-ignored")

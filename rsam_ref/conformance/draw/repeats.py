@@ -16,6 +16,9 @@ from rsam_ref.conformance.draw.draws import DEVIATIONS, Draws, Found, correlatio
 SAME = 0.99
 """A correlation above this is that of the same numbers, scaled."""
 
+POOL = 64
+"""So many numbers a tensor must have for its being rolled to be told."""
+
 FEWEST = 16
 """So many numbers are needed before two runs of them are called the same."""
 
@@ -73,6 +76,31 @@ def correlated_steps(steps: list[int], z: np.ndarray) -> Found | None:
         "standard errors": worst[0],
     }
     return "noise.correlated", evidence
+
+
+def shifted_steps(draws: Draws, z: np.ndarray) -> Found | None:
+    """Whether a step's numbers are those of the step before, some places further, in all weights or
+    in every larger tensor: one pool of numbers that is rolled. z: (steps, P).
+    """
+    problem = draws.problem
+    tensors = [at for at in problem.slices if at.stop - at.start >= POOL]
+    for parts, of in (([slice(0, z.shape[1])], "all weights"), (tensors, "each tensor")):
+        for t in range(1, len(z)):
+            shifts = [_shift(z[t - 1, at], z[t, at]) for at in parts]
+            if parts and all(shifts):
+                steps = f"{draws.steps[t - 1].number + 1} and {draws.steps[t].number + 1}"
+                places = ", ".join(str(shift) for shift in dict.fromkeys(shifts))
+                evidence = {"the same numbers in steps": steps, "of": of, "further by": places}
+                return "noise.same-draw", evidence
+    return None
+
+
+def _shift(a: np.ndarray, b: np.ndarray) -> int:
+    """By how many places a must be rolled to be b, up to a factor; 0 where by none."""
+    along = np.fft.irfft(np.fft.rfft(b) * np.fft.rfft(a).conj(), a.size)
+    place = int(np.argmax(np.abs(along)))
+    same = abs(along[place]) > SAME * np.sqrt((a @ a) * (b @ b)) and a.any()
+    return place if same else 0
 
 
 def same_in_tensors(draws: Draws, z: np.ndarray) -> Found | None:

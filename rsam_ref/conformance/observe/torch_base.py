@@ -172,6 +172,7 @@ def _copied(optimizer: Any, parameters: list[Any]) -> tuple[Any, list[Any]]:
     made = kind.__new__(kind)
     kept = {k: v for k, v in vars(optimizer).items() if not k.startswith("_optimizer_")}
     kept.pop("_zero_grad_profile_name", None)
+    kept.pop("step", None)  # what replaces it on the object works on that one, or makes SAM of it
     made.__dict__.update(copy.deepcopy(kept, memo))
     torch.optim.Optimizer.__setstate__(made, {})
     for group in made.param_groups:
