@@ -146,8 +146,8 @@ FINDINGS: dict[str, Entry] = {
         "add up the squares over all parameters before taking the root",
     ),
     "ascent.other-norm": Entry(
-        "another norm divides than the direction's Euclidean one of all tensors (largest entry, sum, "
-        "mean; of g0 and D apart; of another vector)",
+        "another norm divides than the direction's Euclidean one of all tensors (largest entry, "
+        "sum, mean; of g0 and D apart; of another vector)",
         "the radius depends on the number of weights",
         "the root of the sum of squares over all parameters",
     ),
