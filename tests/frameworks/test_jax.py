@@ -116,6 +116,28 @@ def decayed(g, params, hyper):
     return moved(g, params, hyper["weight_decay"])
 
 
+@partial(jax.jit, static_argnames="loss_fn")
+def through_the_ascent(params, velocity, batch, loss_fn, hyper):
+    """The perturbation is differentiated as well."""
+
+    def sharp(p):
+        grads = jax.grad(loss_fn)(p, batch)
+        return loss_fn(moved(p, grads, hyper["rho"] / (length(grads) + 1e-12)), batch)
+
+    return with_momentum(params, velocity, jax.grad(sharp)(params), hyper)
+
+
+def through_the_ascent_of_outputs(params, velocity, batch, apply_fn, hyper):
+    """The same, with a loss of its own."""
+
+    def loss_fn(p, batch):
+        logits = apply_fn(p, batch[0])
+        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), batch[1][:, None], 1)
+        return -picked.mean()
+
+    return through_the_ascent.__wrapped__(params, velocity, batch, loss_fn, hyper)
+
+
 first_alone = sam(gradient=lambda first, second: first)
 WRONG_SAM = {
     "ascent.not-normalised": sam(scale=lambda grads, rho: rho),
@@ -125,6 +147,7 @@ WRONG_SAM = {
     "restore.not-undone": sam(start=lambda params, up: up),
     "update.uses-first-gradient": first_alone.__wrapped__,  # jit would leave the second out
     "update.decay-twice": sam(feed=decayed),
+    "update.second-order": through_the_ascent,
 }
 WRONG_RSAM = {
     "noise.same-draw": rsam(noise_of=one_key),
@@ -145,6 +168,33 @@ def test_what_is_wrong_with_sam_is_named(code):
 @pytest.mark.parametrize("code", WRONG_RSAM)
 def test_what_is_wrong_with_rsam_is_named(code):
     assert codes(check(WRONG_RSAM[code], "rsam"))[:1] == [code]
+
+
+def test_a_gradient_through_the_ascent_is_named_where_the_loss_is_its_own():
+    assert codes(check(through_the_ascent_of_outputs, "sam"))[:1] == ["update.second-order"]
+
+
+def test_a_derivative_that_cannot_be_seen_is_told_with_what_to_do():
+    def train_step(params, velocity, batch, loss_fn, hyper):
+        def slope(p):
+            return jax.jvp(lambda q: loss_fn(q, batch), (p,), (velocity,))[1]
+
+        return with_momentum(params, velocity, jax.grad(slope)(params), hyper)
+
+    with pytest.raises(BrokenError, match=r"in forward mode .*reverse mode \(jax.grad"):
+        check(train_step, "sam")
+
+
+def test_a_forward_pass_that_is_made_again_to_save_memory_is_no_extra_gradient():
+    def train_step(params, velocity, batch, loss_fn, hyper):
+        again = jax.checkpoint(lambda p: loss_fn(p, batch))
+        grads = jax.grad(again)(params)
+        up = moved(params, grads, hyper["rho"] / (length(grads) + 1e-12))
+        return with_momentum(params, velocity, jax.grad(again)(up), hyper)
+
+    report = check(train_step, "sam")
+    assert codes(report) == [], report
+    assert "cost.extra-evaluations" not in [f.code for f in report.findings]
 
 
 def test_a_loss_that_is_only_looked_at_is_no_evaluation():
