@@ -68,6 +68,20 @@ class Trainer:
         return params, opt_state, {"loss": loss, "accuracy": hits.mean()}
 
 
+class CompiledWhenMade:
+    """An object that compiles its step in its constructor."""
+
+    def __init__(self, loss_fn, tx, rho):
+        self.grad, self.tx, self.rho = jax.grad(loss_fn), tx, rho
+        self.train_step = jax.jit(self._moved)
+
+    def _moved(self, params, opt_state, batch):
+        grads = self.grad(params, batch)
+        up = moved(params, grads, self.rho / (length(grads) + 1e-12))
+        updates, opt_state = self.tx.update(self.grad(up, batch), opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+
 @partial(jax.jit, static_argnames="rho")
 def with_train_state(state, batch, rho):
     """All in a TrainState; the loss is the step's own, of the state's apply_fn."""
@@ -208,6 +222,7 @@ RIGHT = {
         sam_outside,
         make_step,
         Trainer,
+        CompiledWhenMade,
         with_train_state,
         pairs,
         accumulated,

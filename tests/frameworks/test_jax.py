@@ -34,6 +34,24 @@ def test_a_right_step_conforms(algorithm, step):
     assert report.algorithm == algorithm
 
 
+def test_a_method_that_equinox_compiles_is_a_step():
+    equinox = pytest.importorskip("equinox")
+
+    class Stepper(equinox.Module):
+        tx: Any = equinox.field(static=True)
+        rho: float
+
+        @equinox.filter_jit
+        def step(self, params, opt_state, batch, loss_fn):
+            grads = jax.grad(loss_fn)(params, batch)
+            up = moved(params, grads, self.rho / (length(grads) + 1e-12))
+            updates, opt_state = self.tx.update(jax.grad(loss_fn)(up, batch), opt_state, params)
+            return equinox.apply_updates(params, updates), opt_state
+
+    report = check(Stepper, "sam")
+    assert codes(report) == [], report
+
+
 def test_a_state_of_no_known_class_is_asked_for():
     class Kept(NamedTuple):  # unknown where the step is
         params: Any
