@@ -35,7 +35,7 @@ def test_a_right_step_conforms(algorithm, step):
 
 
 def test_a_method_that_equinox_compiles_is_a_step():
-    equinox = pytest.importorskip("equinox")
+    equinox: Any = pytest.importorskip("equinox")
 
     class Stepper(equinox.Module):
         tx: Any = equinox.field(static=True)

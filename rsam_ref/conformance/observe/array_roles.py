@@ -15,6 +15,7 @@ from rsam_ref.conformance.observe.arguments import (
     parameters_of,
     takes_more,
 )
+from rsam_ref.conformance.observe.holders import VELOCITIES, class_held
 from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS, is_called, setting_of
 
 ORDER = ("weights", "gradient", "state", "hyper")
@@ -38,22 +39,6 @@ SEEDS = ("seed", "random_state", "random_seed", "rng_seed")
 SHAPES = ("shapes", "param_shapes", "layer_shapes")
 NOISES = ("noise", "draw", "z", "d", "perturbation", "delta")
 
-VELOCITIES = [
-    "v",
-    "velocity",
-    "vel",
-    "vels",
-    "velocities",
-    "buf",
-    "bufs",
-    "buffer",
-    "momentum_buffer",
-    "momentum_buffers",
-    "momentum_buf",
-    "mom_buf",
-    "v_prev",
-]
-"""A state that is an array for each of the weights, 0 at first."""
 MEMORIES = [*names.STATES, *VELOCITIES, "m", "mem", "vs", "ms", "u", "prev", "cache", "aux"]
 """What an optional argument is called to which what is returned beside the weights is given."""
 
@@ -113,6 +98,9 @@ def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list
             found[called] = "loss"
     if "state" not in found.values() and (kept := _memory(function, taken, found)):
         found[kept] = "state"
+    if "weights" not in found.values() and (holder := _holder(function, taken, found)):
+        found = {n: r for n, r in found.items() if r != "state"} | {holder: "holder"}
+        return [{n: found[n] for n in taken if n in found}]
     unknown = [name for name in required if name not in found]
     left = [role for role in ORDER if role not in found.values()]
     chosen = [found | dict(zip(unknown, left))]
@@ -120,6 +108,14 @@ def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list
         swapped = dict(zip(unknown, ("gradient", "weights", *left[2:])))
         chosen.append(found | swapped)
     return [{n: a[n] for n in taken if n in a} for a in chosen]
+
+
+def _holder(
+    function: Callable[..., Any], taken: dict[str, inspect.Parameter], found: Assignment
+) -> str:
+    """The required parameter that is one object with all that a step needs; "" for none."""
+    free = [n for n, p in taken.items() if is_required(p) and found.get(n, "state") == "state"]
+    return next((n for n in free if class_held(taken[n], function) is not None), "")
 
 
 def _memory(

@@ -52,7 +52,7 @@ def is_jax_step(subject: Any) -> bool:
 
 def _sets_a_step(made: type) -> bool:
     """Whether its constructor sets what steps are called: ``self.step = jax.jit(self._step)``."""
-    code = getattr(made.__init__, "__code__", None)
+    code = getattr(vars(made).get("__init__"), "__code__", None)
     lines = dis.get_instructions(code) if code else ()
     return any(line.opname == "STORE_ATTR" and line.argval in STEP_METHODS for line in lines)
 
