@@ -51,6 +51,7 @@ from rsam_ref.conformance.observe.names import (
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.observe.places import Place
 from rsam_ref.conformance.observe.problem import Hyper
+from rsam_ref.conformance.observe.words import named
 
 METHODS = (
     "step",
@@ -315,7 +316,7 @@ class ArrayMaker:
             raise
         except Exception as error:
             raise BrokenError(
-                f"{self.by} could not be made ({type(error).__name__}: {error}); give a function "
+                f"{self.by} could not be made ({named(error)}); give a function "
                 "make(hyper) that returns the object"
             ) from error
         passed = set(assignment.values()) & set(SETTINGS)

@@ -20,7 +20,10 @@ MOST_EVALUATIONS = 60
 
 
 class BrokenError(Exception):
-    """The implementation cannot be judged. The message says what it did, and where."""
+    """The implementation cannot be judged. The message says what it did, and where, in one line."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(" ".join(str(message).split()))
 
 
 class NotSavedError(BrokenError):
