@@ -297,14 +297,16 @@ def test_a_file_that_is_called_as_a_module_is_is_told_to_be_renamed(folder):
     pack.mkdir()
     for name in ("json.py", "mine.py"):
         (pack / name).write_text(RIGHT_FILE)
-    done = command("pack/mine.py:my_sam", folder=folder)  # it does no harm to another
+    done = command(
+        "pack/mine.py:my_sam", "--algorithm", "sam", folder=folder
+    )  # it does no harm to another
     assert "conforms" in done.stdout
     done = command("pack/json.py:my_sam", folder=folder)
     assert done.returncode == 2
     assert "json.py is called as the module 'json' is, and stands before it: rename" in done.stderr
     (pack / "optax.py").write_text("")
     (pack / "mine.py").write_text("import optax\nmy_sam = optax.contrib.sam\n")
-    done = command("pack/mine.py:my_sam", folder=folder)
+    done = command("pack/mine.py:my_sam", "--algorithm", "sam", folder=folder)
     assert "optax.py stands before the module 'optax': rename it" in done.stderr
 
 

@@ -167,6 +167,19 @@ def all_in_one_drawn(carry: WithDraws, grad_fn, lr, rho, sigma, lam, momentum):
     return carry._replace(w=[x - lr * b for x, b in zip(carry.w, buf)], buf=buf)
 
 
+class Updates:
+    """Its update is given the gradient, and a function for the next."""
+
+    def __init__(self, lr=0.1, rho=0.05, momentum=0.9):
+        self.lr, self.rho, self.momentum, self.v = lr, rho, momentum, None
+
+    def update(self, params, grads, loss_and_grad):
+        scale = self.rho / total(grads)
+        _, gs = loss_and_grad([p + scale * g for p, g in zip(params, grads)])
+        self.v = [self.momentum * v + g for v, g in zip(self.v, gs)] if self.v else gs
+        return [p - self.lr * v for p, v in zip(params, self.v)]
+
+
 class SGD:
     """Its step takes gradients, under the name that a function of them may have."""
 
@@ -341,6 +354,7 @@ ROWS = [
     ("arrays-all-in-one", "sam", all_in_one),
     ("arrays-all-in-one-changed", "sam", all_in_one_changed),
     ("arrays-rsam-all-in-one", "rsam", all_in_one_drawn),
+    ("arrays-update-of-gradients", "sam", Updates),
     ("arrays-base-takes-grads", "sam", OverGrads),
     ("arrays-base-or-own", "sam", OverNone),
     ("arrays-base-is-called", "sam", OverCalled),

@@ -219,6 +219,17 @@ def test_what_a_class_or_a_step_lacks_is_said():
         check(later, "sam")
 
 
+def test_a_step_on_tensors_alone_is_told_what_to_write(tmp_path):
+    file = tmp_path / "tensors.py"
+    file.write_text(
+        "import torch\n\n"
+        "def update(params, grads, loss_and_grad, lr, rho):\n"
+        "    norm = torch.sqrt(sum((g * g).sum() for g in grads))\n"
+    )
+    with pytest.raises(BrokenError, match=r"PyTorch's tensors is checked as train_step\(model"):
+        check(f"{file}:update", "sam")
+
+
 def test_what_a_class_of_numpy_alone_lacks_is_said_of_arrays(tmp_path):
     path = tmp_path / "halves.py"
     path.write_text(

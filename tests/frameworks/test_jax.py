@@ -243,6 +243,15 @@ def test_inputs_that_are_no_batch_of_its_are_told():
         check(train_step, "sam")
 
 
+def test_a_step_of_a_model_object_is_told_to_take_weights():
+    def train_step(model, opt_state, x, y, tx, rho):
+        return jax.grad(lambda m: jnp.sum(m(x)))(model)
+
+    with pytest.raises(BrokenError, match=r"got \{\.\.\.\}|not callable") as failed:
+        check(train_step, "sam")
+    assert "weights as a dict of arrays and no model object" in str(failed.value)
+
+
 def test_a_loss_of_its_own_alone_cannot_be_seen():
     def train_step(params, batch, rho):
         grads = jax.grad(lambda p: length(p) ** 2)(params)

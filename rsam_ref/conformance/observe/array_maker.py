@@ -26,6 +26,7 @@ from rsam_ref.conformance.observe.arguments import (
     parameters_of,
 )
 from rsam_ref.conformance.observe.array_roles import (
+    ARRAYS,
     BASE_SETTINGS,
     FUNCTIONS,
     WEIGHTS,
@@ -74,8 +75,6 @@ METHODS = (
 )
 """What the step of a class is called; else it is its only method that takes a gradient."""
 CLASSES = ("cls", "class", "factory", "fn", "type")
-ARRAYS = ("grad", "grads", "gradient", "gradients")
-"""What a base optimizer calls the gradient itself."""
 BASE_WORDS = ("sgd", "momentum", "gradientdescent", "heavyball")
 
 

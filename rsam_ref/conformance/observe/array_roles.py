@@ -48,6 +48,9 @@ OF_ONE_STEP = (
 )
 """What the names of what belongs to one step have in them."""
 
+ARRAYS = ("grad", "grads", "gradient", "gradients")
+"""What the gradient itself is called."""
+
 STEP_ROLES = {
     "weights": WEIGHTS,
     "gradient": names.GRADIENTS,
@@ -96,6 +99,7 @@ def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list
         called = next((n for n in required if is_called(n, names.LOSSES) and n not in found), None)
         if called is not None:
             found[called] = "loss"
+    _first_gradient(found, required)
     if "state" not in found.values() and (kept := _memory(function, taken, found)):
         found[kept] = "state"
     if "weights" not in found.values() and (holder := _holder(function, taken, found)):
@@ -108,6 +112,16 @@ def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list
         swapped = dict(zip(unknown, ("gradient", "weights", *left[2:])))
         chosen.append(found | swapped)
     return [{n: a[n] for n in taken if n in a} for a in chosen]
+
+
+def _first_gradient(found: Assignment, required: list[str]) -> None:
+    """What is called grads is the gradient at the weights where another is a function of it."""
+    arrays = next((n for n, r in found.items() if r == "gradient" and is_called(n, ARRAYS)), None)
+    known = [*names.GRADIENTS, *FUNCTIONS, *names.LOSSES]
+    functions = [n for n in required if n != arrays and is_called(n, known)]
+    functions = [n for n in functions if not is_called(n, ARRAYS)]
+    if arrays is not None and functions:
+        found |= {arrays: "first", functions[0]: "gradient"}
 
 
 def _holder(

@@ -156,8 +156,8 @@ class _Construction:
                 "give a function make(params, hyper) that returns the optimizer"
             )
         raise BrokenError(
-            f"{self.by} could not be made ({named(failures[0])}); give a function make(params, hyper) "
-            "that returns the optimizer"
+            f"{self.by} could not be made ({named(failures[0])}); give a function "
+            "make(params, hyper) that returns the optimizer"
         )
 
     def _arguments(self, built: bool) -> dict[str, Any]:

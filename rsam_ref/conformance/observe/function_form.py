@@ -310,6 +310,9 @@ class FunctionSubject:
         inputs, targets = self.problem.batch(number)
         values |= {"batch": (inputs, targets), "inputs": inputs, "targets": targets}
         values |= {"shapes": self.problem.shapes, **vars(hyper)}
+        if "first" in roles:
+            found = oracle(weights)
+            values["first"] = found if self.gradients_alone else found[1]
         if "noise" in roles:
             w, stream = self.problem.flat(self.parts), Stream("noise", 0, number)
             drawn = filter_noise(w, self.problem.shapes, sigma=hyper.sigma, stream=stream)

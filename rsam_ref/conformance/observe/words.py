@@ -7,12 +7,14 @@ import re
 ARRAY = re.compile(
     r"\b(tensor|array|Array|Parameter containing:\s*tensor)\((?:[^()]|\([^()]*\))*\)"
 )
+TRACED = re.compile(r"\{[^{}]*Tracer.*\}", re.DOTALL)
+"""A dict of what JAX traces."""
 MOST_SAID = 400
 
 
 def readable(error: BaseException) -> str:
     """What an error says, without the numbers of an array, in one line that is not too long."""
-    text = " ".join(ARRAY.sub(r"\1(...)", str(error)).split())
+    text = " ".join(ARRAY.sub(r"\1(...)", TRACED.sub("{...}", str(error))).split())
     return text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]} ..."
 
 
