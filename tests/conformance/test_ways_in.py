@@ -157,6 +157,15 @@ def test_the_report_says_that_the_check_made_the_base_step():
     assert "base step" not in check(right_arrays.update, "sam").probes
 
 
+def test_a_look_at_w_before_the_draw_is_no_part_of_a_step_with_a_large_loss():
+    def looks(w, loss_and_grad, rng, rho, sigma, lam):
+        loss_and_grad(w)
+        return right_arrays.drawn_gradient(loss_and_grad, w, rng, sigma, lam, rho)
+
+    report = check(looks, "rsam")
+    assert report.probes["loss x 1e3"] == "passed", report
+
+
 def test_settings_are_written_where_a_step_follows_them():
     """A record of lr beside the base that has it is no setting, and alone would change nothing."""
 
