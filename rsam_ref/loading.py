@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -121,9 +122,39 @@ def _hint(error: BaseException, place: str, name: str) -> str:
     return f"; it is a part of a package: in {folder} it is {'.'.join(parts)}:{name}"
 
 
+FRAMEWORKS = ("numpy", "scipy", "torch", "jax", "optax", "flax", "equinox", "keras", "mlx")
+"""Modules of others that a file of one's own must not be called like."""
+
+
+def _is_taken(name: str) -> bool:
+    """Whether a module of this name is one that others look for: loaded, or a framework."""
+    return name in FRAMEWORKS or (name in sys.stdlib_module_names and name in sys.modules)
+
+
+def shadowing(target: str, message: str) -> Path | None:
+    """The file beside a target that a message is about and that is called as another module is.
+
+    None where there is none.
+    """
+    path = file_of(target)
+    if path is None or not path.parent.is_dir():
+        return None
+    beside = (*path.parent.glob("*.py"), *path.parent.glob("*/__init__.py"))
+    for file in sorted(beside):
+        name = file.parent.name if file.name == "__init__.py" else file.stem
+        taken = name in FRAMEWORKS or name in sys.stdlib_module_names
+        if taken and re.search(rf"'{name}'|\b{name}\.py\b", message):
+            return file.parent if file.name == "__init__.py" else file
+    return None
+
+
 def _from_file(path: Path, before: Callable[[str], Any]) -> Any:
     if not path.is_file():
         raise LoadError(f"there is no file {path}")
+    if _is_taken(path.stem):
+        raise LoadError(
+            f"{path} is called as the module {path.stem!r} is, and stands before it: rename it"
+        )
     before(path.read_text(encoding="utf-8", errors="replace"))
     folder = str(path.resolve().parent)
     if folder not in sys.path:

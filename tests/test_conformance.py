@@ -240,6 +240,9 @@ parser.parse_args()
 """
 
 
+BLOCKS = "import signal, time\nsignal.pthread_sigmask(0, [signal.SIGALRM])\ntime.sleep(99)\n"
+
+
 def raising(what):
     return f"def my_sam(weights, loss_and_grad, state, hyper):\n    raise {what}\n"
 
@@ -257,6 +260,16 @@ def raising(what):
         ("def f(:\n", "SyntaxError: invalid syntax in line 1\n"),
         ("\0", "SyntaxError: source code string cannot contain null bytes\n"),
         ("my_sam = 3\n", "an int is not callable"),
+        (
+            "class my_sam:\n    def fit(self, x): pass\n",
+            "a class without step() (it has fit); give",
+        ),
+        (
+            "class my_sam:\n    def __init__(self, params): raise ValueError('a\\nb')\n"
+            "    def step(self, closure): pass\n",
+            "my_sam could not be made (ValueError: a b); give",
+        ),
+        (BLOCKS, "took more than 3 seconds; does it hang?"),
         ("my_sam = lambda: 0\n", "it gave 0, which is nothing that steps; give a function make"),
         ("from unittest.mock import MagicMock\nmy_sam = MagicMock()\n", "has every attribute"),
         (raising("Exception('two\\n\\nlines')"), "Exception: two lines, broken.py line 2, my_sam"),
@@ -270,12 +283,31 @@ def test_what_cannot_run_ends_in_a_message_and_in_2(source, says, folder):
     pack = folder / "pack"
     pack.mkdir()
     (pack / "broken.py").write_text(source)
-    options = ("--algorithm", "sam", "--timeout", "3" if "while" in source else "60")
+    slow = "while" in source or source == BLOCKS
+    options = ("--algorithm", "sam", "--timeout", "3" if slow else "60")
     done = command("pack/broken.py:my_sam", *options, folder=folder)
     assert done.returncode == 2
     assert says in done.stderr
     assert done.stderr.startswith("rsam-ref: could not check pack/broken.py:my_sam: ")
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_file_that_is_called_as_a_module_is_is_told_to_be_renamed(folder):
+    pack = folder / "pack"
+    pack.mkdir()
+    for name in ("json.py", "mine.py"):
+        (pack / name).write_text(RIGHT_FILE)
+    done = command(
+        "pack/mine.py:my_sam", "--algorithm", "sam", folder=folder
+    )  # it does no harm to another
+    assert "conforms" in done.stdout
+    done = command("pack/json.py:my_sam", folder=folder)
+    assert done.returncode == 2
+    assert "json.py is called as the module 'json' is, and stands before it: rename" in done.stderr
+    (pack / "optax.py").write_text("")
+    (pack / "mine.py").write_text("import optax\nmy_sam = optax.contrib.sam\n")
+    done = command("pack/mine.py:my_sam", "--algorithm", "sam", folder=folder)
+    assert "optax.py stands before the module 'optax': rename it" in done.stderr
 
 
 @pytest.mark.parametrize(

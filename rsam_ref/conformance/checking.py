@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import random
-import re
 import signal
 import sys
 import threading
@@ -36,6 +35,7 @@ from rsam_ref.conformance.observe.load import load
 from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, watch
 from rsam_ref.conformance.observe.problem import Hyper, Problem
+from rsam_ref.conformance.observe.words import named
 from rsam_ref.conformance.probes import probes
 from rsam_ref.conformance.probes.loaders import ONE_PASS
 from rsam_ref.conformance.probes.modes import NO_ASCENT, perturbs_norms_alone
@@ -559,20 +559,7 @@ def _broken(error: BaseException, doing: str) -> BrokenError:
 
 def raised(error: BaseException) -> str:
     """What the implementation raised, and where in its code."""
-    said = f": {text}" if (text := readable(error)) else ""
-    return f"the implementation raised {type(error).__name__}{said}{_line(error.__traceback__)}"
-
-
-def readable(error: BaseException) -> str:
-    """What an error says, without the numbers of an array, in one line that is not too long."""
-    text = " ".join(ARRAY.sub(r"\1(...)", str(error)).split())
-    return text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]} ..."
-
-
-ARRAY = re.compile(
-    r"\b(tensor|array|Array|Parameter containing:\s*tensor)\((?:[^()]|\([^()]*\))*\)"
-)
-MOST_SAID = 400
+    return f"the implementation raised {named(error)}{_line(error.__traceback__)}"
 
 
 class _TimeoutError(BaseException):

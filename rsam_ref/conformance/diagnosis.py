@@ -153,15 +153,8 @@ class _Diagnosing:
             elif len(set(parts)) > 1:
                 samples = [BATCH if rows is None else len(rows) for rows in parts]
                 self.add("update.other-batch", {"samples in each pass": samples})
-        for seen in self.seen:  # looks at w before the two passes that count
-            while len(seen.points) > 2:
-                at_w = [np.array_equal(point, seen.w) for point in seen.points]
-                away = [i for i, same in enumerate(at_w) if not same]
-                here = [i for i, same in enumerate(at_w) if same]
-                if not here or len(away) < 2 or self.asked != "rsam":
-                    break
-                seen.forget(here[0])
-                looks[AT_W] = looks.get(AT_W, 0) + 1
+        if self.asked == "rsam" and (count := sum(seen.forget_looks_at_w() for seen in self.seen)):
+            looks[AT_W] = looks.get(AT_W, 0) + count
         if looks:
             self.add("cost.extra-evaluations", looks)
 

@@ -17,6 +17,7 @@ from rsam_ref.conformance.observe.forms import Maker
 from rsam_ref.conformance.observe.frameworks import is_numpy_alone
 from rsam_ref.conformance.observe.function_form import DICT, LISTS, VECTOR, Way
 from rsam_ref.conformance.observe.guesses import in_words, other_guesses
+from rsam_ref.conformance.observe.hints import what_to_write
 from rsam_ref.conformance.observe.names import SETTINGS
 from rsam_ref.conformance.observe.observer import BrokenError, RaisedError, Step, watch
 from rsam_ref.conformance.observe.own_values import own_values
@@ -308,6 +309,9 @@ class Driving:
 
     def _failure(self) -> BrokenError:
         told, *_ = self.errors.values()
+        known = what_to_write(self.maker.subject, self.maker.form, str(told))
+        if known and isinstance(told, RaisedError):
+            return RaisedError(f"{told}{known}")
         if self.maker.form == "function" and isinstance(told, RaisedError):
             other = self.errors.get(Way(VECTOR), told)
             also = (

@@ -11,12 +11,16 @@ import sys
 import tempfile
 import threading
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import rsam_backends
+import rsam_ref
 from rsam_backends.processes import code_in_words
 from rsam_ref.conformance.checking import Progress, check, raised
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.report.report import Report
+from rsam_ref.loading import shadowing
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """One thread each: for networks this small more of them only wait for each other."""
@@ -27,6 +31,16 @@ FAST_XLA = (
 )
 """JAX compiles every operation for every shape: what it compiles here runs a few times only, and
 so is compiled as fast as can be. A JAX that does not know one of these ends the process.
+"""
+
+
+START = (
+    "import sys; sys.path[:] = filter(None, sys.path); "
+    "sys.path += [folder for folder in {ours!r} if folder not in sys.path]; "
+    "from rsam_ref.conformance.isolated import main; sys.path.insert(0, ''); main()"
+)
+"""The child's program: a file of a stranger's that is called json.py stands before no module of
+Python's own where that is loaded first.
 """
 
 
@@ -53,9 +67,17 @@ def check_isolated(
     settings |= {"seed": seed, "timeout": timeout, "processes": processes}
     arguments = [target, json.dumps(settings)]
     try:
-        return _in_child(arguments, FAST_XLA, timeout, progress)
-    except _FlagsError:
-        return _in_child(arguments, "", timeout, progress)
+        try:
+            return _in_child(arguments, FAST_XLA, timeout, progress)
+        except _FlagsError:
+            return _in_child(arguments, "", timeout, progress)
+    except BrokenError as error:
+        neighbour = shadowing(target, str(error))
+        if neighbour is None or "rename it" in str(error):
+            raise
+        raise BrokenError(
+            f"{error}; {neighbour} stands before the module {neighbour.stem!r}: rename it"
+        ) from None
 
 
 def _in_child(
@@ -65,7 +87,7 @@ def _in_child(
     environment["XLA_FLAGS"] = f"{flags} {os.environ.get('XLA_FLAGS', '')}".strip()
     with tempfile.TemporaryFile() as printed:
         child = subprocess.Popen(
-            [sys.executable, "-m", "rsam_ref.conformance.isolated", *arguments],
+            [sys.executable, "-c", START.format(ours=_ours()), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=printed,
@@ -74,7 +96,7 @@ def _in_child(
             start_new_session=True,  # a group of its own, so that all that it starts ends with it
         )
         try:
-            return _listen(child, 1.5 * timeout + 2, progress, printed)
+            return _listen(child, timeout, progress, printed)
         finally:
             _end(child)
 
@@ -88,7 +110,12 @@ def _end(child: Any) -> None:
     child.wait()
 
 
-def _listen(child: Any, patience: float, progress: Progress | None, printed: Any) -> Report:
+def _ours() -> list[str]:
+    """The folders of this project's packages."""
+    return sorted({str(Path(str(m.__file__)).parents[1]) for m in (rsam_ref, rsam_backends)})
+
+
+def _listen(child: Any, timeout: float, progress: Progress | None, printed: Any) -> Report:
     lines: queue.Queue[str] = queue.Queue()
 
     def read() -> None:
@@ -101,10 +128,10 @@ def _listen(child: Any, patience: float, progress: Progress | None, printed: Any
     doing = "loading"
     while True:
         try:
-            line = lines.get(timeout=patience)
+            line = lines.get(timeout=1.5 * timeout + 2)
         except queue.Empty:
             raise BrokenError(
-                f"the implementation was stopped: {doing} took more than {patience:g} seconds; "
+                f"the implementation was stopped: {doing} took more than {timeout:g} seconds; "
                 "does it hang?"
             ) from None
         if not line:

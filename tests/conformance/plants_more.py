@@ -327,7 +327,7 @@ for name, length, code in [
 
 for name, hooks, code, *more in [
     ("cut-gradient", {"direction": lambda s: s.h.lam * min(1, 0.5 / norm(s.g0)) * s.g0 + s.D},
-     "direction.normalised-first"),
+     "direction.clipped-first"),
     ("norm-floor", {"length": over(lambda n: max(n, 4.0))}, "ascent.bounded-radius"),
     ("per-module", {"length": per_module}, "ascent.norm-per-module"),
     ("matrix-left-out", {"length": first_matrix_left_out}, "ascent.tensor-left-out"),

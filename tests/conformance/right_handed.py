@@ -6,6 +6,9 @@ Rows of name, form, algorithm, subject, as right.py takes them in.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import NamedTuple
+
 import numpy as np
 
 from .right_arrays import filter_norm, length, total
@@ -92,6 +95,89 @@ def one_of_many(w, v, t, grad_fn, lr, rho, momentum, weight_decay):
     g = grad_fn(w)
     v = momentum * v + grad_fn(w + rho * g / length(g)) + weight_decay * w
     return w - lr * v, v, t + 1
+
+
+def with_velocity(ws, loss_and_grad, v, hyper):
+    """Loss, first gradient, new weights and new velocity of a step on a list."""
+    loss, first = loss_and_grad(ws)
+    scale = hyper["rho"] / total(first)
+    _, gs = loss_and_grad([w + scale * g for w, g in zip(ws, first)])
+    gs = [g + hyper["weight_decay"] * w for g, w in zip(gs, ws)]
+    v = [hyper["momentum"] * a + g for a, g in zip(v, gs)] if v else gs
+    return loss, first, [w - hyper["lr"] * a for w, a in zip(ws, v)], v
+
+
+def velocity_within(ws, loss_and_grad, velocity=None, *, lr, rho, momentum, weight_decay):
+    """The loss, and beside it a pair of weights and velocity."""
+    hyper = {"lr": lr, "rho": rho, "momentum": momentum, "weight_decay": weight_decay}
+    loss, _, ws, velocity = with_velocity(ws, loss_and_grad, velocity, hyper)
+    return loss, (ws, velocity)
+
+
+def velocity_among_more(ws, loss_and_grad, velocity=None, *, lr, rho, momentum, weight_decay):
+    """Beside the weights a dict, in which a gradient stands before the velocity."""
+    hyper = {"lr": lr, "rho": rho, "momentum": momentum, "weight_decay": weight_decay}
+    loss, first, ws, velocity = with_velocity(ws, loss_and_grad, velocity, hyper)
+    return ws, {"loss": loss, "first": first, "velocity": velocity}
+
+
+def state_within(ws, loss_and_grad, state, hyper):
+    loss, _, ws, v = with_velocity(ws, loss_and_grad, state.get("v"), hyper)
+    return loss, (ws, {"v": v})
+
+
+@dataclass
+class All:
+    """All that a step needs."""
+
+    params: list
+    velocity: list | None = None
+    step: int = 0
+
+
+def all_in_one(state: All, loss_and_grad, hyper):
+    _, _, ws, v = with_velocity(state.params, loss_and_grad, state.velocity, hyper)
+    return All(ws, v, state.step + 1), {"step": state.step}
+
+
+def all_in_one_changed(state, loss_and_grad, hyper):
+    """The same object, changed; nothing says of which class it is."""
+    loss, _, state.params, state.velocity = with_velocity(
+        state.params, loss_and_grad, state.velocity, hyper
+    )
+    state.step += 1
+    return loss
+
+
+class WithDraws(NamedTuple):
+    """It holds the random generator as well."""
+
+    w: list
+    buf: list
+    rng: np.random.Generator
+
+
+def all_in_one_drawn(carry: WithDraws, grad_fn, lr, rho, sigma, lam, momentum):
+    noise = [sigma * filter_norm(x) * carry.rng.standard_normal(x.shape) for x in carry.w]
+    g = grad_fn([x + d for x, d in zip(carry.w, noise)])
+    a = [lam * y + d for y, d in zip(g, noise)]
+    scale = rho / total(a)
+    g = grad_fn([x + scale * y for x, y in zip(carry.w, a)])
+    buf = [momentum * b + y for b, y in zip(carry.buf, g)]
+    return carry._replace(w=[x - lr * b for x, b in zip(carry.w, buf)], buf=buf)
+
+
+class Updates:
+    """Its update is given the gradient, and a function for the next."""
+
+    def __init__(self, lr=0.1, rho=0.05, momentum=0.9):
+        self.lr, self.rho, self.momentum, self.v = lr, rho, momentum, None
+
+    def update(self, params, grads, loss_and_grad):
+        scale = self.rho / total(grads)
+        _, gs = loss_and_grad([p + scale * g for p, g in zip(params, grads)])
+        self.v = [self.momentum * v + g for v, g in zip(self.v, gs)] if self.v else gs
+        return [p - self.lr * v for p, v in zip(params, self.v)]
 
 
 class SGD:
@@ -262,6 +348,13 @@ ROWS = [
     ("arrays-rsam-draw-returned", "rsam", draw_is_returned),
     ("arrays-gradient-returned", "sam", gradient_is_returned),
     ("arrays-one-of-many", "sam", one_of_many),
+    ("arrays-velocity-within", "sam", velocity_within),
+    ("arrays-velocity-among-more", "sam", velocity_among_more),
+    ("arrays-state-within", "sam", state_within),
+    ("arrays-all-in-one", "sam", all_in_one),
+    ("arrays-all-in-one-changed", "sam", all_in_one_changed),
+    ("arrays-rsam-all-in-one", "rsam", all_in_one_drawn),
+    ("arrays-update-of-gradients", "sam", Updates),
     ("arrays-base-takes-grads", "sam", OverGrads),
     ("arrays-base-or-own", "sam", OverNone),
     ("arrays-base-is-called", "sam", OverCalled),

@@ -157,6 +157,15 @@ def test_the_report_says_that_the_check_made_the_base_step():
     assert "base step" not in check(right_arrays.update, "sam").probes
 
 
+def test_a_look_at_w_before_the_draw_is_no_part_of_a_step_with_a_large_loss():
+    def looks(w, loss_and_grad, rng, rho, sigma, lam):
+        loss_and_grad(w)
+        return right_arrays.drawn_gradient(loss_and_grad, w, rng, sigma, lam, rho)
+
+    report = check(looks, "rsam")
+    assert report.probes["loss x 1e3"] == "passed", report
+
+
 def test_settings_are_written_where_a_step_follows_them():
     """A record of lr beside the base that has it is no setting, and alone would change nothing."""
 
@@ -217,6 +226,17 @@ def test_what_a_class_or_a_step_lacks_is_said():
 
     with pytest.raises(BrokenError, match="step 2"):
         check(later, "sam")
+
+
+def test_a_step_on_tensors_alone_is_told_what_to_write(tmp_path):
+    file = tmp_path / "tensors.py"
+    file.write_text(
+        "import torch\n\n"
+        "def update(params, grads, loss_and_grad, lr, rho):\n"
+        "    norm = torch.sqrt(sum((g * g).sum() for g in grads))\n"
+    )
+    with pytest.raises(BrokenError, match=r"PyTorch's tensors is checked as train_step\(model"):
+        check(f"{file}:update", "sam")
 
 
 def test_what_a_class_of_numpy_alone_lacks_is_said_of_arrays(tmp_path):

@@ -68,6 +68,20 @@ class Trainer:
         return params, opt_state, {"loss": loss, "accuracy": hits.mean()}
 
 
+class CompiledWhenMade:
+    """An object that compiles its step in its constructor."""
+
+    def __init__(self, loss_fn, tx, rho):
+        self.grad, self.tx, self.rho = jax.grad(loss_fn), tx, rho
+        self.train_step = jax.jit(self._moved)
+
+    def _moved(self, params, opt_state, batch):
+        grads = self.grad(params, batch)
+        up = moved(params, grads, self.rho / (length(grads) + 1e-12))
+        updates, opt_state = self.tx.update(self.grad(up, batch), opt_state, params)
+        return optax.apply_updates(params, updates), opt_state
+
+
 @partial(jax.jit, static_argnames="rho")
 def with_train_state(state, batch, rho):
     """All in a TrainState; the loss is the step's own, of the state's apply_fn."""
@@ -190,8 +204,30 @@ def accumulated(params, opt_state, batch, loss_fn, tx, rho):
     return optax.apply_updates(params, updates), opt_state
 
 
+def perturbed_inside(params, opt_state, batch, loss_fn, tx, rho):
+    """The ascent is a constant within the loss that is differentiated."""
+
+    def sharp(p):
+        grads, logits = jax.grad(loss_fn, has_aux=True)(p, batch)
+        eps = jax.lax.stop_gradient(moved(grads, grads, rho / (length(grads) + 1e-12) - 1))
+        return loss_fn(moved(p, eps, 1.0), batch)[0], logits
+
+    grads, _ = jax.grad(sharp, has_aux=True)(params)
+    updates, opt_state = tx.update(grads, opt_state, params)
+    return optax.apply_updates(params, updates), opt_state
+
+
 RIGHT = {
-    "sam": [sam_outside, make_step, Trainer, with_train_state, pairs, accumulated],
+    "sam": [
+        sam_outside,
+        make_step,
+        Trainer,
+        CompiledWhenMade,
+        with_train_state,
+        pairs,
+        accumulated,
+        perturbed_inside,
+    ],
     "asam": [asam],
     "rsam": [rsam_with_key, rsam_in_state, rsam_in_bare_state, rsam_as_flax],
 }

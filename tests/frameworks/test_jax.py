@@ -34,6 +34,24 @@ def test_a_right_step_conforms(algorithm, step):
     assert report.algorithm == algorithm
 
 
+def test_a_method_that_equinox_compiles_is_a_step():
+    equinox: Any = pytest.importorskip("equinox")
+
+    class Stepper(equinox.Module):
+        tx: Any = equinox.field(static=True)
+        rho: float
+
+        @equinox.filter_jit
+        def step(self, params, opt_state, batch, loss_fn):
+            grads = jax.grad(loss_fn)(params, batch)
+            up = moved(params, grads, self.rho / (length(grads) + 1e-12))
+            updates, opt_state = self.tx.update(jax.grad(loss_fn)(up, batch), opt_state, params)
+            return equinox.apply_updates(params, updates), opt_state
+
+    report = check(Stepper, "sam")
+    assert codes(report) == [], report
+
+
 def test_a_state_of_no_known_class_is_asked_for():
     class Kept(NamedTuple):  # unknown where the step is
         params: Any
@@ -116,6 +134,28 @@ def decayed(g, params, hyper):
     return moved(g, params, hyper["weight_decay"])
 
 
+@partial(jax.jit, static_argnames="loss_fn")
+def through_the_ascent(params, velocity, batch, loss_fn, hyper):
+    """The perturbation is differentiated as well."""
+
+    def sharp(p):
+        grads = jax.grad(loss_fn)(p, batch)
+        return loss_fn(moved(p, grads, hyper["rho"] / (length(grads) + 1e-12)), batch)
+
+    return with_momentum(params, velocity, jax.grad(sharp)(params), hyper)
+
+
+def through_the_ascent_of_outputs(params, velocity, batch, apply_fn, hyper):
+    """The same, with a loss of its own."""
+
+    def loss_fn(p, batch):
+        logits = apply_fn(p, batch[0])
+        picked = jnp.take_along_axis(jax.nn.log_softmax(logits), batch[1][:, None], 1)
+        return -picked.mean()
+
+    return through_the_ascent.__wrapped__(params, velocity, batch, loss_fn, hyper)
+
+
 first_alone = sam(gradient=lambda first, second: first)
 WRONG_SAM = {
     "ascent.not-normalised": sam(scale=lambda grads, rho: rho),
@@ -125,6 +165,7 @@ WRONG_SAM = {
     "restore.not-undone": sam(start=lambda params, up: up),
     "update.uses-first-gradient": first_alone.__wrapped__,  # jit would leave the second out
     "update.decay-twice": sam(feed=decayed),
+    "update.second-order": through_the_ascent,
 }
 WRONG_RSAM = {
     "noise.same-draw": rsam(noise_of=one_key),
@@ -145,6 +186,33 @@ def test_what_is_wrong_with_sam_is_named(code):
 @pytest.mark.parametrize("code", WRONG_RSAM)
 def test_what_is_wrong_with_rsam_is_named(code):
     assert codes(check(WRONG_RSAM[code], "rsam"))[:1] == [code]
+
+
+def test_a_gradient_through_the_ascent_is_named_where_the_loss_is_its_own():
+    assert codes(check(through_the_ascent_of_outputs, "sam"))[:1] == ["update.second-order"]
+
+
+def test_a_derivative_that_cannot_be_seen_is_told_with_what_to_do():
+    def train_step(params, velocity, batch, loss_fn, hyper):
+        def slope(p):
+            return jax.jvp(lambda q: loss_fn(q, batch), (p,), (velocity,))[1]
+
+        return with_momentum(params, velocity, jax.grad(slope)(params), hyper)
+
+    with pytest.raises(BrokenError, match=r"in forward mode .*reverse mode \(jax.grad"):
+        check(train_step, "sam")
+
+
+def test_a_forward_pass_that_is_made_again_to_save_memory_is_no_extra_gradient():
+    def train_step(params, velocity, batch, loss_fn, hyper):
+        again = jax.checkpoint(lambda p: loss_fn(p, batch))
+        grads = jax.grad(again)(params)
+        up = moved(params, grads, hyper["rho"] / (length(grads) + 1e-12))
+        return with_momentum(params, velocity, jax.grad(again)(up), hyper)
+
+    report = check(train_step, "sam")
+    assert codes(report) == [], report
+    assert "cost.extra-evaluations" not in [f.code for f in report.findings]
 
 
 def test_a_loss_that_is_only_looked_at_is_no_evaluation():
@@ -173,6 +241,15 @@ def test_inputs_that_are_no_batch_of_its_are_told():
 
     with pytest.raises(BrokenError, match="belong to no mini-batch"):
         check(train_step, "sam")
+
+
+def test_a_step_of_a_model_object_is_told_to_take_weights():
+    def train_step(model, opt_state, x, y, tx, rho):
+        return jax.grad(lambda m: jnp.sum(m(x)))(model)
+
+    with pytest.raises(BrokenError, match=r"got \{\.\.\.\}|not callable") as failed:
+        check(train_step, "sam")
+    assert "weights as a dict of arrays and no model object" in str(failed.value)
 
 
 def test_a_loss_of_its_own_alone_cannot_be_seen():

@@ -9,6 +9,7 @@ import numpy as np
 
 from rsam_ref.conformance.ascent.case import Case, Vector, norm
 from rsam_ref.conformance.ascent.length import Found
+from rsam_ref.conformance.observe.differences import derivative
 from rsam_ref.conformance.observe.observer import Seen
 
 EXACT = 1e-6
@@ -32,16 +33,13 @@ def through_ascent(a: Case) -> Vector:
 
 
 def _hessian_times(a: Case, v: Vector) -> Vector:
-    """H v at the first point, by differences of gradients of the fourth order."""
-    size = norm(v)
-    h = 2e-4 / size
-    at, samples = a.seen.points[0], a.seen.batches[0]
+    """H v at the first point."""
+    samples = a.seen.batches[0]
 
-    def gradient(times: float) -> Vector:
-        return a.problem.loss_and_grad(at + times * h * v, *samples, a.seen.number)[1]
+    def gradient(w: Vector) -> Vector:
+        return a.problem.loss_and_grad(w, *samples, a.seen.number)[1]
 
-    near, far = gradient(1) - gradient(-1), gradient(2) - gradient(-2)
-    return np.asarray((8 * near - far) / (12 * h))
+    return derivative(gradient, a.seen.points[0], v)
 
 
 def second_order(cases: list[Case]) -> Iterator[Gradients]:

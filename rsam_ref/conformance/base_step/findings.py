@@ -112,9 +112,9 @@ FINDINGS: dict[str, Entry] = {
     ),
     "update.second-order": Entry(
         "the second-order term is kept: the gradient is taken through the perturbation "
-        "(create_graph, or eps not detached)",
+        "(create_graph, eps not detached, or no stop_gradient in JAX)",
         "another algorithm than the paper's, which leaves that term out; and it costs a third pass",
-        "detach eps: the gradient at w + eps, with eps as a constant",
+        "detach eps (jax.lax.stop_gradient): the gradient at w + eps, with eps as a constant",
     ),
     "update.stale-gradient": Entry(
         "the base step uses the gradient of the step before",

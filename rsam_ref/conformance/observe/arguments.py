@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rsam_ref.conformance.observe import names
+from rsam_ref.conformance.observe.frameworks import as_partial
 from rsam_ref.conformance.observe.names import AnyName, is_called, setting_of
 from rsam_ref.conformance.observe.problem import Hyper
 
@@ -44,21 +45,25 @@ Assignment = dict[str, str]
 """Each parameter's role, or the setting that it is."""
 
 
+def signature_of(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(as_partial(function))
+
+
 def parameters_of(function: Callable[..., Any]) -> Parameters:
     """The named parameters of a callable; those that hold whatever is left are not among them."""
-    taken = inspect.signature(function).parameters.values()
+    taken = signature_of(function).parameters.values()
     return {p.name: p for p in taken if p.kind not in WHATEVER}
 
 
 def takes_more(function: Callable[..., Any]) -> bool:
     """Whether it takes further arguments by any name."""
-    taken = inspect.signature(function).parameters.values()
+    taken = signature_of(function).parameters.values()
     return any(p.kind is p.VAR_KEYWORD for p in taken)
 
 
 def takes_rest(function: Callable[..., Any]) -> bool:
     """Whether it takes further arguments by position: ``*batch``."""
-    taken = inspect.signature(function).parameters.values()
+    taken = signature_of(function).parameters.values()
     return any(p.kind is p.VAR_POSITIONAL for p in taken)
 
 
@@ -223,7 +228,7 @@ def called(
     """Call it with the values of each parameter's role; ``rest`` goes to ``*args``, ``more`` to
     ``**kwargs``.
     """
-    taken = inspect.signature(function).parameters
+    taken = signature_of(function).parameters
     by_place, by_name = [], {}
     for name, parameter in taken.items():
         if name not in assignment:

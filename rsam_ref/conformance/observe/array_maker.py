@@ -26,6 +26,7 @@ from rsam_ref.conformance.observe.arguments import (
     parameters_of,
 )
 from rsam_ref.conformance.observe.array_roles import (
+    ARRAYS,
     BASE_SETTINGS,
     FUNCTIONS,
     WEIGHTS,
@@ -51,6 +52,7 @@ from rsam_ref.conformance.observe.names import (
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.observe.places import Place
 from rsam_ref.conformance.observe.problem import Hyper
+from rsam_ref.conformance.observe.words import named
 
 METHODS = (
     "step",
@@ -73,8 +75,6 @@ METHODS = (
 )
 """What the step of a class is called; else it is its only method that takes a gradient."""
 CLASSES = ("cls", "class", "factory", "fn", "type")
-ARRAYS = ("grad", "grads", "gradient", "gradients")
-"""What a base optimizer calls the gradient itself."""
 BASE_WORDS = ("sgd", "momentum", "gradientdescent", "heavyball")
 
 
@@ -315,7 +315,7 @@ class ArrayMaker:
             raise
         except Exception as error:
             raise BrokenError(
-                f"{self.by} could not be made ({type(error).__name__}: {error}); give a function "
+                f"{self.by} could not be made ({named(error)}); give a function "
                 "make(hyper) that returns the object"
             ) from error
         passed = set(assignment.values()) & set(SETTINGS)

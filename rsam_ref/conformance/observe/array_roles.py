@@ -15,6 +15,7 @@ from rsam_ref.conformance.observe.arguments import (
     parameters_of,
     takes_more,
 )
+from rsam_ref.conformance.observe.holders import VELOCITIES, class_held
 from rsam_ref.conformance.observe.names import BASE_SETTINGS, SETTINGS, is_called, setting_of
 
 ORDER = ("weights", "gradient", "state", "hyper")
@@ -38,22 +39,6 @@ SEEDS = ("seed", "random_state", "random_seed", "rng_seed")
 SHAPES = ("shapes", "param_shapes", "layer_shapes")
 NOISES = ("noise", "draw", "z", "d", "perturbation", "delta")
 
-VELOCITIES = [
-    "v",
-    "velocity",
-    "vel",
-    "vels",
-    "velocities",
-    "buf",
-    "bufs",
-    "buffer",
-    "momentum_buffer",
-    "momentum_buffers",
-    "momentum_buf",
-    "mom_buf",
-    "v_prev",
-]
-"""A state that is an array for each of the weights, 0 at first."""
 MEMORIES = [*names.STATES, *VELOCITIES, "m", "mem", "vs", "ms", "u", "prev", "cache", "aux"]
 """What an optional argument is called to which what is returned beside the weights is given."""
 
@@ -62,6 +47,9 @@ OF_ONE_STEP = (
     *("rng", "key", "seed", "gen", "batch", "out", "info", "metric", "log", "scale"),
 )
 """What the names of what belongs to one step have in them."""
+
+ARRAYS = ("grad", "grads", "gradient", "gradients")
+"""What the gradient itself is called."""
 
 STEP_ROLES = {
     "weights": WEIGHTS,
@@ -111,8 +99,12 @@ def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list
         called = next((n for n in required if is_called(n, names.LOSSES) and n not in found), None)
         if called is not None:
             found[called] = "loss"
+    _first_gradient(found, required)
     if "state" not in found.values() and (kept := _memory(function, taken, found)):
         found[kept] = "state"
+    if "weights" not in found.values() and (holder := _holder(function, taken, found)):
+        found = {n: r for n, r in found.items() if r != "state"} | {holder: "holder"}
+        return [{n: found[n] for n in taken if n in found}]
     unknown = [name for name in required if name not in found]
     left = [role for role in ORDER if role not in found.values()]
     chosen = [found | dict(zip(unknown, left))]
@@ -120,6 +112,24 @@ def assignments_of(function: Callable[..., Any], asked: Collection[str]) -> list
         swapped = dict(zip(unknown, ("gradient", "weights", *left[2:])))
         chosen.append(found | swapped)
     return [{n: a[n] for n in taken if n in a} for a in chosen]
+
+
+def _first_gradient(found: Assignment, required: list[str]) -> None:
+    """What is called grads is the gradient at the weights where another is a function of it."""
+    arrays = next((n for n, r in found.items() if r == "gradient" and is_called(n, ARRAYS)), None)
+    known = [*names.GRADIENTS, *FUNCTIONS, *names.LOSSES]
+    functions = [n for n in required if n != arrays and is_called(n, known)]
+    functions = [n for n in functions if not is_called(n, ARRAYS)]
+    if arrays is not None and functions:
+        found |= {arrays: "first", functions[0]: "gradient"}
+
+
+def _holder(
+    function: Callable[..., Any], taken: dict[str, inspect.Parameter], found: Assignment
+) -> str:
+    """The required parameter that is one object with all that a step needs; "" for none."""
+    free = [n for n, p in taken.items() if is_required(p) and found.get(n, "state") == "state"]
+    return next((n for n in free if class_held(taken[n], function) is not None), "")
 
 
 def _memory(

@@ -40,6 +40,7 @@ from rsam_ref.conformance.observe.names import (
 )
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.observe.problem import Hyper
+from rsam_ref.conformance.observe.words import named
 
 BASE_KEYWORDS = [
     "base_kwargs",
@@ -154,10 +155,9 @@ class _Construction:
                 f"{self.by} needs {next(iter(self.guesses))!r}, which this check does not know; "
                 "give a function make(params, hyper) that returns the optimizer"
             )
-        told = f"{type(failures[0]).__name__}: {failures[0]}"
         raise BrokenError(
-            f"{self.by} could not be made ({told}); give a function make(params, hyper) "
-            "that returns the optimizer"
+            f"{self.by} could not be made ({named(failures[0])}); give a function "
+            "make(params, hyper) that returns the optimizer"
         )
 
     def _arguments(self, built: bool) -> dict[str, Any]:

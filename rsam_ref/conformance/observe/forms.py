@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from typing import Any
 
@@ -13,6 +14,7 @@ from rsam_ref.conformance.observe.chosen import chooses_nesterov
 from rsam_ref.conformance.observe.frameworks import framework_of
 from rsam_ref.conformance.observe.function_form import FunctionSubject
 from rsam_ref.conformance.observe.jax_roles import is_jax_step
+from rsam_ref.conformance.observe.keras_backend import choose_backend
 from rsam_ref.conformance.observe.names import is_called, setting_of
 from rsam_ref.conformance.observe.observer import BrokenError
 from rsam_ref.conformance.observe.outside import Outside
@@ -26,15 +28,8 @@ OWN_PASSES = ("loop", "lightning")
 WITH_OUTSIDE = ("function", "optimizer", *OWN_PASSES)
 """The forms in which what is kept outside is each run's own."""
 EXPLAINED = (
-    "function: train_step(weights, loss_and_grad, state, hyper) -> (weights, state), or "
-    "a class with step(loss_and_grad, w) on NumPy arrays; "
-    "optimizer: a torch optimizer class, or make(params, hyper) that returns one; "
-    "loop: train_step(model, optimizer, loss_fn, batch, hyper); "
-    "lightning: a LightningModule class; "
-    "optax: a GradientTransformation, or make(hyper) that returns one; "
-    "jax: train_step(params, opt_state, batch, loss_fn), or make(loss_fn, ...) that returns one; "
-    "keras: a keras.Model with a train_step of its own, or make(model, ...) that returns one; "
-    "mlx: an optimizer class, or train_step(model, optimizer, loss_fn, batch)"
+    "give a training step, a class with step(), or a function that makes one "
+    "(what each form looks like: docs/check.md, What it takes)"
 )
 
 
@@ -56,9 +51,11 @@ def form_of(subject: Any) -> str:
             return "lightning"
         if has_steps(subject):
             return "optimizer"
-        raise BrokenError(f"{subject.__name__} is a class without step(). {EXPLAINED}")
+        raise BrokenError(
+            f"{subject.__name__} is a class without step(){_its_methods(subject)}; {EXPLAINED}"
+        )
     if not callable(subject):
-        raise BrokenError(f"{kind_of(subject)} is not callable. {EXPLAINED}")
+        raise BrokenError(f"{kind_of(subject)} is not callable; {EXPLAINED}")
     try:
         taken = parameters_of(subject)
     except (TypeError, ValueError):
@@ -80,7 +77,7 @@ def form_of(subject: Any) -> str:
         return "function"
     if len(required) >= 5:
         return "loop"
-    raise BrokenError(f"cannot tell what a function of ({', '.join(required)}) is. {EXPLAINED}")
+    raise BrokenError(f"cannot tell what a function of ({', '.join(required)}) is; {EXPLAINED}")
 
 
 def _takes_gradient(required: list[str], framework: str | None) -> bool:
@@ -112,6 +109,12 @@ def has_steps(made: type) -> bool:
     )
 
 
+def _its_methods(made: type) -> str:
+    """What else a class can do, in words."""
+    own = [name for name, value in vars(made).items() if callable(value) and name[0] != "_"]
+    return f" (it has {', '.join(own[:6])})" if own else ""
+
+
 HALVES = ("perturb", "ascent", "ascend", "descent", "restore", "first", "second", "climb", "update")
 
 
@@ -119,12 +122,22 @@ def _is_transformation(subject: Any) -> bool:
     return callable(getattr(subject, "init", None)) and callable(getattr(subject, "update", None))
 
 
+def _without_keras(error: ImportError) -> str:
+    """What is missing: Keras itself, or the framework that it is told to run on."""
+    if importlib.util.find_spec("keras") is None:
+        return f" ({error}); pip install keras"
+    return (
+        f", whose backend cannot be loaded ({error}); set KERAS_BACKEND to one that is installed: "
+        "torch or jax"
+    )
+
+
 class Maker:
     """Makes a fresh subject as often as one is needed, in the way that was found."""
 
     def __init__(self, subject: Any, form: str, algorithm: str) -> None:
         if form != "optax" and not callable(subject) and not is_array_step(subject):
-            raise BrokenError(f"{kind_of(subject)} is not callable. {EXPLAINED}")
+            raise BrokenError(f"{kind_of(subject)} is not callable; {EXPLAINED}")
         if hasattr(subject, "no_attribute_of_this_name"):
             raise BrokenError(
                 f"{kind_of(subject)} has every attribute that it is asked for, so that nothing "
@@ -200,10 +213,11 @@ class Maker:
         return OptimizerSubject(self.subject, problem, hyper, **(given | options))
 
     def _in_keras(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:
+        choose_backend("keras")
         try:
             from rsam_ref.conformance.observe.keras_form import KerasSubject
         except ImportError as error:
-            raise BrokenError(f"the form 'keras' needs Keras 3 ({error})") from None
+            raise BrokenError(f"the form 'keras' needs Keras 3{_without_keras(error)}") from None
         return KerasSubject(self.subject, problem, hyper, **{"asked": self.asked, **options})
 
     def _in_mlx(self, problem: Problem, hyper: Hyper, options: dict[str, Any]) -> Any:

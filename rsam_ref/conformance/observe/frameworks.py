@@ -41,12 +41,26 @@ def is_numpy_alone(subject: Any) -> bool:
 def plain_of(subject: Any) -> Any:
     """The function or class under partials, jit and other wrappers."""
     while True:
+        subject = as_partial(subject)
         if isinstance(subject, functools.partial):
             subject = subject.func
         elif getattr(subject, "__wrapped__", None) is not None:
             subject = subject.__wrapped__
         else:
             return subject
+
+
+def as_partial(subject: Any) -> Any:
+    """What has the parts of a `functools.partial`, as Equinox's have, as one; others as they are.
+
+    Equinox's signature tells nothing: it is ``*args, **kwargs``.
+    """
+    if inspect.isclass(subject) or isinstance(subject, functools.partial):
+        return subject
+    func, args, keywords = (getattr(subject, n, None) for n in ("func", "args", "keywords"))
+    if callable(func) and isinstance(args, tuple) and isinstance(keywords, dict):
+        return functools.partial(func, *args, **keywords)
+    return subject
 
 
 def names_of(subject: Any) -> dict[str, Any]:

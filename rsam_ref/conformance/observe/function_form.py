@@ -42,7 +42,6 @@ from rsam_ref.conformance.observe.array_maker import ArrayMaker
 from rsam_ref.conformance.observe.array_roles import (
     MEMORIES,
     ORDER,
-    VELOCITIES,
     assignments_of,
 )
 from rsam_ref.conformance.observe.array_settings import (
@@ -51,7 +50,16 @@ from rsam_ref.conformance.observe.array_settings import (
     write_all,
 )
 from rsam_ref.conformance.observe.array_ways import Oracle, Way
-from rsam_ref.conformance.observe.given_back import GivenBack, Outcome, found_out, inside
+from rsam_ref.conformance.observe.given_back import (
+    GivenBack,
+    Outcome,
+    Path,
+    found_out,
+    inside,
+    items_in,
+    shares,
+)
+from rsam_ref.conformance.observe.holders import VELOCITIES, Holder, class_held
 from rsam_ref.conformance.observe.names import (
     BASE_SETTINGS,
     GRADIENTS,
@@ -72,6 +80,8 @@ from rsam_ref.conformance.observe.outside import Outside
 from rsam_ref.conformance.observe.problem import Hyper, Problem, Weights
 
 TrainStep = Callable[..., Any]
+NOTHING = object()
+"""No state."""
 
 
 class FunctionSubject:
@@ -123,8 +133,18 @@ class FunctionSubject:
         elif velocity:
             self.state = self.layout.given(self.layout.split(np.zeros_like(problem.start)))
         self.kept_by = kept
+        self.holder: Holder | None = None
+        if name := next((n for n, role in self.assignment.items() if role == "holder"), ""):
+            self._hold(class_held(parameters_of(self.made.step)[name], self.made.step))
         self.first_state = copy.deepcopy(self.state)
         self.takes_nothing = roles == {"weights", "gradient"} and self.maker.kind == "function"
+
+    def _hold(self, made: Any) -> None:
+        """One object holds all that the step needs."""
+        zeros = self.layout.split(np.zeros_like(self.problem.start))
+        values = {"weights": self.given, "velocity": self.layout.given(zeros)}
+        self.holder = Holder(made)
+        self.state = self.holder.first(values | {"rng": self.rng, "number": 0, "state": {}})
 
     def _make(self, hyper: Hyper) -> None:
         """The run's own object, if there is one."""
@@ -279,13 +299,20 @@ class FunctionSubject:
 
     def _call(self, values: dict[str, Any], hyper: Hyper, number: int) -> Any:
         weights, oracle = values["weights"], values["gradient"]
-        if len(set(self.assignment.values()) & set(ORDER)) < 2 and self.maker.kind == "function":
+        known = set(self.assignment.values()) & {*ORDER, "holder"}
+        if len(known) < 2 and self.maker.kind == "function":
             return self.made.step(weights, oracle, self.state, hyper)
+        if self.holder is not None:
+            self.state = self.holder.with_weights(self.state, weights)
+            values["holder"] = self.state
         roles = set(self.assignment.values())
         values |= {"state": self.state, "number": number, "seed": number, "rng": self.rng}
         inputs, targets = self.problem.batch(number)
         values |= {"batch": (inputs, targets), "inputs": inputs, "targets": targets}
         values |= {"shapes": self.problem.shapes, **vars(hyper)}
+        if "first" in roles:
+            found = oracle(weights)
+            values["first"] = found if self.gradients_alone else found[1]
         if "noise" in roles:
             w, stream = self.problem.flat(self.parts), Stream("noise", 0, number)
             drawn = filter_noise(w, self.problem.shapes, sigma=hyper.sigma, stream=stream)
@@ -301,6 +328,11 @@ class FunctionSubject:
     ) -> None:
         """The new weights, and the state."""
         before, doing = self.weights(), f"{self.by} returned from step {seen.number + 1}"
+        if self.holder is not None:
+            self.state = self.holder.of(result, self.state)
+            held = self.layout.parts(getattr(self.state, self.holder.weights), doing)
+            self.parts = [part.copy() for part in held]
+            return
         outcome = Outcome(
             self.layout,
             before,
@@ -319,7 +351,7 @@ class FunctionSubject:
         if self.back is None:
             self.way = replace(self.way, back=back)
         if self.keeps_state:
-            before_it, self.state = self.state, self._state_in(result, back)
+            before_it, self.state = self.state, self._state_in(outcome, back)
             if self.may_be_zeros and self.state is None and before_it is None:
                 self.way = replace(self.way, zeros=True)
             self.may_be_zeros = False
@@ -359,24 +391,60 @@ class FunctionSubject:
             return error
         return BrokenError(f"{doing} {_in_words(result)}, in which no weights are found")
 
-    def _state_in(self, result: Any, back: GivenBack) -> Any:
-        """The state in what was returned: beside the weights, and no number."""
-        if back.path is None and not isinstance(result, tuple):
+    def _state_in(self, seen: Outcome, back: GivenBack) -> Any:
+        """The state in what was returned; that which there was where there is none."""
+        if is_called(self.kept_by, VELOCITIES):
+            velocity = self._velocity_in(seen, back)
+            if velocity is not NOTHING:
+                return velocity
+        found = self._beside_weights(seen.result, back.path)
+        return self.state if found is NOTHING else found
+
+    def _velocity_in(self, seen: Outcome, back: GivenBack) -> Any:
+        """What is shaped like the weights, wherever it stands: what has the name, else what has the
+        last gradient in it and more, the nearest to the weights first.
+        """
+        path = back.path or ()
+
+        def rank(item: tuple[Any, Any, np.ndarray]) -> tuple[Any, ...]:
+            place, _, vector = item
+            last = bool(seen.gradients) and np.array_equal(vector, seen.gradients[-1])
+            without = abs(shares(seen, vector)[1]) < 0.01
+            together = sum(1 for a, b in zip(place, path) if a == b)
+            return not self._names_state(str(place[-1])), without, last, -together, len(place)
+
+        found = [
+            (place, value, vector)
+            for place, value in items_in(seen.result, depth=3)
+            if place and (back.path is None or place[: len(path)] != path)
+            if (vector := self.layout.flat(value)) is not None
+        ]
+        return min(found, key=rank)[1] if found else NOTHING
+
+    def _beside_weights(self, result: Any, path: Path | None, *, within: bool = False) -> Any:
+        """What stands beside the weights and is no number: in the innermost that holds both, else
+        further out. ``within``: whether this is only a part of what was returned.
+        """
+        if path and len(path) > 1:
+            inner = self._beside_weights(inside(result)[path[0]], path[1:], within=True)
+            if inner is not NOTHING:
+                return inner
+        if path is None and not isinstance(result, tuple):
             alike = isinstance(result, type(self.state)) or self._may_be_state(result)
-            return result if alike else self.state
-        if isinstance(result, tuple) and back.path != ():
-            place = back.path[0] if back.path else None
+            return result if alike else NOTHING
+        if isinstance(result, (tuple, list) if within else tuple) and path != ():
+            place = path[0] if path else None
             others = [v for key, v in inside(result).items() if key != place]
             whole = [v for v in others if not isinstance(v, float | np.floating)]
             others = [v for v in whole if self._may_be_state(v)] or (
-                [] if self.may_be_kept else whole or others
+                [] if self.may_be_kept else whole or ([] if within else others)
             )
-            return others[0] if others else self.state
+            return others[0] if others else NOTHING
         named = [v for key, v in inside(result).items() if self._names_state(str(key))]
-        if back.path and not isinstance(result, list):
-            return named[0] if named else self.state
+        if path and not isinstance(result, list):
+            return named[0] if named else NOTHING
         if self.may_be_kept:
-            return self.state
+            return NOTHING
         raise BrokenError(
             f"train_step must return (weights, state); it returned {_in_words(result)}"
         )

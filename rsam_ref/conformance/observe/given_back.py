@@ -82,11 +82,7 @@ class Outcome:
 
 def found_out(seen: Outcome) -> GivenBack | None:
     """What a step gives back; None where it gives nothing that is weights or gradient."""
-    items = [
-        (path, vector, *_shares(seen, vector))
-        for path, value in _items(seen.result, depth=1 if seen.keeps_state else 2)
-        if (vector := seen.layout.flat(value)) is not None
-    ]
+    items = list(_like_weights(seen, depth=1 if seen.keeps_state else 2))
     weights = [item for item in items if not item[2] < 0.5]
     weights.sort(key=lambda item: (_is_aside(item[0]), _is_a_point(seen, item[1])))
     gradients = [item for item in items if item[2] < 0.5]
@@ -102,9 +98,20 @@ def found_out(seen: Outcome) -> GivenBack | None:
         return GivenBack("weights", None, held)
     if gradients:
         return _as_gradient(seen, *gradients[0])
+    deeper = [item for item in _like_weights(seen, depth=2) if not item[2] < 0.5]
+    deeper = [item for item in deeper if not _is_a_point(seen, item[1])]
+    if deeper:
+        return GivenBack("weights", deeper[0][0])
     if seen.left is not None and not np.array_equal(seen.left, seen.before):
         return GivenBack("weights", None)
     return None
+
+
+def _like_weights(seen: Outcome, depth: int) -> Iterator[tuple[Path, np.ndarray, float, float]]:
+    """What has the shapes of the weights: where, as a vector (P,), and its `shares`."""
+    for path, value in items_in(seen.result, depth=depth):
+        if (vector := seen.layout.flat(value)) is not None:
+            yield path, vector, *shares(seen, vector)
 
 
 def _as_gradient(
@@ -120,12 +127,12 @@ def _as_gradient(
     return GivenBack("gradient", path, own=tuple(own))
 
 
-def _items(result: Any, path: Path = (), depth: int = 2) -> Iterator[tuple[Path, Any]]:
+def items_in(result: Any, path: Path = (), depth: int = 2) -> Iterator[tuple[Path, Any]]:
     """What is returned, and all that is in it."""
     yield path, result
     if depth:
         for key, value in inside(result).items():
-            yield from _items(value, (*path, key), depth - 1)
+            yield from items_in(value, (*path, key), depth - 1)
 
 
 def inside(value: Any) -> dict[Any, Any]:
@@ -142,7 +149,7 @@ def inside(value: Any) -> dict[Any, Any]:
     return {} if plain or callable(value) else dict(getattr(value, "__dict__", {}))
 
 
-def _shares(seen: Outcome, vector: np.ndarray) -> tuple[float, float]:
+def shares(seen: Outcome, vector: np.ndarray) -> tuple[float, float]:
     """How much of w and of the last gradient is in a vector."""
     if not np.isfinite(vector).all():
         return 1.0, 0.0
@@ -197,6 +204,6 @@ def _held(seen: Outcome) -> str:
     """The attribute of an object that holds weights that have moved."""
     for name, value in list(getattr(seen.instance, "__dict__", {}).items()):
         vector = seen.layout.flat(value)
-        if vector is not None and _moved(seen, vector) and not _shares(seen, vector)[0] < 0.5:
+        if vector is not None and _moved(seen, vector) and not shares(seen, vector)[0] < 0.5:
             return name
     return ""

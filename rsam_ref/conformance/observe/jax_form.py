@@ -29,6 +29,7 @@ from rsam_ref.conformance.observe.arguments import (
     parameters_of,
 )
 from rsam_ref.conformance.observe.base import BaseSeen
+from rsam_ref.conformance.observe.holders import fields_of
 from rsam_ref.conformance.observe.jax_base import JaxBase
 from rsam_ref.conformance.observe.jax_loss import Watched
 from rsam_ref.conformance.observe.jax_roles import (
@@ -250,7 +251,7 @@ class JaxSubject:
         made = jax_state.class_of(parameters_of(function)[name], function)
         state = known["optimizer"].init(self.params)
         values = known | {"state": state, "apply": self.watched.outputs, "number": 0}
-        self.fields = {name: jax_state.role_of_field(name) for name in jax_state.fields_of(made)}
+        self.fields = {name: jax_state.role_of_field(name) for name in fields_of(made)}
         return made(**{name: values.get(role or "") for name, role in self.fields.items()})
 
     def _own_base(self) -> JaxBase | None:

@@ -1,7 +1,7 @@
 """The problem's loss and outputs as functions that JAX traces, and what is seen of them.
 
-Under `jax.jit` weights have no values, so the network is not computed by JAX: a callback gives loss
-and gradient from the problem itself, and sees at which weights. An evaluation counts where a
+Under `jax.jit` weights have no values, so the network is not computed by JAX: callbacks give loss
+and gradient from the problem itself, and see at which weights. An evaluation counts where a
 gradient is taken. The next one needs the result of this one, so they come in their order; a
 gradient that nothing needs is left out by jit, and is then not seen.
 """
@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from rsam_ref.conformance.observe.jax_host import OnHost, explained, traced
 from rsam_ref.conformance.observe.layouts import Layout, parts_of
 from rsam_ref.conformance.observe.observer import MOST_EVALUATIONS, BrokenError, Evaluation
 from rsam_ref.conformance.observe.problem import Problem
@@ -46,10 +46,10 @@ class Watched:
         self.problem, self.number, self.seen, self.errors = problem, number, seen, []
         try:
             yield
-        except Exception:
+        except Exception as error:
             if self.errors:  # JAX tells of an error in a callback in words of its own
                 raise self.errors[0] from None
-            raise
+            raise explained(error, number) or error from None
 
     # As they are called
 
@@ -60,7 +60,7 @@ class Watched:
     def _with_aux(self, params: Any, *data: Any, **more: Any) -> Any:
         """The loss, and the outputs beside it."""
         weights, x = self._weights(params), self._inputs((data, more))
-        return self._loss(weights, x), jax.lax.stop_gradient(self._outputs(weights, x))
+        return self._loss(weights, x), self._outputs(jax.lax.stop_gradient(weights), x)
 
     def outputs(self, params: Any, *data: Any, **more: Any) -> Any:
         """The network's outputs (n, 5) for inputs (n, 2, 6, 6)."""
@@ -85,69 +85,29 @@ class Watched:
             )
         return leaves[0]
 
-    # As they are traced
+    # What they are on the host, with the weights as one vector w (P,) and inputs x
 
     def _traced_loss(self) -> Callable[..., Any]:
-        def value(params: Any, x: Any) -> Any:
-            return _called(self._see_loss, self._scalar(params), params, x)
-
-        def forward(params: Any, x: Any) -> Any:
-            shapes = self._scalar(params), jax.tree.map(_shape, params)
-            found, gradient = _called(self._see_gradient, shapes, params, x)
-            return found, (gradient, x)
-
-        def backward(kept: Any, seed: Any) -> Any:
-            gradient, x = kept
-            return jax.tree.map(lambda g: seed * g, gradient), jnp.zeros_like(x)
-
-        loss = jax.custom_vjp(value)
-        loss.defvjp(forward, backward)
-        return loss
+        on_host = OnHost(self._loss_at, self._gradient_at, self.flat, self.tree, self._remember)
+        return traced(on_host, lambda params, x: ())
 
     def _traced_outputs(self) -> Callable[..., Any]:
-        def value(params: Any, x: Any) -> Any:
-            return _called(self._see_outputs, self._rows(params, x), params, x)
+        on_host = OnHost(self._outputs_at, self._vjp_at, self.flat, self.tree, self._remember)
+        return traced(on_host, lambda params, x: (x.shape[0], self.problem.shapes[-1][0]))
 
-        def forward(params: Any, x: Any) -> Any:
-            return value(params, x), (params, x)
-
-        def backward(kept: Any, seed: Any) -> Any:
-            params, x = kept
-            shapes = jax.tree.map(_shape, params)
-            return _called(self._see_vjp, shapes, params, x, seed), jnp.zeros_like(x)
-
-        outputs = jax.custom_vjp(value)
-        outputs.defvjp(forward, backward)
-        return outputs
-
-    def _scalar(self, params: Any) -> Any:
-        return jax.ShapeDtypeStruct((), _type(params))
-
-    def _rows(self, params: Any, x: Any) -> Any:
-        return jax.ShapeDtypeStruct((x.shape[0], self.problem.shapes[-1][0]), _type(params))
-
-    # What the callbacks do, with arrays
-
-    def _see_loss(self, params: Any, x: Any) -> Any:
-        w, x = self.flat(params), np.asarray(x, float)
+    def _loss_at(self, w: np.ndarray, x: np.ndarray) -> np.ndarray:
         batch, rows = self._samples(x)
-        loss, _ = self.problem.loss_and_grad(w, batch, rows, self.number)
-        return np.asarray(loss, _type(params))
+        return np.asarray(self.problem.loss_and_grad(w, batch, rows, self.number)[0])
 
-    def _see_gradient(self, params: Any, x: Any) -> Any:
-        w, x = self.flat(params), np.asarray(x, float)
-        batch, rows = self._remember(w, x)
-        loss, gradient = self.problem.loss_and_grad(w, batch, rows, self.number)
-        return np.asarray(loss, _type(params)), self.tree(gradient, params)
+    def _gradient_at(self, w: np.ndarray, x: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        batch, rows = self._samples(x)
+        return seed * self.problem.loss_and_grad(w, batch, rows, self.number)[1]
 
-    def _see_outputs(self, params: Any, x: Any) -> Any:
-        outputs = self.problem.outputs(self.flat(params), np.asarray(x, float))
-        return outputs.astype(_type(params))
+    def _outputs_at(self, w: np.ndarray, x: np.ndarray) -> np.ndarray:
+        return self.problem.outputs(w, x)
 
-    def _see_vjp(self, params: Any, x: Any, seed: Any) -> Any:
-        w, x = self.flat(params), np.asarray(x, float)
-        self._remember(w, x)
-        return self.tree(self.problem.outputs_vjp(w, x, np.asarray(seed, float)), params)
+    def _vjp_at(self, w: np.ndarray, x: np.ndarray, seed: np.ndarray) -> np.ndarray:
+        return self.problem.outputs_vjp(w, x, seed)
 
     def _samples(self, x: np.ndarray) -> Any:
         try:
@@ -156,7 +116,7 @@ class Watched:
             self.errors.append(error)
             raise
 
-    def _remember(self, w: np.ndarray, x: np.ndarray) -> Any:
+    def _remember(self, w: np.ndarray, x: np.ndarray) -> None:
         samples = self._samples(x)
         if len(self.seen) >= MOST_EVALUATIONS:
             self.errors.append(
@@ -164,7 +124,6 @@ class Watched:
             )
             raise self.errors[-1]
         self.seen.append(Evaluation(w, *samples))
-        return samples
 
     def flat(self, params: Any) -> np.ndarray:
         """The weights of a tree as the problem has them, (P,) of float64."""
@@ -179,15 +138,3 @@ class Watched:
         if isinstance(like, dict):
             return dict(zip(self.problem.names, parts))
         return [(weight, bias) for weight, bias in zip(parts[::2], parts[1::2])]
-
-
-def _called(function: Callable[..., Any], shapes: Any, *given: Any) -> Any:
-    return jax.pure_callback(function, shapes, *given, vmap_method="sequential")
-
-
-def _shape(leaf: Any) -> Any:
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
-
-
-def _type(params: Any) -> Any:
-    return jax.tree.leaves(params)[0].dtype

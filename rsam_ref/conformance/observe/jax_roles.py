@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -44,9 +45,16 @@ def is_jax_step(subject: Any) -> bool:
     """
     if inspect.isclass(subject):
         methods = [getattr(subject, name, None) for name in STEP_METHODS[:-1]]
-        return any(callable(method) for method in methods)
+        return any(callable(method) for method in methods) or _sets_a_step(subject)
     roles = {role_in_jax(p) for p in parameters_of(subject).values()}
     return bool(roles & {"loss", "apply", *GIVES_DATA})
+
+
+def _sets_a_step(made: type) -> bool:
+    """Whether its constructor sets what steps are called: ``self.step = jax.jit(self._step)``."""
+    code = getattr(vars(made).get("__init__"), "__code__", None)
+    lines = dis.get_instructions(code) if code else ()
+    return any(line.opname == "STORE_ATTR" and line.argval in STEP_METHODS for line in lines)
 
 
 def ways_to_call(function: Callable[..., Any]) -> list[Assignment]:

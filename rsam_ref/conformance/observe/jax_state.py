@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from rsam_ref.conformance.observe import names
 from rsam_ref.conformance.observe.arguments import called, is_required, parameters_of
 from rsam_ref.conformance.observe.frameworks import names_of, plain_of
+from rsam_ref.conformance.observe.holders import fields_of
 from rsam_ref.conformance.observe.jax_roles import role_in_jax
 from rsam_ref.conformance.observe.observer import BrokenError
 
@@ -105,13 +106,6 @@ def role_of_field(name: str) -> str | None:
         "key": names.KEYS,
     }
     return next((role for role, all_ in known.items() if names.is_called(name, all_)), None)
-
-
-def fields_of(made: Any) -> list[str]:
-    """The names that a dataclass or NamedTuple is made with."""
-    if dataclasses.is_dataclass(made):
-        return [f.name for f in dataclasses.fields(made) if f.init]
-    return list(getattr(made, "_fields", ()))
 
 
 def starts(stepper: Stepper, tx: Any) -> Iterator[str]:

@@ -20,7 +20,10 @@ MOST_EVALUATIONS = 60
 
 
 class BrokenError(Exception):
-    """The implementation cannot be judged. The message says what it did, and where."""
+    """The implementation cannot be judged. The message says what it did, and where, in one line."""
+
+    def __init__(self, message: object) -> None:
+        super().__init__(" ".join(str(message).split()))
 
 
 class NotSavedError(BrokenError):
@@ -164,6 +167,15 @@ class Seen:
                 self.forget(len(self.points) - 1)
                 found[kind] = 1
         return found
+
+    def forget_looks_at_w(self) -> int:
+        """Leave out gradients at w beside two or more that are taken elsewhere; how many."""
+        at_w = [i for i, point in enumerate(self.points) if np.array_equal(point, self.w)]
+        if len(self.points) - len(at_w) < 2:
+            return 0
+        for i in reversed(at_w):
+            self.forget(i)
+        return len(at_w)
 
     def forget(self, i: int) -> None:
         del self.points[i], self.batches[i]

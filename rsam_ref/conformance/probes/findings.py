@@ -18,7 +18,8 @@ FINDINGS: dict[str, Entry] = {
     "resume.hidden-state": Entry(
         "a run that is gone on with from its saved state differs from one that never stopped",
         "results depend on interruptions",
-        "put everything that the next step needs into the state",
+        "put everything that the next step needs into the state, and let nothing there be a view "
+        "of something else: in a copy, as a file holds it, they are apart",
     ),
     "resume.fails": Entry(
         "the saved state cannot be loaded",

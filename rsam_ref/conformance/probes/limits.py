@@ -134,6 +134,8 @@ def _one_case(s: Setting, problem: Problem) -> tuple[Seen, Case]:
         raise SkippedError("ASAM's T is read in another way")
     seen = Seen(problem, watch(s.maker(problem, s.hyper), [s.hyper])[0])
     seen.forget_looks()
+    if s.algorithm == "rsam":
+        seen.forget_looks_at_w()
     return seen, Case(problem, seen, None)
 
 
