@@ -102,6 +102,7 @@ format: $(VENV)/test ## put the code in form
 
 bench: $(VENV)/test ## what the tape, whole steps and the draw cost, against PyTorch, and how it grows
 	$(BIN)/python -m benchmarks.overhead
+	$(BIN)/python -m benchmarks.one_core
 	$(BIN)/python -m benchmarks.steps --out runs/bench
 	$(BIN)/python -m benchmarks.draw
 	$(BIN)/python -m benchmarks.scaling --out runs/bench
