@@ -39,8 +39,8 @@ START = (
     "sys.path += [folder for folder in {ours!r} if folder not in sys.path]; "
     "from rsam_ref.conformance.isolated import main; sys.path.insert(0, ''); main()"
 )
-"""The child's program: a file of a stranger's that is called json.py stands before no module of
-Python's own where that is loaded first.
+"""The child's program. The folder it runs in comes first only when Python's own modules that it
+needs are loaded, so that a stranger's file named json stands in for none of them.
 """
 
 

@@ -241,3 +241,16 @@ def called(
         else:
             by_name[name] = value
     return function(*by_place, *rest, **by_name, **(more or {}))
+
+
+def has_steps(made: type) -> bool:
+    """Whether a class has methods by which weights may be moved."""
+    words = (*HALVES, "step")
+    return any(
+        callable(value) and any(word in name for word in words)
+        for name, value in inspect.getmembers(made)
+        if not name.startswith("__")
+    )
+
+
+HALVES = ("perturb", "ascent", "ascend", "descent", "restore", "first", "second", "climb", "update")

@@ -8,7 +8,12 @@ from typing import Any
 
 from rsam_backends.base import kind_of
 from rsam_ref.conformance.observe import names
-from rsam_ref.conformance.observe.arguments import is_required, parameters_of, role_of
+from rsam_ref.conformance.observe.arguments import (
+    has_steps,
+    is_required,
+    parameters_of,
+    role_of,
+)
 from rsam_ref.conformance.observe.array_maker import ArrayMaker, is_array_step
 from rsam_ref.conformance.observe.chosen import chooses_nesterov
 from rsam_ref.conformance.observe.frameworks import framework_of
@@ -99,23 +104,10 @@ def _is_mlx_step(subject: Any) -> bool:
     return bool({role_of(p) for p in parameters_of(subject).values()} & {"model", "optimizer"})
 
 
-def has_steps(made: type) -> bool:
-    """Whether a class has methods by which weights may be moved."""
-    words = (*HALVES, "step")
-    return any(
-        callable(value) and any(word in name for word in words)
-        for name, value in inspect.getmembers(made)
-        if not name.startswith("__")
-    )
-
-
 def _its_methods(made: type) -> str:
     """What else a class can do, in words."""
     own = [name for name, value in vars(made).items() if callable(value) and name[0] != "_"]
     return f" (it has {', '.join(own[:6])})" if own else ""
-
-
-HALVES = ("perturb", "ascent", "ascend", "descent", "restore", "first", "second", "climb", "update")
 
 
 def _is_transformation(subject: Any) -> bool:

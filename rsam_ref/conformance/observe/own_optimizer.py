@@ -15,9 +15,8 @@ from typing import Any
 
 import torch
 
-from rsam_ref.conformance.observe.arguments import Assignment, parameters_of
+from rsam_ref.conformance.observe.arguments import Assignment, has_steps, parameters_of
 from rsam_ref.conformance.observe.construct import construct
-from rsam_ref.conformance.observe.forms import has_steps
 from rsam_ref.conformance.observe.frameworks import names_of
 from rsam_ref.conformance.observe.made_inside import Kept, kept_in
 from rsam_ref.conformance.observe.names import BASE_SETTINGS
