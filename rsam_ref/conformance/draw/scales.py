@@ -210,11 +210,11 @@ def judge_scale(draws: Draws, of: str, tails: float, like: Scale | None = None) 
 
 def _spread(problem: Problem, rule: Rule, w: np.ndarray, axes: int) -> np.ndarray:
     """The rule's scale for tensors with so many axes, (P,); 1 elsewhere."""
-    scales = [
-        np.broadcast_to(np.asarray(rule.scale(p) if p.ndim == axes else 1.0), p.shape)
-        for p in problem.parts(w)
-    ]
-    return problem.flat(scales) + 1e-300
+    spread = np.ones(w.size)
+    for p, at in zip(problem.parts(w), problem.slices):
+        if p.ndim == axes:
+            spread[at] = np.broadcast_to(rule.scale(p), p.shape).reshape(-1)
+    return spread + 1e-300
 
 
 def size_of_noise(draws: Draws, scale: Scale) -> dict[str, Any]:
