@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
@@ -82,7 +81,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            preexec_fn=_leave_interrupts_to_the_parent,
+            process_group=0,  # Ctrl-C is the parent's affair
         )
 
     def ask(self, question: str = "") -> Any:
@@ -113,10 +112,6 @@ class Worker:
             self.process.kill()
             self.process.wait()
         self.process.stdout.close()
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def duel(
