@@ -29,12 +29,8 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
-THREADS = (
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "RSAM_REF_THREADS",
-)
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RSAM_REF_THREADS")
+"""What says how many threads a contestant has, whoever computes its products."""
 
 
 class AbsentError(RuntimeError):

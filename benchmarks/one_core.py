@@ -34,7 +34,8 @@ def peers_of(model: str) -> list[str]:
 
 
 def taken(workers: dict[str, Worker], turns: int) -> dict[str, list[float]]:
-    """Seconds of the processor a step, of every worker in every turn."""
+    """Seconds of the processor a step, of every worker that is installed, in every turn."""
+    workers = {name: w for name, w in workers.items() if "absent" not in w.ask()}
     steps = {}
     for name, worker in workers.items():
         worker.run(2)  # what is made once
@@ -47,7 +48,7 @@ def taken(workers: dict[str, Worker], turns: int) -> dict[str, list[float]]:
 
 
 def started(model: str, size: int, method: str, former: Path | None) -> dict[str, Worker]:
-    """A worker for each contestant that is installed, by its name in the table."""
+    """A worker for each contestant, by its name in the table."""
     target = Case(model, size, method, "ours_cpu", "torch_cpu").target
     names = {**OURS, **{who: PEERS[who] for who in peers_of(model)}}
     workers = {
@@ -55,9 +56,6 @@ def started(model: str, size: int, method: str, former: Path | None) -> dict[str
     }
     if former is not None:
         workers[FORMER] = Worker(target("ours_cpu"), sys.executable, folder=former, one_core=True)
-    for name, worker in list(workers.items()):
-        if "absent" in worker.ask():
-            workers.pop(name).close()
     return workers
 
 

@@ -25,6 +25,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.duel import THREADS
 from benchmarks.ranks_model import METHODS, NETWORKS, Machine, cost, efficiency, pays_until
 from rsam_ref import RSAM, SGD, models
 from rsam_ref.algorithms.workers import PerWorker
@@ -113,8 +114,7 @@ def run(threads: int, *words: Any, ranks: int = 1) -> Any:
     if ranks > 1:
         beside = Path(sys.executable).with_name("mpiexec")
         program = [str(beside) if beside.exists() else "mpiexec", "-n", str(ranks), *program]
-    names = "RSAM_REF_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"
-    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
+    environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}
     done = subprocess.run(program, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RuntimeError(f"{' '.join(program)} failed: {done.stderr.strip()[-500:]}")

@@ -689,7 +689,7 @@ def embedding(table: Tensor, indices: Any) -> Tensor:
     """
     numbers = xp.asarray(indices._data if isinstance(indices, Tensor) else indices)
     size = table.shape[0]
-    if not xp.isdtype(numbers.dtype, "integral") or (all_within(numbers, 0, size - 1) is False):
+    if not xp.isdtype(numbers.dtype, "integral") or all_within(numbers, 0, size - 1) is False:
         raise IndexError(
             f"embedding: the indices must be whole numbers 0 .. {size - 1}, for a table of {size} "
             "rows; look for the one that is not, or make the table larger"
